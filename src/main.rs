@@ -1,0 +1,2 @@
+//! Serin.
+fn main() {}
