@@ -1,2 +1,2 @@
-//! Serin.
+//! The `serin` binary.
 fn main() {}

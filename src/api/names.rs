@@ -1,0 +1,99 @@
+//! Names on the wire: group, labels, annotations, finalizer, conditions, reasons.
+
+/// API group of all of Serin's kinds.
+pub const GROUP: &str = "serin.dev";
+/// Version of the API group.
+pub const VERSION: &str = "v1alpha1";
+/// `group/version` as it stands in `apiVersion`.
+pub const API_VERSION: &str = "serin.dev/v1alpha1";
+/// Field manager of everything the controller writes.
+pub const MANAGER: &str = "serin";
+/// `spec.controllerName` of a Rollout that names none.
+pub const CONTROLLER_NAME: &str = "serin.dev/controller";
+
+/// Label on pods and ReplicaSets: the revision's hash. The only thing Serin adds to a pod template.
+pub const POD_TEMPLATE_HASH: &str = "pod-template-hash";
+/// Label on objects that Serin makes: the name of their Rollout.
+pub const ROLLOUT_LABEL: &str = "serin.dev/rollout";
+
+/// Annotation on every object with a hazardous write: the sequence number of the decision behind it.
+pub const DECISION: &str = "serin.dev/decision";
+/// Annotation on a ControllerRevision: what became of the revision.
+pub const VERDICT: &str = "serin.dev/verdict";
+/// Finalizer that is held while a foreign route is bent.
+pub const FINALIZER: &str = "serin.dev/route";
+
+/// Prefix of every command annotation.
+pub const COMMAND_PREFIX: &str = "serin.dev/";
+
+/// The condition types of a Rollout.
+pub mod condition {
+    /// The desired revision is stable and serves.
+    pub const READY: &str = "Ready";
+    /// Work is going on (kstatus).
+    pub const RECONCILING: &str = "Reconciling";
+    /// Work cannot go on without somebody's help (kstatus).
+    pub const STALLED: &str = "Stalled";
+    /// At least the wanted number of pods is available.
+    pub const AVAILABLE: &str = "Available";
+    /// A revision is being rolled out, or was.
+    pub const PROGRESSING: &str = "Progressing";
+    /// The rollout waits for a person.
+    pub const PAUSED: &str = "Paused";
+}
+
+/// Stable reasons: of conditions, events and history entries.
+pub mod reason {
+    /// The first revision became available and is stable.
+    pub const DEPLOYED: &str = "Deployed";
+    /// A new revision was recorded.
+    pub const REVISION_CREATED: &str = "RevisionCreated";
+    /// A canary attempt began.
+    pub const ATTEMPT_STARTED: &str = "AttemptStarted";
+    /// A step of the attempt began.
+    pub const STEP_STARTED: &str = "StepStarted";
+    /// Weight moved.
+    pub const WEIGHT_CHANGED: &str = "WeightChanged";
+    /// All steps were passed; the new revision takes over.
+    pub const PROMOTING: &str = "Promoting";
+    /// The new revision is stable. From here on an abort changes nothing.
+    pub const PROMOTED: &str = "Promoted";
+    /// Promotion is finished: the stable Service serves the new revision.
+    pub const COMPLETED: &str = "Completed";
+    /// Serin rolled back by itself.
+    pub const ROLLED_BACK: &str = "RolledBack";
+    /// Somebody aborted.
+    pub const ABORTED: &str = "Aborted";
+    /// A newer template took the place of the one in flight.
+    pub const SUPERSEDED: &str = "Superseded";
+    /// The stable template came back while another was in flight.
+    pub const REVERTED: &str = "Reverted";
+    /// Traffic does not go back to stable, since stable would serve worse.
+    pub const ABORT_HELD: &str = "AbortHeld";
+    /// Waiting for a person.
+    pub const PAUSED: &str = "Paused";
+    /// Going on.
+    pub const RESUMED: &str = "Resumed";
+    /// A command was carried out.
+    pub const COMMAND_DONE: &str = "CommandDone";
+    /// A command was refused; the note says what to give instead.
+    pub const COMMAND_REFUSED: &str = "CommandRefused";
+    /// The spec cannot be carried out as written.
+    pub const INVALID_SPEC: &str = "InvalidSpec";
+    /// Somebody else keeps changing what Serin writes.
+    pub const ROUTE_CONFLICT: &str = "RouteConflict";
+    /// The route's weights were changed by somebody else and put right.
+    pub const ROUTE_REPAIRED: &str = "RouteRepaired";
+    /// No progress within `progressDeadlineSeconds`.
+    pub const PROGRESS_DEADLINE_EXCEEDED: &str = "ProgressDeadlineExceeded";
+    /// The lost status was rebuilt from the revisions and the live route.
+    pub const STATUS_REBUILT: &str = "StatusRebuilt";
+    /// All is as desired.
+    pub const HEALTHY: &str = "Healthy";
+    /// Old pods are scaled down.
+    pub const SCALED_DOWN: &str = "ScaledDown";
+    /// The steps in the spec differ from those of the attempt in flight.
+    pub const STEPS_CHANGED: &str = "StepsChanged";
+    /// An error in Serin itself: it holds.
+    pub const INTERNAL_ERROR: &str = "InternalError";
+}

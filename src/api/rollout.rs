@@ -1,0 +1,79 @@
+//! Kind Rollout.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use kube::{CustomResource, KubeSchema};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{
+    status::RolloutStatus,
+    strategy::{Strategy, is_false},
+};
+
+/// A workload whose new revisions take over step by step, judged by metrics, and are rolled back
+/// by themselves when they are bad.
+#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[kube(
+    group = "serin.dev",
+    version = "v1alpha1",
+    kind = "Rollout",
+    namespaced,
+    derive = "PartialEq",
+    status = "RolloutStatus",
+    shortname = "ro",
+    category = "all",
+    scale(spec_replicas_path = ".spec.replicas", status_replicas_path = ".status.replicas", label_selector_path = ".status.selector"),
+    printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase", description = "Healthy, Progressing, Paused or Degraded"),
+    printcolumn(name = "Step", type_ = "string", json_path = ".status.step", description = "The step in progress, of all"),
+    printcolumn(name = "Weight", type_ = "string", json_path = ".status.weight", description = "The canary's share of the traffic, in percent"),
+    printcolumn(name = "Revision", type_ = "string", json_path = ".status.currentRevision", description = "Hash of the revision that spec.template describes"),
+    printcolumn(name = "Stable", type_ = "string", json_path = ".status.stableRevision", description = "Hash of the stable revision", priority = 1),
+    printcolumn(name = "Available", type_ = "integer", json_path = ".status.availableReplicas", description = "Available pods of all revisions", priority = 1),
+    printcolumn(name = "Message", type_ = "string", json_path = ".status.message", description = "What it is doing and what it waits for"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    validation = Rule::new("size(self.metadata.name) <= 52").message("a Rollout's name has at most 52 characters: its revisions add a hash to it")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct RolloutSpec {
+    /// Number of pods. Default: 1.
+    #[serde(default = "one")]
+    #[schemars(range(min = 0, max = 100000))]
+    pub replicas: i32,
+    /// Which pods belong to it. It must match the template's labels and cannot be changed.
+    #[x_kube(validation = Rule::new("self == oldSelf").message("selector cannot be changed"))]
+    pub selector: LabelSelector,
+    /// The pod template. A change that differs after the API server's defaulting is a new revision.
+    #[schemars(schema_with = "super::any_object")]
+    pub template: Value,
+    /// How a new revision takes over.
+    pub strategy: Strategy,
+    /// Seconds for which a pod must be ready to count as available. Default: 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 86400))]
+    pub min_ready_seconds: Option<i32>,
+    /// Seconds within which an attempt must make progress. Pauses and analyses do not count.
+    /// Default: 600.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 8640000))]
+    pub progress_deadline_seconds: Option<i32>,
+    /// Whether to roll back when the progress deadline passes. Default: false, and the Rollout is
+    /// `Stalled` with reason `ProgressDeadlineExceeded` until it makes progress again.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub progress_deadline_abort: bool,
+    /// How many old revisions are kept, scaled to 0. Default: 10.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 100))]
+    pub revision_history_limit: Option<i32>,
+    /// Stops every step until it is false again; an abort still works. Default: false.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub paused: bool,
+    /// Which controller looks after this Rollout. Default: `serin.dev/controller`. It cannot be
+    /// taken away from a controller while an attempt is in flight without leaving it where it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub controller_name: Option<String>,
+}
+
+fn one() -> i32 {
+    1
+}

@@ -1,0 +1,292 @@
+//! Status of a Rollout: what it is doing, why, what it waits for, and what it decided.
+//!
+//! Words that may grow are strings here, so that an older client can still read a newer status.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::KubeSchema;
+use serde::{Deserialize, Serialize};
+
+use super::strategy::{BackgroundAnalysis, Step};
+
+/// What was observed and decided. At most 32 KiB.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct RolloutStatus {
+    /// The generation that this status speaks of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Healthy, Progressing, Paused or Degraded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phase: Option<String>,
+    /// What it is doing and what it waits for, in one sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// The step in progress and their number: `2/5`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<String>,
+    /// The canary's share of the traffic as the route's controllers have accepted it, in percent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<String>,
+    /// Hash of the revision that `spec.template` describes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub current_revision: Option<String>,
+    /// Hash of the last good revision.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stable_revision: Option<String>,
+    /// Pods of all revisions.
+    #[serde(default)]
+    pub replicas: i32,
+    /// Pods of the revision that `spec.template` describes.
+    #[serde(default)]
+    pub updated_replicas: i32,
+    /// Ready pods of all revisions.
+    #[serde(default)]
+    pub ready_replicas: i32,
+    /// Available pods of all revisions.
+    #[serde(default)]
+    pub available_replicas: i32,
+    /// The label selector as text, for the scale subresource.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selector: Option<String>,
+    /// Ready, Reconciling and Stalled (kstatus), Available, Progressing and Paused.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+    /// The revisions in play, by role.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tracks: Vec<Track>,
+    /// What is awaited, until when, and what follows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting: Option<Waiting>,
+    /// The attempt in flight, or the last one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<Attempt>,
+    /// Set while the rollout waits for a person.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pause: Option<PauseStatus>,
+    /// The split that the route's controllers have accepted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traffic: Option<TrafficStatus>,
+    /// Revisions that keep their pods for a while.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub draining: Vec<Draining>,
+    /// The last decision.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decision: Option<Decision>,
+    /// Commands that were handled, the newest last; at most 16.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub commands: Vec<HandledCommand>,
+    /// What was decided, the newest last; at most 20.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub history: Vec<HistoryEntry>,
+}
+
+/// A revision in play.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Track {
+    /// Its role: stable or canary.
+    pub name: String,
+    /// Its hash.
+    pub hash: String,
+    /// Its role Service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
+    /// Its pods.
+    #[serde(default)]
+    pub replicas: TrackReplicas,
+    /// Its share of the traffic.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<TrackWeight>,
+}
+
+/// Pods of a track.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct TrackReplicas {
+    /// As many as wanted.
+    #[serde(default)]
+    pub desired: i32,
+    /// As many as there are.
+    #[serde(default)]
+    pub current: i32,
+    /// As many as are available.
+    #[serde(default)]
+    pub available: i32,
+}
+
+/// Share of the traffic, in percent.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct TrackWeight {
+    /// As wanted.
+    #[serde(default)]
+    pub desired: i32,
+    /// As the route's controllers have accepted it; absent while they have not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accepted: Option<i32>,
+    /// As reached; known where the pods are the weight.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub measured: Option<i32>,
+}
+
+/// What is awaited.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Waiting {
+    /// What is awaited.
+    #[serde(rename = "for")]
+    pub for_: String,
+    /// Since when.
+    pub since: Time,
+    /// Until when, where there is an end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Time>,
+    /// What follows.
+    pub then: String,
+}
+
+/// One attempt to bring a revision into service.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Attempt {
+    /// Counts the attempts of this Rollout, from 1.
+    pub number: i64,
+    /// Hash of the revision.
+    pub hash: String,
+    /// Deploying, Starting, Stepping, Promoting, Switching, Returning, RollingBack or Done.
+    pub stage: String,
+    /// Promoted, RolledBack, Aborted, Superseded or Reverted, once that is decided.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<String>,
+    /// Why, in a word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Why, in a sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// Index of the step in progress, from 0; the number of steps when all are passed.
+    #[serde(default)]
+    pub step_index: i32,
+    /// When the step in progress began to count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step_started_at: Option<Time>,
+    /// How often the analysis of this step was begun anew.
+    #[serde(default)]
+    pub step_try: i32,
+    /// How often the analysis in the background was begun anew.
+    #[serde(default)]
+    pub background_try: i32,
+    /// When the attempt began.
+    pub started_at: Time,
+    /// When it last made progress.
+    pub progress_at: Time,
+    /// When the stage in progress began to count, where it waits for a delay.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stage_since: Option<Time>,
+    /// How far the pods had come when progress was last made.
+    #[serde(default)]
+    pub progress_mark: i64,
+    /// The steps of this attempt.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<Step>,
+    /// The analysis in the background of this attempt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub analysis: Option<BackgroundAnalysis>,
+}
+
+/// Why the rollout waits for a person.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct PauseStatus {
+    /// Command, Analysis or BackgroundAnalysis.
+    pub reason: String,
+    /// In a sentence.
+    pub message: String,
+    /// Since when.
+    pub since: Time,
+}
+
+/// The accepted split.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct TrafficStatus {
+    /// The canary's share that was last accepted, in percent.
+    pub weight: i32,
+    /// When that was seen.
+    pub since: Time,
+    /// The largest share that the data plane may still serve until the propagation delay has passed.
+    #[serde(default)]
+    pub highest: i32,
+    /// The generations of the routes that were accepted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generations: Option<String>,
+    /// How often in a row a foreign change of the weights was put right.
+    #[serde(default)]
+    pub repairs: i32,
+    /// When that was last done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repaired_at: Option<Time>,
+}
+
+/// A revision that keeps its pods until a time.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Draining {
+    /// Its hash.
+    pub hash: String,
+    /// Until when.
+    pub until: Time,
+}
+
+/// The last decision.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Decision {
+    /// Its sequence number. It stands in `serin.dev/decision` on what was written because of it.
+    pub sequence: i64,
+    /// The sequence number of the last decision that cancelled another. Objects that the cancelled
+    /// one could still touch carry at least this number before anything else is done.
+    #[serde(default)]
+    pub fence: i64,
+    /// Entries of the history up to this number have been told as Events.
+    #[serde(default)]
+    pub told: i64,
+    /// What was decided.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub what: Option<String>,
+}
+
+/// A command that was handled.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct HandledCommand {
+    /// promote, promote-full, abort, retry, pause or resume.
+    pub name: String,
+    /// The annotation's value.
+    pub token: String,
+    /// Done, Refused, Stale, Superseded or Recorded.
+    pub outcome: String,
+    /// In a sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// When.
+    pub at: Time,
+}
+
+/// An entry of the history.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct HistoryEntry {
+    /// Its number; each entry has its own.
+    pub number: i64,
+    /// When.
+    pub at: Time,
+    /// Normal or Warning.
+    #[serde(rename = "type")]
+    pub type_: String,
+    /// What, in a word.
+    pub reason: String,
+    /// What and why, in a sentence.
+    pub message: String,
+}

@@ -1,0 +1,173 @@
+//! Strategies: how a new revision takes over.
+
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use kube::KubeSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{traffic::TrafficRouting, units::HumanDuration};
+
+/// The strategy. Set exactly one.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.canary)").message("set exactly one strategy: canary"))]
+pub struct Strategy {
+    /// Traffic moves to the new revision step by step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary: Option<Canary>,
+}
+
+/// Canary: the new revision gets a growing share of the traffic.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.trafficRouting) || has(self.service)")
+    .message("trafficRouting needs service: the Service from which the role Services are cloned"))]
+#[x_kube(validation = Rule::new("!has(self.stableService) || !has(self.canaryService) || self.stableService != self.canaryService")
+    .message("stableService and canaryService must differ"))]
+pub struct Canary {
+    /// Your Service, only read. Serin makes two clones of it, the role Services, which select the
+    /// pods of the stable and of the canary revision; your route names those two.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub service: Option<String>,
+    /// Name of the stable role Service. Default: `<service>-stable`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub stable_service: Option<String>,
+    /// Name of the canary role Service. Default: `<service>-canary`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub canary_service: Option<String>,
+    /// The role Services exist already and belong to somebody else; Serin only sets the
+    /// `pod-template-hash` in their selectors. Default: false, and a Service that belongs to
+    /// somebody else is refused.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub shared: bool,
+    /// How traffic is split. Without it the share of pods is the share of traffic.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traffic_routing: Option<TrafficRouting>,
+    /// Pods above `replicas` while pods are the weight (no trafficRouting). A number or a percentage,
+    /// rounded up. Default: 25%.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_surge: Option<IntOrString>,
+    /// Pods below `replicas` while pods are the weight (no trafficRouting). A number or a percentage,
+    /// rounded down. Default: 25%.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_unavailable: Option<IntOrString>,
+    /// How long the old revision keeps its full size after a promotion. Default: 30s; `0s` is at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scale_down_delay: Option<HumanDuration>,
+    /// How long the canary keeps its size after an abort, counted from the moment when it no longer
+    /// gets traffic. Default: 30s; `0s` is at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub abort_scale_down_delay: Option<HumanDuration>,
+    /// Analysis in the background, from `startingStep` until the end of the attempt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub analysis: Option<BackgroundAnalysis>,
+    /// The steps, in order. After the last one the new revision is promoted. An attempt runs the
+    /// steps as they were when it started; a later edit waits for the next attempt.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub steps: Vec<Step>,
+}
+
+/// One step: exactly one of `setWeight`, `pause` and `analysis`.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("[has(self.setWeight), has(self.pause), has(self.analysis)].filter(x, x).size() == 1")
+    .message("a step is exactly one of setWeight, pause and analysis"))]
+pub struct Step {
+    /// A name for the step, for commands and messages. Default: its index, from 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(min = 1, max = 63),
+        regex(pattern = r"^[a-z]([-a-z0-9]*[a-z0-9])?$")
+    )]
+    pub name: Option<String>,
+    /// Share of the traffic for the canary, in percent: 0 to 100.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 100))]
+    pub set_weight: Option<i32>,
+    /// Wait: for a time, or until somebody promotes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pause: Option<Pause>,
+    /// Measure, and go on only when the verdict is good.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub analysis: Option<Analysis>,
+}
+
+/// A pause.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Pause {
+    /// How long, such as `30s` or `1h`. Without it: until somebody promotes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub duration: Option<HumanDuration>,
+}
+
+/// Which templates to measure, with which arguments.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Analysis {
+    /// The templates; their metrics are taken together and must have different names.
+    #[schemars(length(min = 1, max = 16))]
+    pub templates: Vec<TemplateRef>,
+    /// Values for the templates' arguments.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub args: Vec<Argument>,
+}
+
+/// Analysis in the background.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct BackgroundAnalysis {
+    /// The templates; their metrics are taken together and must have different names.
+    #[schemars(length(min = 1, max = 16))]
+    pub templates: Vec<TemplateRef>,
+    /// Index of the step from which on it measures, from 0. Default: 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 64))]
+    pub starting_step: Option<i32>,
+    /// Values for the templates' arguments.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub args: Vec<Argument>,
+}
+
+impl BackgroundAnalysis {
+    /// What it measures.
+    pub fn analysis(&self) -> Analysis {
+        Analysis {
+            templates: self.templates.clone(),
+            args: self.args.clone(),
+        }
+    }
+}
+
+/// A reference to an AnalysisTemplate of the same namespace, or to a ClusterAnalysisTemplate.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct TemplateRef {
+    /// Name of the template.
+    #[schemars(length(min = 1, max = 253))]
+    pub template_name: String,
+    /// Whether it is a ClusterAnalysisTemplate. Default: false.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub cluster_scope: bool,
+}
+
+/// A value for an argument of a template.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Argument {
+    /// Name of the argument.
+    #[schemars(length(min = 1, max = 63))]
+    pub name: String,
+    /// Its value.
+    #[schemars(length(max = 1024))]
+    pub value: String,
+}
+
+pub(crate) fn is_false(b: &bool) -> bool {
+    !*b
+}

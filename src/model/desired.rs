@@ -1,0 +1,53 @@
+//! Desired, the narrow waist: what a strategy wants, in revisions, counts and weights. It names no
+//! Kubernetes object; workload, traffic and analysis read it and know no strategy.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+
+use crate::api::strategy::Analysis;
+
+/// What a strategy wants.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Desired {
+    /// Pods by revision. A revision that is not named keeps its size.
+    pub replicas: BTreeMap<String, u32>,
+    /// The canary's share of the traffic in percent, where traffic is routed.
+    pub weight: Option<u32>,
+    /// Which revisions the role Services select.
+    pub roles: Option<Roles>,
+    /// Analyses that must run.
+    pub runs: Vec<DesiredRun>,
+    /// Whether routes may be bent, so that they must be bent back before the Rollout goes.
+    pub claim: bool,
+    /// Whether the weight goes back to stable because the canary is given up.
+    pub retreat: bool,
+}
+
+/// Which revisions the role Services select.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Roles {
+    /// The stable Service.
+    pub stable: String,
+    /// The canary Service.
+    pub canary: String,
+}
+
+/// An analysis that must run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DesiredRun {
+    /// The run's name, derived from revision, attempt, step and try.
+    pub name: String,
+    /// Hash of the revision that it judges.
+    pub revision: String,
+    /// Hash of the stable revision.
+    pub stable: String,
+    /// Number of the attempt.
+    pub attempt: i64,
+    /// Index of the step; none for the background.
+    pub step: Option<usize>,
+    /// Measurements look back to here, not further.
+    pub start: Timestamp,
+    /// What to measure.
+    pub analysis: Analysis,
+}

@@ -1,0 +1,13 @@
+//! The nouns: plain values with small pure methods.
+
+pub mod capacity;
+pub mod command;
+pub mod desired;
+pub mod measurement;
+pub mod object;
+pub mod observed;
+pub mod plan;
+pub mod progress;
+pub mod revisions;
+pub mod spec;
+pub mod traffic;

@@ -1,0 +1,110 @@
+//! Observed: one look at a Rollout and everything it refers to.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use crate::api::{AnalysisRun, AnalysisTemplateSpec, Rollout};
+
+use super::{object::Objects, revisions::Revision};
+
+/// One look at a Rollout and everything it refers to. Whatever is decided, is decided from this.
+#[derive(Clone, Debug)]
+pub struct Observed {
+    /// The Rollout.
+    pub rollout: Rollout,
+    /// Which revision `spec.template` describes.
+    pub current: Current,
+    /// The recorded revisions, oldest first.
+    pub revisions: Vec<Revision>,
+    /// The Services that the spec names, by name: whole objects.
+    pub services: BTreeMap<String, Value>,
+    /// Ready endpoints of each role Service, by the hash of their pods.
+    pub endpoints: BTreeMap<String, BTreeMap<String, u32>>,
+    /// The route objects that the router refers to.
+    pub routes: Objects,
+    /// The Rollout's AnalysisRuns.
+    pub runs: Vec<AnalysisRun>,
+    /// The templates that the spec names.
+    pub templates: BTreeMap<TemplateKey, AnalysisTemplateSpec>,
+    /// Pods that cannot start.
+    pub troubles: Vec<Trouble>,
+    /// Whether the counts of pods and endpoints were read live, not from a cache.
+    pub live: bool,
+}
+
+/// Which revision `spec.template` describes, after the API server's defaulting.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Current {
+    /// One that is recorded: its hash.
+    Recorded(String),
+    /// One that is not recorded yet: the hash it will have.
+    New(String),
+    /// None: the API server refuses the template.
+    Refused(String),
+}
+
+/// Scope and name of an analysis template.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TemplateKey {
+    /// Whether it is a ClusterAnalysisTemplate.
+    pub cluster: bool,
+    /// Its name.
+    pub name: String,
+}
+
+/// A pod that cannot start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trouble {
+    /// Hash of its revision.
+    pub hash: String,
+    /// Its name.
+    pub pod: String,
+    /// As the kubelet names it: CrashLoopBackOff, ImagePullBackOff, ...
+    pub reason: String,
+    /// As the kubelet explains it.
+    pub message: String,
+}
+
+/// Waiting reasons from which a pod does not recover by waiting.
+pub const TROUBLES: &[&str] = &[
+    "CrashLoopBackOff",
+    "ImagePullBackOff",
+    "InvalidImageName",
+    "ErrImageNeverPull",
+    "CreateContainerConfigError",
+];
+
+impl Observed {
+    /// A recorded revision by its hash.
+    pub fn revision(&self, hash: &str) -> Option<&Revision> {
+        self.revisions.iter().find(|r| r.hash == hash)
+    }
+    /// Ready endpoints of `service` whose pods are of the revision `hash`.
+    pub fn ready_endpoints(&self, service: &str, hash: &str) -> u32 {
+        self.endpoints
+            .get(service)
+            .and_then(|by| by.get(hash))
+            .copied()
+            .unwrap_or(0)
+    }
+    /// The revision whose pods `service` selects now.
+    pub fn selected(&self, service: &str) -> Option<&str> {
+        self.services
+            .get(service)?
+            .pointer("/spec/selector")?
+            .get(crate::api::names::POD_TEMPLATE_HASH)?
+            .as_str()
+    }
+}
+
+/// What must be looked at for a Rollout, beside its own revisions, pods and runs.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct References {
+    /// Route objects.
+    pub routes: Vec<super::object::ObjectRef>,
+    /// Services.
+    pub services: Vec<String>,
+    /// Analysis templates.
+    pub templates: Vec<TemplateKey>,
+}

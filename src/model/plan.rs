@@ -1,0 +1,101 @@
+//! Plan: the next status, what to do about the world, and when to look again.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use crate::api::RolloutStatus;
+
+use super::object::{ObjectRef, Target};
+
+/// What to do next. The status is committed first; only then is anything done.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// The status to commit.
+    pub status: RolloutStatus,
+    /// What to do once it is committed: any number of harmless actions and at most one hazardous
+    /// intent.
+    pub actions: Vec<Action>,
+    /// When to look again if nothing happens.
+    pub requeue: Requeue,
+    /// The cached view is not good enough for this decision: look again, live, and plan anew.
+    pub look_closer: bool,
+}
+
+/// The six ways to touch the world. The cluster and the simulator implement these and nothing else.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Create an object whose name derives from its content: that it exists already is success.
+    Create {
+        /// Which.
+        object: ObjectRef,
+        /// Its JSON.
+        value: Value,
+    },
+    /// JSON patch of an object as it was read: refused if it has changed since.
+    Patch {
+        /// Which, as it was read.
+        target: Target,
+        /// The operations, the guard on the resourceVersion apart.
+        operations: Vec<Value>,
+    },
+    /// Set a ReplicaSet's size, absolutely: refused if it has changed since it was read.
+    Scale {
+        /// Which, as it was read.
+        target: Target,
+        /// The size.
+        replicas: u32,
+        /// The decision's number, to be written beside it.
+        decision: i64,
+        /// Whether the ReplicaSet has annotations.
+        has_annotations: bool,
+    },
+    /// Delete an object as it was read.
+    Delete {
+        /// Which, as it was read.
+        target: Target,
+    },
+    /// Put our finalizer on the Rollout.
+    Claim,
+    /// Take our finalizer off the Rollout.
+    Release,
+}
+
+/// An action and whether it is one of the hazardous ones: raising a weight, lowering replicas,
+/// pointing a Service or a backend elsewhere, deleting.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Intent {
+    /// The action or actions: one hazardous intent may concern several routes.
+    pub actions: Vec<Action>,
+    /// What it does, for the history, where it is hazardous.
+    pub hazard: Option<String>,
+}
+
+impl Intent {
+    /// A harmless action.
+    pub fn harmless(action: Action) -> Self {
+        Self {
+            actions: vec![action],
+            hazard: None,
+        }
+    }
+    /// A hazardous one.
+    pub fn hazardous(actions: Vec<Action>, what: impl Into<String>) -> Self {
+        Self {
+            actions,
+            hazard: Some(what.into()),
+        }
+    }
+}
+
+/// When to look again.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Requeue {
+    /// At once: the status moved on and may allow the next thing.
+    Now,
+    /// At a time.
+    At(Timestamp),
+    /// When something changes, and after this time at the latest, in case a change was missed.
+    OnChange(Duration),
+}

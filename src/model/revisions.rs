@@ -1,0 +1,118 @@
+//! Revisions: what a template became when it was first seen, and the pods that run it.
+
+use serde_json::Value;
+
+/// The algorithm that names revisions. It stands in each ControllerRevision; the name alone
+/// depends on it, never the question whether a template is new.
+pub const HASH_ALGORITHM: &str = "fnv1a64/1";
+
+/// A name for a template: ten characters that make no words.
+///
+/// FNV-1a over the JSON with sorted keys, then `collision` (0 for the first try).
+pub fn hash(template: &Value, collision: u32) -> String {
+    const SAFE: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
+    let mut state: u64 = 0xcbf2_9ce4_8422_2325;
+    let text = format!("{template}#{collision}");
+    for byte in text.bytes() {
+        state = (state ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+    }
+    let mut name = String::new();
+    for _ in 0..10 {
+        let at = usize::try_from(state % 27).unwrap_or(0);
+        name.push(char::from(SAFE.get(at).copied().unwrap_or(b'x')));
+        state /= 27;
+    }
+    name
+}
+
+/// A recorded revision.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Revision {
+    /// Its name's variable part, and the label of its pods.
+    pub hash: String,
+    /// Counts up with each new revision.
+    pub number: i64,
+    /// The user's pod template as it was written.
+    pub template: Value,
+    /// What became of it: `Promoted`, `RolledBack`, ... and when; empty while undecided.
+    pub verdict: String,
+    /// The ControllerRevision: its uid and resourceVersion.
+    pub uid: String,
+    /// The ControllerRevision's resourceVersion.
+    pub resource_version: String,
+    /// Whether the ControllerRevision has annotations.
+    pub has_annotations: bool,
+    /// Its ReplicaSet, once there is one.
+    pub replica_set: Option<ReplicaSetView>,
+}
+
+/// A ReplicaSet, as far as deciding needs it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ReplicaSetView {
+    /// Name.
+    pub name: String,
+    /// uid.
+    pub uid: String,
+    /// resourceVersion.
+    pub resource_version: String,
+    /// Whether it has annotations.
+    pub has_annotations: bool,
+    /// The decision that wrote it last.
+    pub decision: i64,
+    /// Whether its controller has seen the last change of its size.
+    pub seen: bool,
+    /// Pods wanted.
+    pub desired: u32,
+    /// Pods that exist.
+    pub current: u32,
+    /// Pods that are ready.
+    pub ready: u32,
+    /// Pods that are available.
+    pub available: u32,
+    /// `minReadySeconds` as it stands.
+    pub min_ready: i32,
+}
+
+impl Revision {
+    /// Pods that count as available: none while a change of size is unseen, never more than wanted.
+    pub fn available(&self) -> u32 {
+        self.replica_set.as_ref().map_or(0, |r| {
+            if r.seen {
+                r.available.min(r.desired)
+            } else {
+                0
+            }
+        })
+    }
+    /// Pods wanted.
+    pub fn desired(&self) -> u32 {
+        self.replica_set.as_ref().map_or(0, |r| r.desired)
+    }
+    /// Pods that exist.
+    pub fn current(&self) -> u32 {
+        self.replica_set.as_ref().map_or(0, |r| r.current)
+    }
+    /// Pods that are ready, never more than wanted.
+    pub fn ready(&self) -> u32 {
+        self.replica_set
+            .as_ref()
+            .map_or(0, |r| r.ready.min(r.desired))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    #[test]
+    fn the_name_does_not_depend_on_the_order_of_fields() {
+        let a: serde_json::Value =
+            serde_json::from_str(r#"{"a":1,"b":{"c":2,"d":3}}"#).expect("json");
+        let b: serde_json::Value =
+            serde_json::from_str(r#"{"b":{"d":3,"c":2},"a":1}"#).expect("json");
+        assert_eq!(super::hash(&a, 0), super::hash(&b, 0));
+        assert_ne!(super::hash(&a, 0), super::hash(&a, 1));
+        assert_ne!(super::hash(&a, 0), super::hash(&json!({"a": 2}), 0));
+        assert_eq!(super::hash(&a, 0).len(), 10);
+    }
+}

@@ -1,0 +1,56 @@
+//! The split of the traffic: as written, as accepted, and as it may still be in force.
+
+use jiff::Timestamp;
+
+/// What the route objects say.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Written {
+    /// The canary's share in percent, the same in every route and rule.
+    pub weight: Result<u32, RouteFault>,
+    /// Whether every controller of every route's parents has accepted what is written.
+    pub accepted: bool,
+    /// What an acceptance still lacks, in a sentence.
+    pub lacking: Option<String>,
+    /// The generations that were read, as text: `checkout=7`.
+    pub generations: String,
+    /// The highest decision number that stands on all of the routes.
+    pub decision: i64,
+    /// Who wrote the routes' rules last, apart from Serin.
+    pub foreign_writer: Option<String>,
+}
+
+/// Why no split can be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RouteFault {
+    /// A route does not exist yet.
+    Missing(String),
+    /// A route cannot be used as it is: field path and what is wrong.
+    Unfit {
+        /// Path of the Rollout's field that names it.
+        path: String,
+        /// What was found and what would be right.
+        message: String,
+    },
+    /// Routes or rules disagree; the largest share of the canary in any of them.
+    Disagree(u32),
+}
+
+/// What the data plane may be serving now.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct InForce {
+    /// The smallest share that the canary may have, in percent.
+    pub low: u32,
+    /// The largest share that the canary may have, in percent.
+    pub high: u32,
+    /// The share, once it is accepted and the propagation delay has passed.
+    pub settled: Option<u32>,
+    /// When it will have settled, if nothing changes.
+    pub settles_at: Option<Timestamp>,
+}
+
+impl InForce {
+    /// Whether the data plane serves exactly `weight`.
+    pub fn settled_at(&self, weight: u32) -> bool {
+        self.settled == Some(weight)
+    }
+}
