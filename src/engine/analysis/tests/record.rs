@@ -60,7 +60,7 @@ fn every_way_to_end() {
     for row in ENDS.trim().lines() {
         let columns: Vec<_> = row.split('|').map(str::trim).collect();
         let [step, fields, readings, phase, message] = columns[..] else {
-            panic!("five columns: {row}");
+            unreachable!("five columns: {row}");
         };
         let fields = serde_json::from_str(fields).expect("fields");
         let message = match message {
@@ -177,6 +177,17 @@ fn what_was_not_due_is_not_taken() {
     let twice = [answer(0, t(60), pass()), answer(0, t(60), pass())];
     let status = record(&run, &twice, Some(t(-9)), t(60));
     assert_eq!(status.metric_results[0].passed, 2, "one of the two");
+}
+
+#[test]
+fn a_metric_that_is_complete_takes_no_more() {
+    let metrics = ["a", "b"].map(|name| metric(json!({"name": name})));
+    let mut run = run("0", metrics.to_vec());
+    take(&mut run, t(0), pass());
+    let before = run.status.clone();
+    assert_eq!(phase(&run), "Running");
+    take(&mut run, t(60), fail());
+    assert_eq!(run.status, before);
 }
 
 #[test]

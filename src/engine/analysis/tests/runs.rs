@@ -86,7 +86,7 @@ fn told(intents: &[Intent]) -> Vec<String> {
             );
             format!("delete {}", target.object.name)
         }
-        other => panic!("not ours to do: {other:?}"),
+        other => unreachable!("not ours to do: {other:?}"),
     };
     for intent in intents {
         let deletes = matches!(intent.actions[..], [Action::Delete { .. }]);
@@ -105,7 +105,7 @@ fn a_run_is_a_snapshot() {
     let intents = realize(&desired, &world(vec![]));
     let Some(Action::Create { object, value }) = intents.first().and_then(|i| i.actions.first())
     else {
-        panic!("one is created: {intents:?}");
+        unreachable!("one is created: {intents:?}");
     };
     assert_eq!(
         (object.kind, object.name.as_str()),
@@ -172,7 +172,7 @@ fn what_is_wanted_is_created_once() {
     );
     let intents = realize(&wanting(vec![background]), &world(vec![]));
     let Action::Create { value, .. } = &intents[0].actions[0] else {
-        panic!("one is created");
+        unreachable!("one is created");
     };
     assert_eq!(value["spec"]["step"], "background");
 }

@@ -78,6 +78,22 @@ fn turns_do_not_drift_and_do_not_pile_up() {
 }
 
 #[test]
+fn small_delays_do_not_add_up() {
+    let mut run = run("background", vec![metric(json!({"interval": "30s"}))]);
+    for turn in 0..10 {
+        let at = 30 * turn;
+        assert_eq!(look(&run, Some(STEADY), at).0, [0], "turn {turn}");
+        assert_eq!(look(&run, Some(STEADY), at + 3).1, Some(at + 30));
+        take(&mut run, t(at + 3), pass());
+    }
+    assert_eq!(
+        look(&run, Some(STEADY), 304).1,
+        Some(334),
+        "a large one counts"
+    );
+}
+
+#[test]
 fn each_metric_has_its_own_turn() {
     let mut run = run(
         "0",
