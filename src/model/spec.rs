@@ -307,14 +307,15 @@ fn check_routing(canary: &Canary, faults: &mut Faults) {
             }
         }
     }
-    for (path, analysis) in [("analysis", canary.analysis.as_ref())] {
-        let starting = analysis.and_then(|a| a.starting_step).unwrap_or(0);
-        if analysis.is_some() && usize::try_from(starting).is_ok_and(|s| s > canary.steps.len()) {
-            faults.add(
-                format!("{base}.{path}.startingStep"),
-                format!("{starting}: there are {} steps", canary.steps.len()),
-            );
-        }
+    let Some(analysis) = &canary.analysis else {
+        return;
+    };
+    let starting = analysis.starting_step.unwrap_or(0);
+    if usize::try_from(starting).is_ok_and(|s| s > canary.steps.len()) {
+        faults.add(
+            format!("{base}.analysis.startingStep"),
+            format!("{starting}: there are {} steps", canary.steps.len()),
+        );
     }
 }
 
