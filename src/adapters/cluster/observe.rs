@@ -7,7 +7,7 @@ use serde_json::Value;
 use thiserror::Error;
 
 use crate::{
-    api::Rollout,
+    api::{AnalysisRun, Rollout},
     model::{
         object::{Objects, REPLICA_SET},
         observed::{Observed, References, TemplateKey, Trouble},
@@ -58,6 +58,28 @@ impl Cluster {
     /// A Rollout as the cache has it; none once it is gone.
     pub fn rollout(&self, key: &Key) -> Option<Arc<Rollout>> {
         self.world.rollouts.get(key).map(|e| Arc::clone(&e.value))
+    }
+
+    /// An AnalysisRun as the cache has it; none once it is gone.
+    pub fn run(&self, key: &Key) -> Result<Option<Arc<AnalysisRun>>, ObserveError> {
+        let Some(entry) = self.world.runs.get(key) else {
+            return Ok(None);
+        };
+        self.fresh("AnalysisRun", &entry)?;
+        Ok(Some(Arc::clone(&entry.value)))
+    }
+
+    /// The Rollout that an AnalysisRun belongs to, as the cache has it; none where it is gone.
+    pub fn owner_of(&self, key: &Key, run: &AnalysisRun) -> Option<Arc<Rollout>> {
+        let entry = self
+            .world
+            .rollouts
+            .get(&Key::new(&key.namespace, &run.spec.rollout))?;
+        let owners = run.metadata.owner_references.as_ref()?;
+        owners
+            .iter()
+            .any(|o| o.uid == entry.uid)
+            .then(|| Arc::clone(&entry.value))
     }
 
     /// One look through the cache; none once the Rollout is gone.

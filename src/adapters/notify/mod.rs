@@ -1,1 +1,3 @@
-//! x
+//! Notices to people, beside the Events that the cluster keeps.
+
+pub mod alertmanager;
