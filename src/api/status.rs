@@ -221,6 +221,12 @@ pub struct TrafficStatus {
     /// The generations of the routes that were accepted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generations: Option<String>,
+    /// The share that Serin wrote last, in percent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub written: Option<i32>,
+    /// The decision with which it wrote that.
+    #[serde(default)]
+    pub written_by: i64,
     /// How often in a row a foreign change of the weights was put right.
     #[serde(default)]
     pub repairs: i32,

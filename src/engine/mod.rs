@@ -1,27 +1,305 @@
 //! What should happen: pure, total, without a clock.
 
 pub mod analysis;
+mod blockers;
+pub mod status;
+pub mod strategy;
+pub mod traffic;
+pub mod workload;
+
+use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::model::{
-    observed::{Observed, References},
-    plan::Plan,
-    spec::Spec,
+use crate::{
+    api::{
+        names::{DECISION, FINALIZER, reason},
+        status::RolloutStatus,
+    },
+    model::{
+        desired::Desired,
+        object::annotation_number,
+        observed::{Observed, References},
+        plan::{Action, Intent, Numbers, Plan, Requeue},
+        progress::{Stage, note, note_once},
+        spec::Spec,
+        traffic::{InForce, RouteFault, Written},
+    },
 };
+
+use strategy::{Context, Decided, Wait};
+
+/// With something in flight, a change that was missed is found after this time.
+const LOOK_AGAIN: Duration = Duration::from_secs(30);
+/// At rest, after this time.
+const LOOK_AGAIN_AT_REST: Duration = Duration::from_secs(300);
 
 /// Decides. Total: it never fails, never waits, never looks at a clock.
 pub fn plan(observed: &Observed, now: Timestamp) -> Plan {
-    let _ = now;
+    let mut status = observed.rollout.status.clone().unwrap_or_default();
+    if observed.rollout.metadata.deletion_timestamp.is_some() && !claimed(observed) {
+        return Plan {
+            status,
+            actions: vec![],
+            requeue: Requeue::OnChange(LOOK_AGAIN_AT_REST),
+            look_closer: false,
+        };
+    }
+    let spec = match Spec::resolve(&observed.rollout) {
+        Ok(spec) => spec,
+        Err(faults) => {
+            status::reject(observed, &mut status, &faults, now);
+            let requeue = Requeue::OnChange(LOOK_AGAIN_AT_REST);
+            return Plan {
+                status,
+                actions: vec![],
+                requeue,
+                look_closer: false,
+            };
+        }
+    };
+    let written = traffic::look(&spec, observed);
+    if let Some(written) = &written {
+        traffic::accept(&mut status, written, spec.propagation_delay, now);
+    }
+    let force = written
+        .as_ref()
+        .map(|w| traffic::in_force(&status, w, spec.propagation_delay, now));
+    let blockers = blockers::find(&spec, observed, written.as_ref());
+    let next = next_number(observed, &status, written.as_ref());
+    let cx = Context {
+        spec: &spec,
+        observed,
+        force,
+        written: written.as_ref(),
+        blocked: blockers.sentence(),
+        next,
+        now,
+    };
+    let mut decided = strategy::decide(&cx, &mut status);
+    blockers.tell(&mut status, &mut decided, now);
+    let world = World {
+        spec: &spec,
+        observed,
+        force,
+        written: written.as_ref(),
+        now,
+    };
+    let realized = if decided.moved {
+        Realized::default()
+    } else {
+        realize(&world, &mut decided, &mut status, next)
+    };
+    let (actions, hazards) = choose(realized.intents, &mut status, &decided.desired, next, now);
+    status::summarize(&world, &decided, &mut status);
+    let requeue = requeue(&decided, hazards, &status, now);
     Plan {
-        status: observed.rollout.status.clone().unwrap_or_default(),
-        actions: vec![],
-        requeue: crate::model::plan::Requeue::OnChange(std::time::Duration::from_secs(300)),
-        look_closer: false,
+        status,
+        actions,
+        requeue,
+        look_closer: realized.look_closer,
     }
 }
 
 /// What must be looked at for a Rollout, beside its own revisions, pods and runs.
 pub fn references(spec: &Spec) -> References {
-    spec.references()
+    let mut references = spec.references();
+    references.routes = traffic::router(spec)
+        .map(|r| r.references())
+        .unwrap_or_default();
+    references
+}
+
+/// What was looked at.
+pub struct World<'a> {
+    /// The valid spec.
+    pub spec: &'a Spec,
+    /// The world.
+    pub observed: &'a Observed,
+    /// What the data plane may be serving, where traffic is routed.
+    pub force: Option<InForce>,
+    /// What the routes say, where traffic is routed.
+    pub written: Option<&'a Written>,
+    /// The time.
+    pub now: Timestamp,
+}
+
+#[derive(Default)]
+struct Realized {
+    intents: Vec<Intent>,
+    look_closer: bool,
+}
+
+/// From wishes to intents. Traffic comes first: it is what an abort moves.
+fn realize(
+    world: &World<'_>,
+    decided: &mut Decided,
+    status: &mut RolloutStatus,
+    next: i64,
+) -> Realized {
+    let (spec, observed) = (world.spec, world.observed);
+    let numbers = Numbers {
+        next,
+        fence: status.decision.as_ref().map_or(0, |d| d.fence),
+    };
+    let mut realized = Realized {
+        intents: strategy::commands::tidy(observed, status),
+        look_closer: false,
+    };
+    realized.intents.extend(finalizer(world, &decided.desired));
+    if let Some(written) = world.written {
+        let wanted = decided.desired.weight;
+        let verdict = wanted.map(|w| traffic::repair::judge(status, written, w, world.now));
+        if let Some(traffic::repair::Verdict::Conflict(until, message)) = verdict {
+            decided.stalled = Some((reason::ROUTE_CONFLICT.into(), message));
+            decided.wake = [decided.wake, Some(until)].into_iter().flatten().min();
+        } else {
+            let moved = traffic::realize(spec, &decided.desired, observed, written, numbers);
+            realized.intents.extend(moved.intents);
+            match moved.held {
+                Some(traffic::Held::LookCloser) => realized.look_closer = true,
+                Some(traffic::Held::Rescue(why)) => {
+                    note_once(status, world.now, "Warning", reason::ABORT_HELD, &why);
+                    decided.stalled = Some((reason::ABORT_HELD.into(), why));
+                }
+                Some(traffic::Held::Capacity(why)) => {
+                    if let Some(wait) = &mut decided.waiting {
+                        *wait = Wait {
+                            for_: why,
+                            until: None,
+                            then: wait.then.clone(),
+                        };
+                    }
+                }
+                None => {}
+            }
+        }
+    }
+    realized.intents.extend(workload::realize(
+        spec,
+        &decided.desired,
+        observed,
+        world.force.as_ref(),
+        numbers,
+    ));
+    realized
+        .intents
+        .extend(analysis::realize(&decided.desired, observed));
+    realized
+}
+
+fn claimed(observed: &Observed) -> bool {
+    observed
+        .rollout
+        .metadata
+        .finalizers
+        .iter()
+        .flatten()
+        .any(|f| f == FINALIZER)
+}
+
+/// Our finalizer stands while foreign routes are bent.
+fn finalizer(world: &World<'_>, desired: &Desired) -> Option<Intent> {
+    let ours = claimed(world.observed);
+    if desired.claim {
+        return (!ours).then(|| Intent::harmless(Action::Claim));
+    }
+    let straight = world.force.is_none_or(|f| f.settled_at(0))
+        || world
+            .written
+            .is_some_and(|w| matches!(w.weight, Err(RouteFault::Missing(_))));
+    (ours && straight).then(|| Intent::harmless(Action::Release))
+}
+
+/// All harmless intents and the first hazardous one, which gets a number and an entry in the history.
+/// How many hazardous ones there were.
+fn choose(
+    intents: Vec<Intent>,
+    status: &mut RolloutStatus,
+    desired: &Desired,
+    next: i64,
+    now: Timestamp,
+) -> (Vec<Action>, usize) {
+    let mut actions = vec![];
+    let mut hazards = 0;
+    for intent in intents {
+        match intent.hazard {
+            None => actions.extend(intent.actions),
+            Some(what) => {
+                hazards += 1;
+                if hazards > 1 {
+                    continue;
+                }
+                let decision = status.decision.get_or_insert_default();
+                decision.sequence = next;
+                decision.what = Some(what.clone());
+                let weight = what.starts_with("weight ");
+                if let Some(traffic) = status.traffic.as_mut().filter(|_| weight) {
+                    traffic.written = desired.weight.and_then(|w| i32::try_from(w).ok());
+                    traffic.written_by = next;
+                }
+                let why = if weight {
+                    reason::WEIGHT_CHANGED
+                } else if what.starts_with("scale ") {
+                    reason::SCALED_DOWN
+                } else {
+                    "Decided"
+                };
+                if status.history.last().is_none_or(|h| h.message != what) {
+                    note(status, now, "Normal", why, &what);
+                }
+                actions.extend(intent.actions);
+            }
+        }
+    }
+    (actions, hazards)
+}
+
+/// A number above every one that stands anywhere, also when the status was lost.
+fn next_number(observed: &Observed, status: &RolloutStatus, written: Option<&Written>) -> i64 {
+    let sets = observed
+        .revisions
+        .iter()
+        .filter_map(|r| r.replica_set.as_ref())
+        .map(|s| s.decision);
+    let services = observed
+        .services
+        .values()
+        .map(|v| annotation_number(v, DECISION));
+    let routes = observed
+        .routes
+        .values()
+        .map(|v| annotation_number(v, DECISION));
+    let own = status.decision.as_ref().map_or(0, |d| d.sequence);
+    sets.chain(services)
+        .chain(routes)
+        .chain(written.map(|w| w.decision))
+        .max()
+        .unwrap_or(0)
+        .max(own)
+        + 1
+}
+
+fn requeue(decided: &Decided, hazards: usize, status: &RolloutStatus, now: Timestamp) -> Requeue {
+    if decided.moved || hazards > 1 {
+        return Requeue::Now;
+    }
+    let flight = status
+        .attempt
+        .as_ref()
+        .is_some_and(|a| Stage::parse(&a.stage) != Some(Stage::Done));
+    let most = if flight || decided.waiting.is_some() {
+        LOOK_AGAIN
+    } else {
+        LOOK_AGAIN_AT_REST
+    };
+    match decided.wake.filter(|w| *w > now) {
+        Some(wake)
+            if wake.duration_since(now)
+                < jiff::SignedDuration::try_from(most).unwrap_or_default() =>
+        {
+            Requeue::At(wake)
+        }
+        _ => Requeue::OnChange(most),
+    }
 }

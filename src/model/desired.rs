@@ -20,6 +20,10 @@ pub struct Desired {
     pub runs: Vec<DesiredRun>,
     /// Whether routes may be bent, so that they must be bent back before the Rollout goes.
     pub claim: bool,
+    /// What became of revisions, by hash: `Promoted`, `RolledBack`, ...
+    pub verdicts: BTreeMap<String, String>,
+    /// Revisions that are not pruned, whatever their age.
+    pub keep: std::collections::BTreeSet<String>,
     /// Whether the weight goes back to stable because the canary is given up.
     pub retreat: bool,
 }

@@ -89,6 +89,15 @@ impl Intent {
     }
 }
 
+/// Numbers of decisions: the next hazardous one, and the fence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Numbers {
+    /// The number that the next hazardous decision will have.
+    pub next: i64,
+    /// What was touched by a cancelled decision carries at least this number.
+    pub fence: i64,
+}
+
 /// When to look again.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Requeue {

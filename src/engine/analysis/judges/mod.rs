@@ -1,0 +1,81 @@
+//! Judges: what a measurement means.
+
+mod threshold;
+
+use crate::{
+    api::Metric,
+    model::measurement::{Reading, Verdict},
+};
+
+/// The longest explanation of a measurement, in characters.
+const LONGEST: usize = 160;
+
+/// What a measurement means, and why.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Judgement {
+    /// What it means.
+    pub(super) verdict: Verdict,
+    /// The value, where there was one.
+    pub(super) value: Option<String>,
+    /// Why, in a few words.
+    pub(super) why: String,
+}
+
+/// Judges a reading. A value that is not a finite number is no data, whoever let it through.
+pub(super) fn judge(metric: &Metric, reading: &Reading) -> Judgement {
+    let (verdict, value, why) = match reading {
+        Reading::NoData(why) => (Verdict::NoData, None, why.clone()),
+        Reading::Error(why) => (Verdict::Error, None, why.clone()),
+        Reading::Value(value) => {
+            let (verdict, why) = match &metric.judge.threshold {
+                Some(threshold) => threshold::judge(threshold, *value),
+                None => (Verdict::Error, "the metric has no judge".to_owned()),
+            };
+            (verdict, Some(number(*value)), why)
+        }
+    };
+    Judgement {
+        verdict,
+        value,
+        why: clip(&why, LONGEST),
+    }
+}
+
+/// A number with at most six significant digits.
+pub(super) fn number(value: f64) -> String {
+    if !value.is_finite() || value == 0.0 {
+        return if value == 0.0 {
+            "0".to_owned()
+        } else {
+            value.to_string()
+        };
+    }
+    let scientific = format!("{value:.5e}");
+    let Some((digits, exponent)) = scientific.split_once('e') else {
+        return scientific;
+    };
+    let trim = |s: &str| {
+        if s.contains('.') {
+            s.trim_end_matches('0').trim_end_matches('.').to_owned()
+        } else {
+            s.to_owned()
+        }
+    };
+    let decimals = exponent.parse::<i32>().map(|e| 5 - e).unwrap_or(-1);
+    match usize::try_from(decimals) {
+        // From 0.0001 to 999999.
+        Ok(decimals) if decimals <= 9 => trim(&format!("{value:.decimals$}")),
+        _ => format!("{}e{exponent}", trim(digits)),
+    }
+}
+
+/// A text in one line of at most `longest` characters.
+pub(super) fn clip(text: &str, longest: usize) -> String {
+    let line = |c: char| if c.is_control() { ' ' } else { c };
+    if text.chars().count() <= longest {
+        return text.chars().map(line).collect();
+    }
+    let mut short: String = text.chars().take(longest - 1).map(line).collect();
+    short.push('…');
+    short
+}

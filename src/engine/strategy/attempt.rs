@@ -1,0 +1,466 @@
+//! An attempt's beginning and end: what starts one, what replaces one, what gives one up.
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use crate::{
+    api::{
+        names::reason,
+        status::{Attempt, Draining, PauseStatus, RolloutStatus},
+    },
+    model::{
+        observed::Current,
+        progress::{Stage, brief, note},
+    },
+};
+
+use super::{Context, Decided, Wait, wanted_hash};
+
+/// Begins an attempt. What an earlier one may still touch is fenced off.
+pub fn begin(cx: &Context<'_>, status: &mut RolloutStatus, hash: &str, stage: Stage) {
+    let runs = cx
+        .observed
+        .runs
+        .iter()
+        .map(|r| r.spec.attempt)
+        .max()
+        .unwrap_or(0);
+    let number = status.attempt.as_ref().map_or(0, |a| a.number).max(runs) + 1;
+    status.attempt = Some(Attempt {
+        number,
+        hash: hash.to_owned(),
+        stage: stage.as_str().to_owned(),
+        outcome: None,
+        reason: None,
+        message: None,
+        step_index: 0,
+        step_started_at: None,
+        step_try: 0,
+        background_try: 0,
+        started_at: Time(cx.now),
+        progress_at: Time(cx.now),
+        stage_since: None,
+        progress_mark: 0,
+        steps: if stage == Stage::Deploying {
+            vec![]
+        } else {
+            cx.spec.steps.clone()
+        },
+        analysis: if stage == Stage::Deploying {
+            None
+        } else {
+            cx.spec.analysis.clone()
+        },
+    });
+    status.pause = None;
+    status.draining.retain(|d| d.hash != hash);
+    fence(cx, status);
+    let message = if stage == Stage::Deploying {
+        format!("deploying revision {hash} as the first")
+    } else {
+        format!(
+            "attempt {number}: revision {hash}, {} steps",
+            cx.spec.steps.len()
+        )
+    };
+    note(status, cx.now, "Normal", reason::ATTEMPT_STARTED, &message);
+}
+
+/// A decision that cancels another: its number must stand on whatever the other could still touch.
+fn fence(cx: &Context<'_>, status: &mut RolloutStatus) {
+    let decision = status.decision.get_or_insert_default();
+    decision.sequence = cx.next;
+    decision.fence = cx.next;
+}
+
+/// Whether everything that a cancelled decision could still touch carries the fence's number.
+pub fn fenced(cx: &Context<'_>, status: &RolloutStatus) -> bool {
+    let fence = status.decision.as_ref().map_or(0, |d| d.fence);
+    let hashes = [
+        status.stable_revision.as_ref(),
+        status.attempt.as_ref().map(|a| &a.hash),
+    ];
+    let sets = hashes
+        .into_iter()
+        .flatten()
+        .filter_map(|h| cx.observed.revision(h)?.replica_set.as_ref());
+    let services = cx
+        .spec
+        .services
+        .iter()
+        .filter(|_| cx.routed())
+        .flat_map(|s| [&s.stable, &s.canary]);
+    let services = services.filter_map(|n| cx.observed.services.get(n));
+    let number = |v| crate::model::object::annotation_number(v, crate::api::names::DECISION);
+    sets.map(|s| s.decision)
+        .chain(services.map(number))
+        .chain(cx.written.map(|w| w.decision))
+        .all(|decision| decision >= fence)
+}
+
+/// Moves to another stage; the progress deadline begins anew.
+pub fn enter(cx: &Context<'_>, status: &mut RolloutStatus, stage: Stage) {
+    if let Some(attempt) = &mut status.attempt {
+        attempt.stage = stage.as_str().to_owned();
+        attempt.stage_since = None;
+        progressed(cx, attempt);
+    }
+}
+
+fn progressed(cx: &Context<'_>, attempt: &mut Attempt) {
+    attempt.progress_at = Time(cx.now);
+    attempt.progress_mark = 0;
+}
+
+/// Moves to another step.
+pub fn enter_step(cx: &Context<'_>, status: &mut RolloutStatus, index: usize) {
+    if let Some(attempt) = &mut status.attempt {
+        attempt.step_index = i32::try_from(index).unwrap_or(i32::MAX);
+        attempt.step_started_at = Some(Time(cx.now));
+        attempt.step_try = 0;
+        progressed(cx, attempt);
+    }
+}
+
+/// Gives the attempt up: traffic goes back to stable first.
+pub fn give_up(
+    cx: &Context<'_>,
+    status: &mut RolloutStatus,
+    outcome: &str,
+    why: &str,
+    message: &str,
+) {
+    let stable = status.stable_revision.clone().unwrap_or_default();
+    if let Some(attempt) = &mut status.attempt {
+        attempt.outcome = Some(outcome.to_owned());
+        attempt.reason = Some(why.to_owned());
+        attempt.message = Some(brief(message));
+    }
+    enter(cx, status, Stage::RollingBack);
+    status.pause = None;
+    fence(cx, status);
+    let hash = status
+        .attempt
+        .as_ref()
+        .map(|a| a.hash.clone())
+        .unwrap_or_default();
+    let (type_, text) = if outcome == reason::ROLLED_BACK || outcome == reason::ABORTED {
+        (
+            "Warning",
+            format!("revision {hash} is given up, {stable} serves: {message}"),
+        )
+    } else {
+        ("Normal", format!("revision {hash} is given up: {message}"))
+    };
+    note(status, cx.now, type_, outcome, &text);
+}
+
+/// Rebuilds a lost status from the revisions and the live route. Whether it did.
+pub fn rebuild(cx: &Context<'_>, status: &mut RolloutStatus) -> bool {
+    if status.attempt.is_some()
+        || status.stable_revision.is_some()
+        || cx.observed.revisions.is_empty()
+    {
+        return false;
+    }
+    // A first deploy that was cut short has one revision, nothing promoted, and no status yet.
+    let selected = cx.selected(false).and_then(|h| cx.observed.revision(h));
+    let promoted = || {
+        let good = cx
+            .observed
+            .revisions
+            .iter()
+            .filter(|r| r.verdict == reason::PROMOTED);
+        good.max_by_key(|r| (r.available(), r.number))
+    };
+    let Some(stable) = selected.or_else(promoted).map(|r| r.hash.clone()) else {
+        return false;
+    };
+    status.decision.get_or_insert_default().told = cx.now.as_second();
+    note(
+        status,
+        cx.now,
+        "Warning",
+        reason::STATUS_REBUILT,
+        &format!("the status was lost; by its Service and its record, revision {stable} is stable"),
+    );
+    let wanted = wanted_hash(cx.observed, status);
+    let verdict = wanted
+        .as_ref()
+        .and_then(|h| cx.observed.revision(h))
+        .map(|r| r.verdict.clone());
+    status.stable_revision = Some(stable.clone());
+    begin(cx, status, &stable, Stage::Done);
+    if let Some(attempt) = &mut status.attempt {
+        attempt.outcome = Some(reason::PROMOTED.into());
+        if let (Some(hash), Some((outcome, why))) = (
+            wanted.filter(|h| *h != stable),
+            verdict.as_deref().and_then(|v| v.split_once(": ")),
+        ) {
+            attempt.hash = hash;
+            attempt.outcome = Some(outcome.to_owned());
+            attempt.reason = Some(why.to_owned());
+        }
+    }
+    true
+}
+
+/// Keeps `spec.paused` as a pause in the status, so that its end counts as progress.
+pub fn mirror_paused(cx: &Context<'_>, status: &mut RolloutStatus) -> bool {
+    let ours = status.pause.as_ref().is_some_and(|p| p.reason == "Spec");
+    if cx.spec.paused && status.pause.is_none() {
+        status.pause = Some(PauseStatus {
+            reason: "Spec".into(),
+            message: "spec.paused is true".into(),
+            since: Time(cx.now),
+        });
+        note(
+            status,
+            cx.now,
+            "Normal",
+            reason::PAUSED,
+            "spec.paused is true",
+        );
+        return true;
+    }
+    if !cx.spec.paused && ours {
+        resume(cx, status, "spec.paused is false");
+        return true;
+    }
+    false
+}
+
+/// Ends a pause.
+pub fn resume(cx: &Context<'_>, status: &mut RolloutStatus, why: &str) {
+    status.pause = None;
+    if let Some(attempt) = &mut status.attempt {
+        progressed(cx, attempt);
+    }
+    note(status, cx.now, "Normal", reason::RESUMED, why);
+}
+
+/// Whether the attempt changes because of what the spec asks for. At most one change.
+pub fn turn(cx: &Context<'_>, status: &mut RolloutStatus) -> bool {
+    let Some(wanted) = wanted_hash(cx.observed, status) else {
+        return false;
+    };
+    let stage = status.attempt.as_ref().and_then(|a| Stage::parse(&a.stage));
+    let hash = status.attempt.as_ref().map(|a| a.hash.clone());
+    if cx.deleting() {
+        let flight = stage.is_some_and(Stage::can_abort);
+        if flight {
+            give_up(
+                cx,
+                status,
+                reason::ABORTED,
+                "Deleted",
+                "the Rollout is being deleted",
+            );
+        }
+        return flight;
+    }
+    status.current_revision = Some(wanted.clone());
+    if matches!(cx.observed.current, Current::New(_)) || cx.observed.revision(&wanted).is_none() {
+        return false;
+    }
+    let stable = status.stable_revision.clone();
+    match (stage, stable) {
+        (None, None) => {
+            begin(cx, status, &wanted, Stage::Deploying);
+            true
+        }
+        (Some(Stage::Deploying), None) if hash.as_ref() != Some(&wanted) => {
+            begin(cx, status, &wanted, Stage::Deploying);
+            true
+        }
+        (Some(Stage::Starting | Stage::Stepping | Stage::Promoting), Some(stable)) => {
+            if wanted == stable {
+                give_up(
+                    cx,
+                    status,
+                    reason::REVERTED,
+                    reason::REVERTED,
+                    &format!("the template is that of the stable revision {stable} again"),
+                );
+                return true;
+            }
+            if hash.as_ref() != Some(&wanted) {
+                supersede(cx, status, &wanted);
+                return true;
+            }
+            false
+        }
+        (Some(Stage::RollingBack), Some(stable))
+            if wanted != stable && hash.as_ref() != Some(&wanted) =>
+        {
+            supersede(cx, status, &wanted);
+            true
+        }
+        (Some(Stage::Done) | None, Some(stable)) if wanted != stable => {
+            // What was given up is not tried again by itself.
+            if hash.as_ref() == Some(&wanted)
+                && status.attempt.as_ref().is_some_and(|a| a.outcome.is_some())
+            {
+                return false;
+            }
+            begin(cx, status, &wanted, Stage::Starting);
+            true
+        }
+        _ => false,
+    }
+}
+
+fn supersede(cx: &Context<'_>, status: &mut RolloutStatus, wanted: &str) {
+    let old = status
+        .attempt
+        .as_ref()
+        .map(|a| a.hash.clone())
+        .unwrap_or_default();
+    note(
+        status,
+        cx.now,
+        "Normal",
+        reason::SUPERSEDED,
+        &format!("revision {old} is given up for the newer {wanted}"),
+    );
+    begin(cx, status, wanted, Stage::Starting);
+}
+
+/// Progress, or the lack of it: rolls back or says so when the deadline has passed.
+pub fn overdue(
+    cx: &Context<'_>,
+    status: &mut RolloutStatus,
+    attempt: &Attempt,
+    stage: Stage,
+    decided: &mut Decided,
+) -> Option<Decided> {
+    if stage == Stage::Done
+        || stage == Stage::RollingBack
+        || status.pause.is_some()
+        || decided.waiting.is_none()
+    {
+        return None;
+    }
+    let index = usize::try_from(attempt.step_index).unwrap_or(usize::MAX);
+    if stage == Stage::Stepping
+        && attempt
+            .steps
+            .get(index)
+            .is_some_and(|s| s.set_weight.is_none())
+    {
+        return None;
+    }
+    let mark = i64::from(cx.available(&attempt.hash));
+    if let Some(live) = status.attempt.as_mut().filter(|a| mark > a.progress_mark) {
+        live.progress_mark = mark;
+        live.progress_at = Time(cx.now);
+    }
+    let since = status.attempt.as_ref().map_or(cx.now, |a| a.progress_at.0);
+    let due = add(since, cx.spec.progress_deadline);
+    if cx.now < due {
+        decided.also_wake(Some(due));
+        return None;
+    }
+    let waiting = decided
+        .waiting
+        .as_ref()
+        .map(|w| w.for_.clone())
+        .unwrap_or_default();
+    let message = format!(
+        "no progress for {}: waiting for {waiting}",
+        crate::api::units::short(cx.spec.progress_deadline)
+    );
+    if cx.spec.progress_deadline_abort && stage.can_abort() {
+        give_up(
+            cx,
+            status,
+            reason::ROLLED_BACK,
+            reason::PROGRESS_DEADLINE_EXCEEDED,
+            &message,
+        );
+        return Some(Decided::moved());
+    }
+    decided
+        .stalled
+        .get_or_insert((reason::PROGRESS_DEADLINE_EXCEEDED.into(), message));
+    None
+}
+
+/// A time and a duration after it.
+pub fn add(t: Timestamp, d: std::time::Duration) -> Timestamp {
+    t.saturating_add(SignedDuration::try_from(d).unwrap_or(SignedDuration::MAX))
+        .unwrap_or(Timestamp::MAX)
+}
+
+/// Revisions that have no role any more keep their pods for a while, then lose them.
+pub fn drain(cx: &Context<'_>, status: &mut RolloutStatus, decided: &mut Decided) {
+    let attempt = status.attempt.clone();
+    let stage = attempt.as_ref().and_then(|a| Stage::parse(&a.stage));
+    let flight = stage.is_some_and(|s| s != Stage::Done);
+    let held = |hash: &str| {
+        status.stable_revision.as_deref() == Some(hash)
+            || (flight && attempt.as_ref().is_some_and(|a| a.hash == hash))
+            || cx.selected(false) == Some(hash)
+            || (cx.selected(true) == Some(hash) && !cx.settled_at(0))
+    };
+    let switching = matches!(
+        stage,
+        Some(Stage::Switching | Stage::Returning | Stage::Deploying)
+    );
+    let idle: Vec<String> = cx
+        .observed
+        .revisions
+        .iter()
+        .filter(|r| r.desired() > 0 && !held(&r.hash))
+        .map(|r| r.hash.clone())
+        .collect();
+    status.draining.retain(|d| {
+        cx.observed
+            .revision(&d.hash)
+            .is_some_and(|r| r.desired() > 0)
+            && !held(&d.hash)
+    });
+    if !cx.routed() {
+        return;
+    }
+    for hash in idle {
+        let until = status
+            .draining
+            .iter()
+            .find(|d| d.hash == hash)
+            .map(|d| d.until.0);
+        match until {
+            Some(until) if cx.now >= until => {
+                decided.desired.replicas.insert(hash, 0);
+            }
+            Some(until) => decided.also_wake(Some(until)),
+            None if switching => {}
+            None => {
+                let until = add(cx.now, cx.spec.abort_scale_down_delay);
+                status.draining.push(Draining {
+                    hash,
+                    until: Time(until),
+                });
+                decided.also_wake(Some(until));
+            }
+        }
+    }
+}
+
+/// What to say while the rollout stands still for a person.
+pub fn paused_wait(status: &RolloutStatus) -> Option<Wait> {
+    let pause = status.pause.as_ref()?;
+    let hash = status
+        .attempt
+        .as_ref()
+        .map(|a| a.hash.clone())
+        .unwrap_or_default();
+    let then = match pause.reason.as_str() {
+        "Spec" => "it goes on once spec.paused is false".to_owned(),
+        "Command" => format!("it goes on: annotate serin.dev/resume={hash}/1"),
+        _ => format!(
+            "promote goes on without it, resume measures anew, abort gives up: annotate serin.dev/promote={hash}/1"
+        ),
+    };
+    Some(Wait::new(pause.message.clone(), then))
+}

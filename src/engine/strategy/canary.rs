@@ -1,0 +1,303 @@
+//! Canary: the steps, the analysis in the background, and the way to the promotion.
+
+use crate::{
+    api::{
+        names::reason,
+        status::{Attempt, PauseStatus, RolloutStatus},
+    },
+    model::{
+        capacity::need,
+        desired::{DesiredRun, Roles},
+        measurement::RunPhase,
+        progress::{Stage, note},
+    },
+};
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::{
+    Context, Decided, Wait,
+    attempt::{enter, enter_step, give_up, paused_wait},
+    stages::balance,
+    steps::{
+        self,
+        analyze::again,
+        step::{Outcome, StepContext},
+    },
+};
+
+/// The steps, one after the other.
+pub fn stepping(
+    cx: &Context<'_>,
+    status: &mut RolloutStatus,
+    stable: &str,
+    attempt: &Attempt,
+) -> Decided {
+    let index = usize::try_from(attempt.step_index).unwrap_or(usize::MAX);
+    let Some(step) = attempt.steps.get(index) else {
+        enter(cx, status, Stage::Promoting);
+        note(
+            status,
+            cx.now,
+            "Normal",
+            reason::PROMOTING,
+            &format!("revision {} passed all steps", attempt.hash),
+        );
+        return Decided::moved();
+    };
+    let stance = steps::stance(&attempt.steps, index);
+    let title = steps::title(&attempt.steps, index);
+    let (mut decided, unreached) = hold(
+        cx,
+        stable,
+        attempt,
+        stance.weight,
+        &format!("{title} is reached"),
+    );
+    match background(cx, status, stable, attempt, index) {
+        Background::Moved => return Decided::moved(),
+        Background::Run(run) => decided.desired.runs.push(*run),
+        Background::None => {}
+    }
+    let started = attempt.step_started_at.as_ref().map_or(cx.now, |t| t.0);
+    let outcome = steps::outcome(
+        step,
+        &StepContext {
+            cx,
+            attempt,
+            index,
+            stable,
+            started,
+            unreached,
+        },
+    );
+    let wait = match outcome {
+        Outcome::Fail(why, message) => {
+            give_up(cx, status, reason::ROLLED_BACK, &why, &message);
+            return Decided::moved();
+        }
+        Outcome::Ask(message) if status.pause.is_none() => {
+            pause(cx, status, "Analysis", &message);
+            return Decided::moved();
+        }
+        Outcome::Done if status.pause.is_none() && cx.blocked.is_none() => {
+            let next = index + 1;
+            enter_step(cx, status, next);
+            let text = format!(
+                "{title} is finished, {}",
+                match attempt.steps.get(next) {
+                    Some(_) => format!("{} begins", steps::title(&attempt.steps, next)),
+                    None => "it was the last".to_owned(),
+                }
+            );
+            note(status, cx.now, "Normal", reason::STEP_STARTED, &text);
+            return Decided::moved();
+        }
+        Outcome::Measure(run, wait) => {
+            decided.desired.runs.push(*run);
+            wait
+        }
+        Outcome::Wait(wait) => wait,
+        Outcome::Done | Outcome::Ask(_) => Wait::new(String::new(), String::new()),
+    };
+    let blocked = cx
+        .blocked
+        .as_ref()
+        .map(|b| Wait::new(b.clone(), format!("{title} goes on")));
+    let wait = paused_wait(status).or(blocked).unwrap_or(wait);
+    decided.wake = [decided.wake, wait.until].into_iter().flatten().min();
+    decided.waiting = Some(wait);
+    decided
+}
+
+/// Wants a weight and the pods for it. What is still missing, if anything.
+fn hold(
+    cx: &Context<'_>,
+    stable: &str,
+    attempt: &Attempt,
+    weight: u32,
+    then: &str,
+) -> (Decided, Option<Wait>) {
+    let mut decided = Decided::default();
+    let (hash, replicas) = (&attempt.hash, cx.spec.replicas);
+    let available = cx.available(hash);
+    if !cx.routed() {
+        let reached = balance(cx, &mut decided.desired, stable, hash, weight);
+        let unreached = Wait::new(
+            format!("the pods to make up weight {weight}, {available} canary pods so far"),
+            then,
+        );
+        return (decided, (!reached).then_some(unreached));
+    }
+    // Pods before weights on the way up, weights before pods on the way down.
+    let needed = need(weight, replicas);
+    let mut wanted = needed.max(need(cx.high(), replicas));
+    if cx.spec.paused {
+        wanted = wanted.max(cx.observed.revision(hash).map_or(0, |r| r.desired()));
+    }
+    decided.desired.replicas.insert(stable.to_owned(), replicas);
+    decided.desired.replicas.insert(hash.clone(), wanted);
+    decided.desired.weight = Some(weight);
+    decided.desired.claim = true;
+    decided.desired.roles = Some(Roles {
+        stable: stable.to_owned(),
+        canary: hash.clone(),
+    });
+    let unreached = if available < needed {
+        Some(Wait::new(
+            format!("{needed} available canary pods, {available} so far"),
+            then,
+        ))
+    } else if cx.settled_at(weight) {
+        None
+    } else {
+        Some(cx.settling(weight, then))
+    };
+    decided.wake = cx.force.and_then(|f| f.settles_at);
+    (decided, unreached)
+}
+
+/// The canary grows to full size and takes all traffic; then it is promoted.
+pub fn promoting(
+    cx: &Context<'_>,
+    status: &mut RolloutStatus,
+    stable: &str,
+    attempt: &Attempt,
+) -> Decided {
+    let hash = &attempt.hash;
+    let (mut decided, unreached) = hold(cx, stable, attempt, 100, "it is promoted");
+    match background(cx, status, stable, attempt, attempt.steps.len()) {
+        Background::Moved => return Decided::moved(),
+        Background::Run(run) => decided.desired.runs.push(*run),
+        Background::None => {}
+    }
+    let blocked = cx
+        .blocked
+        .as_ref()
+        .map(|b| Wait::new(b.clone(), "the promotion goes on"));
+    let full = cx.available(hash) >= cx.spec.replicas.max(1);
+    let short = (!full).then(|| {
+        Wait::new(
+            format!(
+                "{} available canary pods, {} so far",
+                cx.spec.replicas.max(1),
+                cx.available(hash)
+            ),
+            "it is promoted",
+        )
+    });
+    if let Some(wait) = paused_wait(status).or(blocked).or(unreached).or(short) {
+        decided.wake = [decided.wake, wait.until].into_iter().flatten().min();
+        decided.waiting = Some(wait);
+        return decided;
+    }
+    status.stable_revision = Some(hash.clone());
+    if let Some(live) = &mut status.attempt {
+        live.outcome = Some(reason::PROMOTED.into());
+        live.reason = Some(reason::PROMOTED.into());
+    }
+    enter(cx, status, Stage::Switching);
+    note(
+        status,
+        cx.now,
+        "Normal",
+        reason::PROMOTED,
+        &format!(
+            "revision {hash} is stable; an abort no longer changes anything: the way back is the template of revision {stable}"
+        ),
+    );
+    Decided::moved()
+}
+
+/// A pause that a person must end.
+pub fn pause(cx: &Context<'_>, status: &mut RolloutStatus, why: &str, message: &str) {
+    status.pause = Some(PauseStatus {
+        reason: why.to_owned(),
+        message: crate::model::progress::brief(message),
+        since: Time(cx.now),
+    });
+    note(
+        status,
+        cx.now,
+        if why == "Command" {
+            "Normal"
+        } else {
+            "Warning"
+        },
+        reason::PAUSED,
+        message,
+    );
+}
+
+enum Background {
+    Moved,
+    Run(Box<DesiredRun>),
+    None,
+}
+
+/// The analysis in the background: a failed one rolls back, whatever else is going on.
+fn background(
+    cx: &Context<'_>,
+    status: &mut RolloutStatus,
+    stable: &str,
+    attempt: &Attempt,
+    index: usize,
+) -> Background {
+    let Some(analysis) = &attempt.analysis else {
+        return Background::None;
+    };
+    if index < usize::try_from(analysis.starting_step.unwrap_or(0)).unwrap_or(0) {
+        return Background::None;
+    }
+    let rollout = cx
+        .observed
+        .rollout
+        .metadata
+        .name
+        .as_deref()
+        .unwrap_or_default();
+    let name = format!(
+        "{rollout}-{}-{}-background{}",
+        attempt.hash,
+        attempt.number,
+        again(attempt.background_try)
+    );
+    let found = cx
+        .observed
+        .runs
+        .iter()
+        .find(|r| r.metadata.name.as_deref() == Some(&name));
+    let run_status = found.and_then(|r| r.status.as_ref());
+    let phase = run_status
+        .and_then(|s| s.phase.as_deref())
+        .map_or(RunPhase::Running, RunPhase::parse);
+    let message = run_status
+        .and_then(|s| s.message.clone())
+        .unwrap_or_default();
+    match phase {
+        RunPhase::Failed => {
+            let message = format!("analysis {name}: {message}");
+            give_up(cx, status, reason::ROLLED_BACK, "AnalysisFailed", &message);
+            Background::Moved
+        }
+        RunPhase::Inconclusive | RunPhase::Terminated if status.pause.is_none() => {
+            pause(
+                cx,
+                status,
+                "BackgroundAnalysis",
+                &format!("analysis {name} cannot say: {message}"),
+            );
+            Background::Moved
+        }
+        RunPhase::Inconclusive | RunPhase::Terminated | RunPhase::Successful => Background::None,
+        RunPhase::Running => Background::Run(Box::new(DesiredRun {
+            name,
+            revision: attempt.hash.clone(),
+            stable: stable.to_owned(),
+            attempt: attempt.number,
+            step: None,
+            start: attempt.step_started_at.as_ref().map_or(cx.now, |t| t.0),
+            analysis: analysis.analysis(),
+        })),
+    }
+}

@@ -1,0 +1,401 @@
+//! Commands: each token is handled once, and its outcome is recorded.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use serde_json::{Value, json};
+
+use crate::{
+    api::{
+        names::reason,
+        status::{HandledCommand, RolloutStatus},
+    },
+    model::{
+        command::{Command, Target, Verb, pending},
+        object::{ObjectRef, ROLLOUT},
+        observed::Observed,
+        plan::{Action, Intent},
+        progress::{Stage, brief, note},
+    },
+};
+
+use super::{
+    Context,
+    attempt::{begin, enter, enter_step, give_up, resume},
+    canary::pause,
+    steps,
+};
+
+/// The most commands that are remembered.
+const REMEMBERED: usize = 16;
+
+/// What came of a command: a word for the record and a sentence.
+struct Answer(&'static str, String);
+
+/// Handles the commands that stand on the object: the first in order is carried out, the others
+/// have lost. Whether anything was handled.
+pub fn handle(cx: &Context<'_>, status: &mut RolloutStatus) -> bool {
+    let empty = std::collections::BTreeMap::new();
+    let annotations = cx
+        .observed
+        .rollout
+        .metadata
+        .annotations
+        .as_ref()
+        .unwrap_or(&empty);
+    let commands: Vec<Command> = pending(annotations, &status.commands)
+        .into_iter()
+        .filter(|c| !spent(status, c) && !ahead(status, c))
+        .collect();
+    let first_sight = status.observed_generation.is_none();
+    let mut winner: Option<Verb> = None;
+    for command in &commands {
+        let answer = match winner {
+            Some(verb) => Answer(
+                "Superseded",
+                format!("{} was given too and comes first", verb.as_str()),
+            ),
+            None if first_sight && !command.verb.takes_anything() => Answer(
+                "Recorded",
+                "it stood on the object when it was first seen, so it is not carried out".into(),
+            ),
+            None => {
+                winner = Some(command.verb);
+                answer(cx, status, command)
+            }
+        };
+        record(cx, status, command, answer, annotations);
+    }
+    !commands.is_empty()
+}
+
+/// A plain value that was handled and is about to be taken off: it stands only because that has not
+/// happened yet.
+fn spent(status: &RolloutStatus, command: &Command) -> bool {
+    command.verb.takes_anything()
+        && command.target.is_err()
+        && status.commands.iter().any(|h| {
+            h.name == command.verb.as_str() && h.token == command.token && h.outcome == "Removing"
+        })
+}
+
+/// A promote for a step that is still ahead waits for it.
+fn ahead(status: &RolloutStatus, command: &Command) -> bool {
+    let (
+        Some(attempt),
+        Ok(Target {
+            step: Some(step),
+            hash,
+        }),
+    ) = (&status.attempt, &command.target)
+    else {
+        return false;
+    };
+    let ours = hash
+        .as_ref()
+        .is_none_or(|h| attempt.hash.starts_with(h.as_str()));
+    let flight = Stage::parse(&attempt.stage).is_some_and(Stage::can_abort);
+    let at = index_of(attempt, step);
+    command.verb == Verb::Promote
+        && ours
+        && flight
+        && at.is_some_and(|at| i32::try_from(at).is_ok_and(|at| at > attempt.step_index))
+}
+
+fn index_of(attempt: &crate::api::status::Attempt, step: &str) -> Option<usize> {
+    step.parse().ok().or_else(|| {
+        attempt
+            .steps
+            .iter()
+            .position(|s| s.name.as_deref() == Some(step))
+    })
+}
+
+fn record(
+    cx: &Context<'_>,
+    status: &mut RolloutStatus,
+    command: &Command,
+    Answer(outcome, message): Answer,
+    annotations: &std::collections::BTreeMap<String, String>,
+) {
+    let name = command.verb.as_str();
+    status
+        .commands
+        .retain(|h| !(h.name == name && h.token == command.token));
+    let plain = command.verb.takes_anything() && command.target.is_err();
+    status.commands.push(HandledCommand {
+        name: name.to_owned(),
+        token: command.token.clone(),
+        outcome: if plain { "Removing" } else { outcome }.to_owned(),
+        message: Some(brief(&message)),
+        at: Time(cx.now),
+    });
+    // What still stands on the object must not be forgotten.
+    let stands = |h: &HandledCommand| {
+        annotations
+            .get(&format!("{}{}", crate::api::names::COMMAND_PREFIX, h.name))
+            .is_some_and(|v| v.starts_with(&h.token))
+    };
+    while status.commands.len() > REMEMBERED {
+        let oldest = status.commands.iter().position(|h| !stands(h)).unwrap_or(0);
+        status.commands.remove(oldest);
+    }
+    let token: String = command.token.chars().take(80).collect();
+    let text = format!("{name} {token:?}: {message}");
+    match outcome {
+        "Done" => note(status, cx.now, "Normal", reason::COMMAND_DONE, &text),
+        "Refused" | "Stale" => note(status, cx.now, "Warning", reason::COMMAND_REFUSED, &text),
+        _ => {}
+    }
+}
+
+/// Takes plain values off that were handled, so that giving them again works.
+pub fn tidy(observed: &Observed, status: &mut RolloutStatus) -> Vec<Intent> {
+    let meta = &observed.rollout.metadata;
+    let stands = |name: &str, token: &str| {
+        meta.annotations
+            .as_ref()
+            .and_then(|a| a.get(&format!("{}{name}", crate::api::names::COMMAND_PREFIX)))
+            .is_some_and(|v| v == token)
+    };
+    for handled in status
+        .commands
+        .iter_mut()
+        .filter(|h| h.outcome == "Removing")
+    {
+        if !stands(&handled.name, &handled.token) {
+            handled.outcome = "Done".into();
+        }
+    }
+    let removals: Vec<Value> = status
+        .commands
+        .iter()
+        .filter(|h| h.outcome == "Removing")
+        .map(|h| json!({"op": "remove", "path": format!("/metadata/annotations/serin.dev~1{}", h.name)}))
+        .collect();
+    if removals.is_empty() {
+        return vec![];
+    }
+    vec![Intent::harmless(Action::Patch {
+        target: crate::model::object::Target {
+            object: ObjectRef::new(ROLLOUT, meta.name.clone().unwrap_or_default()),
+            uid: meta.uid.clone().unwrap_or_default(),
+            // The commit that comes before has changed it; the driver fills in the fresh one.
+            resource_version: String::new(),
+        },
+        operations: removals,
+    })]
+}
+
+fn answer(cx: &Context<'_>, status: &mut RolloutStatus, command: &Command) -> Answer {
+    let attempt = status.attempt.clone();
+    let stage = attempt.as_ref().and_then(|a| Stage::parse(&a.stage));
+    let hash = attempt.as_ref().map(|a| a.hash.clone()).unwrap_or_default();
+    let in_flight = stage.is_some_and(Stage::can_abort);
+    let target = match &command.target {
+        Ok(target) => Some(target.clone()),
+        Err(_) if command.verb.takes_anything() => None,
+        Err(_) => {
+            let verb = command.verb.as_str();
+            let example = if hash.is_empty() {
+                "<hash>".to_owned()
+            } else {
+                hash
+            };
+            return Answer(
+                "Refused",
+                format!(
+                    "a {verb} names what it means: kubectl annotate rollout {} --overwrite serin.dev/{verb}={example}/{}",
+                    cx.observed
+                        .rollout
+                        .metadata
+                        .name
+                        .as_deref()
+                        .unwrap_or_default(),
+                    cx.now.as_second()
+                ),
+            );
+        }
+    };
+    if let Some(stale) = target.as_ref().and_then(|t| stale(cx, status, t)) {
+        return Answer("Stale", stale);
+    }
+    let step = target.and_then(|t| t.step);
+    match command.verb {
+        Verb::Abort if in_flight => {
+            give_up(
+                cx,
+                status,
+                reason::ABORTED,
+                reason::ABORTED,
+                "somebody aborted",
+            );
+            Answer("Done", format!("revision {hash} is given up"))
+        }
+        Verb::Abort => Answer(
+            "Done",
+            "nothing is in flight that an abort could change".into(),
+        ),
+        Verb::Pause if in_flight && status.pause.is_none() => {
+            pause(cx, status, "Command", "somebody paused");
+            Answer("Done", "paused".into())
+        }
+        Verb::Pause => Answer(
+            "Done",
+            "nothing is in flight that is not paused already".into(),
+        ),
+        Verb::Resume => resume_command(cx, status),
+        Verb::Retry => retry(cx, status, &hash, stage),
+        Verb::Promote => promote(cx, status, step.as_deref(), stage),
+        Verb::PromoteFull if in_flight => {
+            status.pause = None;
+            let end = attempt.map_or(0, |a| a.steps.len());
+            enter_step(cx, status, end);
+            enter(cx, status, Stage::Promoting);
+            note(
+                status,
+                cx.now,
+                "Normal",
+                reason::PROMOTING,
+                "somebody promoted it in full: the steps left are skipped",
+            );
+            Answer(
+                "Done",
+                format!("revision {hash} is promoted without the steps that were left"),
+            )
+        }
+        Verb::PromoteFull => Answer(
+            "Refused",
+            "nothing is in flight that could be promoted".into(),
+        ),
+    }
+}
+
+/// Why a command does not mean what is in flight.
+fn stale(cx: &Context<'_>, status: &RolloutStatus, target: &Target) -> Option<String> {
+    let attempt = status.attempt.as_ref()?;
+    if let Some(prefix) = &target.hash {
+        let matching = cx
+            .observed
+            .revisions
+            .iter()
+            .filter(|r| r.hash.starts_with(prefix.as_str()))
+            .count();
+        if !attempt.hash.starts_with(prefix.as_str()) {
+            return Some(format!(
+                "it means revision {prefix}, but {} is the one concerned: nothing is done",
+                attempt.hash
+            ));
+        }
+        if matching > 1 {
+            return Some(format!(
+                "{matching} revisions begin with {prefix}: give more of the hash ({})",
+                attempt.hash
+            ));
+        }
+    }
+    let step = target.step.as_ref()?;
+    match index_of(attempt, step) {
+        None => Some(format!("there is no step {step:?}")),
+        Some(at) if i32::try_from(at) != Ok(attempt.step_index) => Some(format!(
+            "it means step {at}, but the attempt is at step {}: nothing is done",
+            attempt.step_index
+        )),
+        Some(_) => None,
+    }
+}
+
+fn resume_command(cx: &Context<'_>, status: &mut RolloutStatus) -> Answer {
+    let Some(paused) = status.pause.clone() else {
+        return Answer("Refused", "it is not paused".into());
+    };
+    if paused.reason == "Spec" {
+        return Answer(
+            "Refused",
+            "spec.paused is true: set it to false where the spec is written".into(),
+        );
+    }
+    if let Some(attempt) = &mut status.attempt {
+        match paused.reason.as_str() {
+            "Analysis" => attempt.step_try += 1,
+            "BackgroundAnalysis" => attempt.background_try += 1,
+            _ => {}
+        }
+    }
+    resume(cx, status, "somebody resumed");
+    Answer(
+        "Done",
+        "it goes on; an analysis that could not say measures anew".into(),
+    )
+}
+
+fn retry(cx: &Context<'_>, status: &mut RolloutStatus, hash: &str, stage: Option<Stage>) -> Answer {
+    let given_up = status
+        .attempt
+        .as_ref()
+        .and_then(|a| a.outcome.as_deref())
+        .is_some_and(|o| o == reason::ROLLED_BACK || o == reason::ABORTED);
+    let current = status.current_revision.as_deref() == Some(hash);
+    if stage == Some(Stage::Done) && given_up && current && !cx.deleting() {
+        begin(cx, status, hash, Stage::Starting);
+        return Answer("Done", format!("revision {hash} is tried again"));
+    }
+    Answer(
+        "Refused",
+        "there is no attempt that was given up and is finished".into(),
+    )
+}
+
+fn promote(
+    cx: &Context<'_>,
+    status: &mut RolloutStatus,
+    step: Option<&str>,
+    stage: Option<Stage>,
+) -> Answer {
+    let Some(attempt) = status
+        .attempt
+        .clone()
+        .filter(|_| stage == Some(Stage::Stepping))
+    else {
+        return Answer("Refused", "no step is in progress".into());
+    };
+    let _ = step;
+    if status
+        .pause
+        .as_ref()
+        .is_some_and(|p| p.reason == "Spec" || p.reason == "Command")
+    {
+        return Answer("Refused", "it is paused: resume it first".into());
+    }
+    let index = usize::try_from(attempt.step_index).unwrap_or(usize::MAX);
+    let title = steps::title(&attempt.steps, index);
+    if status
+        .pause
+        .as_ref()
+        .is_some_and(|p| p.reason == "BackgroundAnalysis")
+    {
+        if let Some(live) = &mut status.attempt {
+            live.background_try += 1;
+        }
+        resume(
+            cx,
+            status,
+            "somebody promoted although the analysis in the background could not say",
+        );
+        return Answer(
+            "Done",
+            "it goes on; the analysis in the background measures anew".into(),
+        );
+    }
+    if attempt
+        .steps
+        .get(index)
+        .is_none_or(|s| s.set_weight.is_some())
+    {
+        return Answer(
+            "Refused",
+            format!("{title} does not wait for a person: it ends by itself"),
+        );
+    }
+    status.pause = None;
+    enter_step(cx, status, index + 1);
+    Answer("Done", format!("{title} is ended"))
+}

@@ -1,0 +1,224 @@
+//! Strategy: what is wanted next. It knows revisions, counts and weights, and no Kubernetes object.
+
+pub mod attempt;
+pub mod canary;
+pub mod commands;
+pub mod replicas;
+pub mod stages;
+pub mod steps;
+
+use jiff::Timestamp;
+
+use crate::{
+    api::{names::FINALIZER, names::reason, status::RolloutStatus},
+    model::{
+        desired::{Desired, Roles},
+        observed::{Current, Observed},
+        progress::Stage,
+        spec::Spec,
+        traffic::{InForce, Written},
+    },
+};
+
+/// What a strategy decides from.
+pub struct Context<'a> {
+    /// The valid spec.
+    pub spec: &'a Spec,
+    /// The world.
+    pub observed: &'a Observed,
+    /// What the data plane may be serving, where traffic is routed.
+    pub force: Option<InForce>,
+    /// What the routes say, where traffic is routed.
+    pub written: Option<&'a Written>,
+    /// Why nothing may advance, in a sentence that completes "waiting for".
+    pub blocked: Option<String>,
+    /// The number that the next decision will have.
+    pub next: i64,
+    /// The time.
+    pub now: Timestamp,
+}
+
+/// What a strategy decided.
+#[derive(Debug, Default)]
+pub struct Decided {
+    /// What it wants.
+    pub desired: Desired,
+    /// What it waits for.
+    pub waiting: Option<Wait>,
+    /// When something will be due.
+    pub wake: Option<Timestamp>,
+    /// The status moved on: commit it and decide anew.
+    pub moved: bool,
+    /// Why it cannot go on without somebody's help: reason and message.
+    pub stalled: Option<(String, String)>,
+}
+
+/// What is awaited, until when, and what follows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wait {
+    /// What is awaited.
+    pub for_: String,
+    /// Until when.
+    pub until: Option<Timestamp>,
+    /// What follows.
+    pub then: String,
+}
+
+impl Wait {
+    /// A wait without an end of its own.
+    pub fn new(for_: impl Into<String>, then: impl Into<String>) -> Self {
+        Self {
+            for_: for_.into(),
+            until: None,
+            then: then.into(),
+        }
+    }
+    /// A wait with an end.
+    pub fn until(for_: impl Into<String>, until: Timestamp, then: impl Into<String>) -> Self {
+        Self {
+            for_: for_.into(),
+            until: Some(until),
+            then: then.into(),
+        }
+    }
+}
+
+impl Decided {
+    /// The status moved on.
+    pub fn moved() -> Self {
+        Self {
+            moved: true,
+            ..Self::default()
+        }
+    }
+    /// Nothing but waiting.
+    pub fn wait(wait: Wait) -> Self {
+        Self {
+            wake: wait.until,
+            waiting: Some(wait),
+            ..Self::default()
+        }
+    }
+    fn also_wake(&mut self, at: Option<Timestamp>) {
+        self.wake = [self.wake, at].into_iter().flatten().min();
+    }
+}
+
+impl Context<'_> {
+    /// Whether traffic is routed.
+    pub fn routed(&self) -> bool {
+        self.spec.routed()
+    }
+    /// Whether the data plane serves exactly this weight; always true where pods are the weight.
+    pub fn settled_at(&self, weight: u32) -> bool {
+        self.force.is_none_or(|f| f.settled_at(weight))
+    }
+    /// The largest share that the canary may be getting.
+    pub fn high(&self) -> u32 {
+        self.force.map_or(0, |f| f.high)
+    }
+    /// Whether our finalizer is on the Rollout.
+    pub fn claimed(&self) -> bool {
+        self.observed
+            .rollout
+            .metadata
+            .finalizers
+            .iter()
+            .flatten()
+            .any(|f| f == FINALIZER)
+    }
+    /// Whether the Rollout is being deleted.
+    pub fn deleting(&self) -> bool {
+        self.observed.rollout.metadata.deletion_timestamp.is_some()
+    }
+    /// Available pods of a revision.
+    pub fn available(&self, hash: &str) -> u32 {
+        self.observed.revision(hash).map_or(0, |r| r.available())
+    }
+    /// What the role Services select, as it is.
+    pub fn selected(&self, canary: bool) -> Option<&str> {
+        let services = self.spec.services.as_ref()?;
+        self.observed.selected(if canary {
+            &services.canary
+        } else {
+            &services.stable
+        })
+    }
+    /// Why the weight has not settled, as a wait.
+    pub fn settling(&self, weight: u32, then: &str) -> Wait {
+        let lacking = self.written.and_then(|w| w.lacking.clone());
+        match (self.force.and_then(|f| f.settles_at), lacking) {
+            (Some(at), _) => {
+                Wait::until(format!("weight {weight} to reach the data plane"), at, then)
+            }
+            (None, Some(lacking)) => {
+                Wait::new(format!("weight {weight} to be accepted: {lacking}"), then)
+            }
+            (None, None) => Wait::new(format!("weight {weight} to be accepted"), then),
+        }
+    }
+}
+
+/// Decides what is wanted, and moves the status on by at most one stage or step.
+pub fn decide(cx: &Context<'_>, status: &mut RolloutStatus) -> Decided {
+    if attempt::rebuild(cx, status) {
+        return Decided::moved();
+    }
+    if commands::handle(cx, status) {
+        return Decided::moved();
+    }
+    if attempt::mirror_paused(cx, status) || attempt::turn(cx, status) {
+        return Decided::moved();
+    }
+    let Some(current) = status.attempt.clone() else {
+        return Decided::wait(Wait::new(
+            "the first revision to be recorded",
+            "it is deployed",
+        ));
+    };
+    let Some(stage) = Stage::parse(&current.stage) else {
+        // A newer Serin wrote this. Traffic does not move on a doubt.
+        let message = format!(
+            "stage {:?} is unknown to this version: nothing is moved",
+            current.stage
+        );
+        return Decided {
+            stalled: Some((reason::INTERNAL_ERROR.into(), message)),
+            ..Decided::default()
+        };
+    };
+    let mut decided = stages::run(cx, status, &current, stage);
+    if decided.moved {
+        return decided;
+    }
+    if let Some(done) = attempt::overdue(cx, status, &current, stage, &mut decided) {
+        return done;
+    }
+    attempt::drain(cx, status, &mut decided);
+    decided.desired.keep.extend(
+        [
+            status.stable_revision.clone(),
+            status.current_revision.clone(),
+            Some(current.hash),
+        ]
+        .into_iter()
+        .flatten(),
+    );
+    decided
+}
+
+/// The hash that the spec asks for: the recorded one, or what was current before.
+pub fn wanted_hash(observed: &Observed, status: &RolloutStatus) -> Option<String> {
+    match &observed.current {
+        Current::Recorded(hash) => Some(hash.clone()),
+        Current::New(_) | Current::Refused(_) => status.current_revision.clone(),
+    }
+}
+
+/// Both role Services on one revision.
+pub fn both(hash: &str) -> Roles {
+    Roles {
+        stable: hash.to_owned(),
+        canary: hash.to_owned(),
+    }
+}

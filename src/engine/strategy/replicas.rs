@@ -1,0 +1,149 @@
+//! Pods as the weight: how many of each revision, within `maxSurge` and `maxUnavailable`.
+
+/// A revision's pods as they are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pods {
+    /// Wanted so far.
+    pub desired: u32,
+    /// Available.
+    pub available: u32,
+}
+
+/// How many pods of stable and canary come closest to `weight` percent of `replicas`, the total at
+/// most `replicas` and, with surge, one more. On a tie the larger canary. Between 1 and 99 percent
+/// both have a pod where there is room for two. (The field's rounding: Argo Rollouts'.)
+pub fn shares(replicas: u32, weight: u32, surge: u32) -> (u32, u32) {
+    if weight == 0 {
+        return (replicas, 0);
+    }
+    if weight >= 100 {
+        return (0, replicas);
+    }
+    let totals = [
+        Some(replicas),
+        (surge > 0).then(|| replicas.saturating_add(1)),
+    ];
+    let mut best: Option<(u64, u64, u32, u32)> = None;
+    for total in totals.into_iter().flatten().filter(|t| *t > 0) {
+        let exact = u64::from(total) * u64::from(weight);
+        for canary in [exact / 100, exact.div_ceil(100)] {
+            let mut canary = u32::try_from(canary).unwrap_or(u32::MAX);
+            if total >= 2 {
+                canary = canary.clamp(1, total - 1);
+            }
+            // |canary / total - weight / 100|, as a fraction over total.
+            let off = (u64::from(canary) * 100).abs_diff(exact);
+            let better = best.is_none_or(|(b, t, c, _)| {
+                let (left, right) = (off * t, b * u64::from(total));
+                left < right || (left == right && canary > c)
+            });
+            if better {
+                best = Some((off, u64::from(total), canary, total - canary));
+            }
+        }
+    }
+    best.map_or((replicas, 0), |(_, _, canary, stable)| (stable, canary))
+}
+
+/// The next sizes of (stable, canary) on the way to `target`, and whether others may go to 0.
+pub fn next(
+    replicas: u32,
+    surge: u32,
+    unavailable: u32,
+    pods: (Pods, Pods, Pods),
+    target: (u32, u32),
+) -> ((u32, u32), bool) {
+    let (stable, canary, others) = pods;
+    let most = u64::from(replicas) + u64::from(surge);
+    let sum = |s: u32, c: u32| u64::from(s) + u64::from(c) + u64::from(others.desired);
+    let mut want = (stable.desired, canary.desired);
+    let room =
+        |w: (u32, u32)| u32::try_from(most.saturating_sub(sum(w.0, w.1))).unwrap_or(u32::MAX);
+    if target.0 > want.0 {
+        want.0 += (target.0 - want.0).min(room(want));
+    }
+    if target.1 > want.1 {
+        want.1 += (target.1 - want.1).min(room(want));
+    }
+    let all =
+        u64::from(stable.available) + u64::from(canary.available) + u64::from(others.available);
+    let mut spare =
+        u32::try_from(all.saturating_sub(u64::from(replicas.saturating_sub(unavailable))))
+            .unwrap_or(0);
+    let mut shrink = |pods: Pods, to: u32| -> u32 {
+        // Pods that are not available can go in any case.
+        let sick = pods.desired.saturating_sub(pods.available);
+        let cut = pods.desired.saturating_sub(to).min(sick + spare);
+        spare -= cut.saturating_sub(sick).min(spare);
+        pods.desired - cut
+    };
+    let others_gone = others.desired > 0 && shrink(others, 0) == 0;
+    if target.1 < canary.desired {
+        want.1 = shrink(canary, target.1);
+    }
+    if target.0 < stable.desired {
+        want.0 = shrink(stable, target.0);
+    }
+    (want, others_gone)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_fields_rounding() {
+        assert_eq!(shares(10, 10, 1), (9, 1));
+        assert_eq!(shares(1, 5, 1), (1, 1));
+        assert_eq!(shares(4, 0, 1), (4, 0));
+        assert_eq!(shares(4, 100, 1), (0, 4));
+        assert_eq!(shares(10, 1, 0), (9, 1));
+        assert_eq!(shares(4, 50, 0), (2, 2));
+        assert_eq!(shares(1, 50, 0), (0, 1), "a tie goes to the canary");
+    }
+
+    #[test]
+    fn sizes_stay_within_surge_and_availability_all_the_way() {
+        for replicas in 1..=6_u32 {
+            for (surge, unavailable) in [(1, 0), (0, 1), (2, 1), (1, 1)] {
+                for weight in [10, 50, 100, 0] {
+                    let target = shares(replicas, weight, surge);
+                    let (mut s, mut c) = (replicas, 0);
+                    for round in 0.. {
+                        let pods = |d: u32| Pods {
+                            desired: d,
+                            available: d,
+                        };
+                        let ((s2, c2), _) = next(
+                            replicas,
+                            surge,
+                            unavailable,
+                            (pods(s), pods(c), Pods::default()),
+                            target,
+                        );
+                        // Growth is not available at once.
+                        let available = s.min(s2) + c.min(c2);
+                        assert!(
+                            s2 + c2 <= replicas + surge,
+                            "{replicas} {surge} {unavailable} {weight}"
+                        );
+                        assert!(
+                            available + unavailable >= replicas,
+                            "{replicas} {surge} {unavailable} {weight}"
+                        );
+                        if (s2, c2) == (s, c) {
+                            break;
+                        }
+                        (s, c) = (s2, c2);
+                        assert!(round < 50);
+                    }
+                    assert_eq!(
+                        (s, c),
+                        target,
+                        "{replicas} pods, {weight} %, surge {surge}, unavailable {unavailable}"
+                    );
+                }
+            }
+        }
+    }
+}

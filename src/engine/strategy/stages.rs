@@ -1,0 +1,426 @@
+//! The stages of an attempt around its steps: first deploy, start, switch, return, retreat, rest.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use crate::{
+    api::{
+        names::reason,
+        status::{Attempt, Draining, RolloutStatus},
+    },
+    model::{
+        desired::{Desired, Roles},
+        progress::{Stage, note},
+    },
+};
+
+use super::{
+    Context, Decided, Wait,
+    attempt::{add, enter, enter_step, fenced, give_up, paused_wait},
+    both, canary,
+    replicas::{Pods, next, shares},
+};
+
+/// Carries the stage on.
+pub fn run(
+    cx: &Context<'_>,
+    status: &mut RolloutStatus,
+    attempt: &Attempt,
+    stage: Stage,
+) -> Decided {
+    let stable = status.stable_revision.clone();
+    if stage == Stage::Deploying {
+        return deploying(cx, status, attempt);
+    }
+    let Some(stable) = stable else {
+        return Decided::wait(Wait::new(
+            "a stable revision to be known",
+            "the attempt goes on",
+        ));
+    };
+    if stage.can_abort()
+        && let Some(trouble) = cx.observed.troubles.iter().find(|t| t.hash == attempt.hash)
+    {
+        let message = format!(
+            "pod {}: {}: {}",
+            trouble.pod, trouble.reason, trouble.message
+        );
+        give_up(cx, status, reason::ROLLED_BACK, &trouble.reason, &message);
+        return Decided::moved();
+    }
+    match stage {
+        Stage::Deploying | Stage::Done => at_rest(cx, &stable, attempt),
+        Stage::Starting => starting(cx, status, &stable, attempt),
+        Stage::Stepping => canary::stepping(cx, status, &stable, attempt),
+        Stage::Promoting => canary::promoting(cx, status, &stable, attempt),
+        Stage::Switching => switching(cx, status, attempt),
+        Stage::Returning => returning(cx, status, attempt),
+        Stage::RollingBack => rolling_back(cx, status, &stable, attempt),
+    }
+}
+
+/// The first deploy has no steps: it is stable when it is available.
+fn deploying(cx: &Context<'_>, status: &mut RolloutStatus, attempt: &Attempt) -> Decided {
+    let (hash, replicas) = (&attempt.hash, cx.spec.replicas);
+    let mut decided = Decided::default();
+    decided.desired.replicas.insert(hash.clone(), replicas);
+    // An earlier first deploy that never became available gives way once this one is there.
+    let available = cx.available(hash);
+    for old in cx
+        .observed
+        .revisions
+        .iter()
+        .filter(|r| r.hash != *hash && r.desired() > 0)
+    {
+        if available >= replicas || old.available() == 0 {
+            decided.desired.replicas.insert(old.hash.clone(), 0);
+        }
+    }
+    decided.desired.roles = Some(both(hash));
+    let trouble = cx.observed.troubles.iter().find(|t| t.hash == *hash);
+    let then = "it becomes the stable revision";
+    if cx
+        .observed
+        .revision(hash)
+        .is_none_or(|r| r.replica_set.is_none())
+        && replicas > 0
+    {
+        decided.waiting = Some(Wait::new("the first ReplicaSet", then));
+    } else if available < replicas {
+        let told = trouble.map(|t| format!(" (pod {}: {}: {})", t.pod, t.reason, t.message));
+        decided.waiting = Some(Wait::new(
+            format!(
+                "{replicas} available pods, {available} so far{}",
+                told.unwrap_or_default()
+            ),
+            then,
+        ));
+    } else if let Some(blocked) = cx
+        .blocked
+        .as_ref()
+        .filter(|_| cx.selected(false).is_none() && cx.routed())
+    {
+        decided.waiting = Some(Wait::new(blocked.clone(), then));
+    } else if cx.routed() && cx.selected(false) != Some(hash.as_str()) {
+        decided.waiting = Some(Wait::new("the stable Service to select it", then));
+    } else {
+        status.stable_revision = Some(hash.clone());
+        if let Some(live) = &mut status.attempt {
+            live.outcome = Some(reason::PROMOTED.into());
+            live.reason = Some(reason::DEPLOYED.into());
+        }
+        enter(cx, status, Stage::Done);
+        note(
+            status,
+            cx.now,
+            "Normal",
+            reason::DEPLOYED,
+            &format!("revision {hash} is available and stable"),
+        );
+        return Decided::moved();
+    }
+    decided
+}
+
+/// All traffic goes to stable, the canary Service turns to the new revision.
+fn starting(
+    cx: &Context<'_>,
+    status: &mut RolloutStatus,
+    stable: &str,
+    attempt: &Attempt,
+) -> Decided {
+    let hash = &attempt.hash;
+    let then = "the first step begins";
+    let mut decided = Decided::default();
+    decided
+        .desired
+        .replicas
+        .insert(stable.to_owned(), cx.spec.replicas);
+    decided.desired.claim = cx.routed();
+    if cx.routed() {
+        decided.desired.weight = Some(0);
+        decided.desired.retreat = true;
+        // The canary Service turns only when nothing is sent to it.
+        let canary = if cx.settled_at(0) {
+            hash.as_str()
+        } else {
+            cx.selected(true).unwrap_or(stable)
+        };
+        decided.desired.roles = Some(Roles {
+            stable: stable.to_owned(),
+            canary: canary.to_owned(),
+        });
+    } else {
+        balance(cx, &mut decided.desired, stable, hash, 0);
+    }
+    let wait = |for_: String| Some(Wait::new(for_, then));
+    decided.waiting = if let Some(blocked) = &cx.blocked {
+        wait(blocked.clone())
+    } else if let Some(paused) = paused_wait(status) {
+        Some(paused)
+    } else if cx.spec.replicas == 0 {
+        wait("spec.replicas to be above 0".into())
+    } else if !cx.settled_at(0) {
+        Some(cx.settling(0, then))
+    } else if !fenced(cx, status) {
+        wait("earlier decisions to be fenced off".into())
+    } else if cx.routed() && !cx.claimed() {
+        wait("the finalizer to be set".into())
+    } else if cx.routed() && cx.selected(true) != Some(hash.as_str()) {
+        wait(format!("the canary Service to select revision {hash}"))
+    } else {
+        enter(cx, status, Stage::Stepping);
+        enter_step(cx, status, 0);
+        return Decided::moved();
+    };
+    decided.wake = decided.waiting.as_ref().and_then(|w| w.until);
+    decided
+}
+
+/// Promoted: the stable Service turns to the new revision while all traffic goes to the canary Service.
+fn switching(cx: &Context<'_>, status: &mut RolloutStatus, attempt: &Attempt) -> Decided {
+    let hash = &attempt.hash;
+    if !cx.routed() {
+        return complete(cx, status, attempt);
+    }
+    let then = "the traffic returns to the stable Service";
+    let mut decided = Decided::default();
+    decided
+        .desired
+        .replicas
+        .insert(hash.clone(), cx.spec.replicas);
+    decided.desired.weight = Some(100);
+    decided.desired.claim = true;
+    // It turns only when nothing is sent to it.
+    if cx.settled_at(100) {
+        decided.desired.roles = Some(both(hash));
+    }
+    let service = cx
+        .spec
+        .services
+        .as_ref()
+        .map(|s| s.stable.clone())
+        .unwrap_or_default();
+    let endpoints = cx.observed.ready_endpoints(&service, hash);
+    let ready = cx.selected(false) == Some(hash.as_str()) && endpoints >= cx.spec.replicas.max(1);
+    if !ready && attempt.stage_since.is_some() {
+        // What was counted on is gone: the delay begins anew when it is back.
+        if let Some(live) = &mut status.attempt {
+            live.stage_since = None;
+        }
+        return Decided::moved();
+    }
+    decided.waiting = match attempt
+        .stage_since
+        .as_ref()
+        .map(|t| add(t.0, cx.spec.propagation_delay))
+    {
+        _ if status.pause.is_some() => paused_wait(status),
+        None if ready => {
+            if let Some(live) = &mut status.attempt {
+                live.stage_since = Some(Time(cx.now));
+            }
+            return Decided::moved();
+        }
+        None => Some(Wait::new(
+            format!(
+                "{} ready endpoints of Service {service:?}, {endpoints} so far",
+                cx.spec.replicas.max(1)
+            ),
+            then,
+        )),
+        Some(until) if cx.now < until => Some(Wait::until(
+            format!("Service {service:?} to reach the data plane"),
+            until,
+            then,
+        )),
+        Some(_) => {
+            enter(cx, status, Stage::Returning);
+            return Decided::moved();
+        }
+    };
+    decided.wake = decided.waiting.as_ref().and_then(|w| w.until);
+    decided
+}
+
+/// The traffic returns to the stable Service, which selects the new revision.
+fn returning(cx: &Context<'_>, status: &mut RolloutStatus, attempt: &Attempt) -> Decided {
+    if cx.settled_at(0) {
+        return complete(cx, status, attempt);
+    }
+    let mut decided = Decided::default();
+    decided
+        .desired
+        .replicas
+        .insert(attempt.hash.clone(), cx.spec.replicas);
+    decided.desired.weight = Some(0);
+    decided.desired.claim = true;
+    decided.desired.roles = Some(both(&attempt.hash));
+    let wait = cx.settling(0, "the promotion is complete");
+    decided.wake = wait.until;
+    decided.waiting = Some(wait);
+    decided
+}
+
+/// The promotion is finished; the old revision keeps its pods for `scaleDownDelay`.
+fn complete(cx: &Context<'_>, status: &mut RolloutStatus, attempt: &Attempt) -> Decided {
+    enter(cx, status, Stage::Done);
+    let until = add(cx.now, cx.spec.scale_down_delay);
+    for old in cx
+        .observed
+        .revisions
+        .iter()
+        .filter(|r| r.hash != attempt.hash && r.desired() > 0)
+    {
+        if !status.draining.iter().any(|d| d.hash == old.hash) {
+            status.draining.push(Draining {
+                hash: old.hash.clone(),
+                until: Time(until),
+            });
+        }
+    }
+    note(
+        status,
+        cx.now,
+        "Normal",
+        reason::COMPLETED,
+        &format!("revision {} serves all traffic", attempt.hash),
+    );
+    Decided::moved()
+}
+
+/// The canary is given up: weight to stable first, then its pods go.
+fn rolling_back(
+    cx: &Context<'_>,
+    status: &mut RolloutStatus,
+    stable: &str,
+    attempt: &Attempt,
+) -> Decided {
+    let mut decided = Decided::default();
+    decided
+        .desired
+        .replicas
+        .insert(stable.to_owned(), cx.spec.replicas);
+    decided.desired.claim = cx.routed();
+    let back = if cx.routed() {
+        decided.desired.weight = Some(0);
+        decided.desired.retreat = true;
+        cx.settled_at(0) && fenced(cx, status)
+    } else {
+        balance(cx, &mut decided.desired, stable, &attempt.hash, 0);
+        cx.observed
+            .revision(&attempt.hash)
+            .is_none_or(|r| r.desired() == 0)
+            && cx.available(stable) >= cx.spec.replicas
+    };
+    if back {
+        enter(cx, status, Stage::Done);
+        return Decided::moved();
+    }
+    let then = format!("revision {stable} serves everything, the canary is scaled down");
+    let wait = if cx.routed() {
+        cx.settling(0, &then)
+    } else {
+        Wait::new(format!("{} available stable pods", cx.spec.replicas), then)
+    };
+    decided.wake = wait.until;
+    decided.waiting = Some(wait);
+    decided
+}
+
+/// Nothing is in flight.
+fn at_rest(cx: &Context<'_>, stable: &str, attempt: &Attempt) -> Decided {
+    let mut decided = Decided::default();
+    decided
+        .desired
+        .replicas
+        .insert(stable.to_owned(), cx.spec.replicas);
+    decided
+        .desired
+        .verdicts
+        .insert(stable.to_owned(), reason::PROMOTED.into());
+    if let (Some(outcome), Some(why)) = (&attempt.outcome, &attempt.reason)
+        && attempt.hash != stable
+        && (outcome == reason::ROLLED_BACK || outcome == reason::ABORTED)
+    {
+        decided
+            .desired
+            .verdicts
+            .insert(attempt.hash.clone(), format!("{outcome}: {why}"));
+    }
+    if cx.routed() {
+        decided.desired.weight = Some(0);
+        // The canary Service keeps the given-up revision until nothing is sent to it.
+        let canary = if cx.settled_at(0) {
+            stable
+        } else {
+            cx.selected(true).unwrap_or(stable)
+        };
+        decided.desired.roles = Some(Roles {
+            stable: stable.to_owned(),
+            canary: canary.to_owned(),
+        });
+        if let Some(blocked) = &cx.blocked {
+            decided.waiting = Some(Wait::new(blocked.clone(), "the next attempt can begin"));
+        } else if !cx.settled_at(0) {
+            let wait = cx.settling(0, "it is healthy");
+            decided.wake = wait.until;
+            decided.waiting = Some(wait);
+        }
+    } else {
+        for old in cx
+            .observed
+            .revisions
+            .iter()
+            .filter(|r| r.hash != stable && r.desired() > 0)
+        {
+            if cx.available(stable) >= cx.spec.replicas {
+                decided.desired.replicas.insert(old.hash.clone(), 0);
+            }
+        }
+    }
+    decided
+}
+
+/// Where pods are the weight: the next sizes on the way to a share. Whether it is reached.
+pub fn balance(
+    cx: &Context<'_>,
+    desired: &mut Desired,
+    stable: &str,
+    canary: &str,
+    weight: u32,
+) -> bool {
+    let pods = |hash: &str| {
+        cx.observed
+            .revision(hash)
+            .map_or(Pods::default(), |r| Pods {
+                desired: r.desired(),
+                available: r.available(),
+            })
+    };
+    let others: Vec<_> = cx
+        .observed
+        .revisions
+        .iter()
+        .filter(|r| r.hash != stable && r.hash != canary && r.desired() > 0)
+        .collect();
+    let sum = others.iter().fold(Pods::default(), |a, r| Pods {
+        desired: a.desired + r.desired(),
+        available: a.available + r.available(),
+    });
+    let spec = cx.spec;
+    let target = shares(spec.replicas, weight, spec.max_surge);
+    let (s, c) = (pods(stable), pods(canary));
+    let (sizes, others_gone) = next(
+        spec.replicas,
+        spec.max_surge,
+        spec.max_unavailable,
+        (s, c, sum),
+        target,
+    );
+    desired.replicas.insert(stable.to_owned(), sizes.0);
+    desired.replicas.insert(canary.to_owned(), sizes.1);
+    for other in others.iter().filter(|_| others_gone) {
+        desired.replicas.insert(other.hash.clone(), 0);
+    }
+    (s.desired, c.desired) == target && c.available >= target.1 && s.available >= target.0
+}

@@ -1,0 +1,88 @@
+//! Step `analysis`: go on only when the verdict is good.
+
+use crate::{
+    api::strategy::Analysis,
+    model::{desired::DesiredRun, measurement::RunPhase},
+};
+
+use super::{
+    super::Wait,
+    step::{Outcome, StepContext},
+};
+
+/// It is finished when its run is successful. A run belongs to (revision, attempt, step): what was
+/// measured elsewhere is no evidence here.
+pub fn outcome(analysis: &Analysis, step: &StepContext<'_>) -> Outcome {
+    let run = desired_run(analysis, step);
+    let found = step
+        .cx
+        .observed
+        .runs
+        .iter()
+        .find(|r| r.metadata.name.as_deref() == Some(&run.name));
+    let status = found.and_then(|r| r.status.as_ref());
+    let phase = status
+        .and_then(|s| s.phase.as_deref())
+        .map_or(RunPhase::Running, RunPhase::parse);
+    let message = status.and_then(|s| s.message.clone()).unwrap_or_default();
+    if found.is_none()
+        && let Some(wait) = &step.unreached
+    {
+        return Outcome::Wait(wait.clone());
+    }
+    let name = run.name.clone();
+    match phase {
+        RunPhase::Failed => Outcome::Fail(
+            "AnalysisFailed".into(),
+            format!("analysis {name}: {message}"),
+        ),
+        RunPhase::Inconclusive | RunPhase::Terminated => {
+            Outcome::Ask(format!("analysis {name} cannot say: {message}"))
+        }
+        RunPhase::Successful => match &step.unreached {
+            Some(wait) => Outcome::Wait(wait.clone()),
+            None => Outcome::Done,
+        },
+        RunPhase::Running => Outcome::Measure(
+            Box::new(run),
+            Wait::new(
+                format!("analysis {name}"),
+                "a pass begins the next step, a fail rolls back",
+            ),
+        ),
+    }
+}
+
+fn desired_run(analysis: &Analysis, step: &StepContext<'_>) -> DesiredRun {
+    let rollout = step
+        .cx
+        .observed
+        .rollout
+        .metadata
+        .name
+        .as_deref()
+        .unwrap_or_default();
+    let (hash, number) = (&step.attempt.hash, step.attempt.number);
+    DesiredRun {
+        name: format!(
+            "{rollout}-{hash}-{number}-{}{}",
+            step.index,
+            again(step.attempt.step_try)
+        ),
+        revision: hash.clone(),
+        stable: step.stable.to_owned(),
+        attempt: number,
+        step: Some(step.index),
+        start: step.started,
+        analysis: analysis.clone(),
+    }
+}
+
+/// The suffix of a run that was begun anew.
+pub fn again(tries: i32) -> String {
+    if tries == 0 {
+        String::new()
+    } else {
+        format!("-{tries}")
+    }
+}

@@ -1,0 +1,71 @@
+//! Steps: what each asks to hold, and when it is finished. Two functions each; the dispatch is here.
+
+pub mod analyze;
+pub mod pause;
+pub mod set_weight;
+pub mod step;
+
+use crate::api::strategy::Step;
+
+use step::{Outcome, Stance, StepContext};
+
+/// What the steps up to and including `index` ask to hold, folded.
+pub fn stance(steps: &[Step], index: usize) -> Stance {
+    let mut stance = Stance::default();
+    for step in steps.iter().take(index.saturating_add(1)) {
+        if let Some(weight) = step.set_weight {
+            set_weight::stance(weight, &mut stance);
+        }
+    }
+    stance
+}
+
+/// Whether the step in progress is finished.
+pub fn outcome(step: &Step, cx: &StepContext<'_>) -> Outcome {
+    // Every kind by name, so that the compiler asks for a line here for each new one.
+    let Step {
+        name: _,
+        set_weight,
+        pause,
+        analysis,
+    } = step;
+    match (set_weight, pause, analysis) {
+        (Some(weight), None, None) => set_weight::outcome(*weight, cx),
+        (None, Some(pause), None) => pause::outcome(pause, cx),
+        (None, None, Some(analysis)) => analyze::outcome(analysis, cx),
+        _ => Outcome::Done,
+    }
+}
+
+/// What a step is called in messages: `step 2 (setWeight 50)`.
+pub fn title(steps: &[Step], index: usize) -> String {
+    let Some(step) = steps.get(index) else {
+        return "the last step".into();
+    };
+    let Step {
+        name,
+        set_weight,
+        pause,
+        analysis,
+    } = step;
+    let kind = match (set_weight, pause, analysis) {
+        (Some(weight), _, _) => format!("setWeight {weight}"),
+        (_, Some(pause), _) => match &pause.duration {
+            Some(duration) => format!("pause {duration}"),
+            None => "pause".to_owned(),
+        },
+        (_, _, Some(analysis)) => {
+            let names: Vec<&str> = analysis
+                .templates
+                .iter()
+                .map(|t| t.template_name.as_str())
+                .collect();
+            format!("analysis {}", names.join(", "))
+        }
+        _ => "empty".to_owned(),
+    };
+    match name {
+        Some(name) => format!("step {index} {name:?} ({kind})"),
+        None => format!("step {index} ({kind})"),
+    }
+}

@@ -1,0 +1,35 @@
+//! Step `pause`: wait for a time, or for a person.
+
+use crate::api::strategy::Pause;
+
+use super::{
+    super::{Wait, attempt::add},
+    step::{Outcome, StepContext},
+};
+
+/// It is finished when its time has passed; without a time, when somebody promotes.
+pub fn outcome(pause: &Pause, step: &StepContext<'_>) -> Outcome {
+    let Some(duration) = &pause.duration else {
+        return Outcome::Wait(Wait::new(
+            "somebody to promote",
+            format!(
+                "step {} begins: annotate serin.dev/promote={}@{}/1",
+                step.index + 1,
+                step.attempt.hash,
+                step.index
+            ),
+        ));
+    };
+    let until = add(step.started, duration.parse().unwrap_or_default());
+    if step.cx.now < until {
+        return Outcome::Wait(Wait::until(
+            "the pause to end",
+            until,
+            "the next step begins",
+        ));
+    }
+    match &step.unreached {
+        Some(wait) => Outcome::Wait(wait.clone()),
+        None => Outcome::Done,
+    }
+}

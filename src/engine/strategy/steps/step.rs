@@ -1,0 +1,45 @@
+//! What a step is made of.
+
+use jiff::Timestamp;
+
+use crate::{api::status::Attempt, model::desired::DesiredRun};
+
+use super::super::{Context, Wait};
+
+/// What the steps so far ask to hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stance {
+    /// The canary's share of the traffic, in percent.
+    pub weight: u32,
+}
+
+/// What a step decides from.
+pub struct StepContext<'a> {
+    /// The world and the spec.
+    pub cx: &'a Context<'a>,
+    /// The attempt.
+    pub attempt: &'a Attempt,
+    /// Index of the step.
+    pub index: usize,
+    /// Hash of the stable revision.
+    pub stable: &'a str,
+    /// When the step began to count.
+    pub started: Timestamp,
+    /// Why the stance has not been reached; none when it has.
+    pub unreached: Option<Wait>,
+}
+
+/// How a step stands.
+#[derive(Debug)]
+pub enum Outcome {
+    /// Finished: the next one begins.
+    Done,
+    /// Not yet.
+    Wait(Wait),
+    /// Not yet, and this analysis must run for it.
+    Measure(Box<DesiredRun>, Wait),
+    /// The canary is given up: reason and message.
+    Fail(String, String),
+    /// A person must say how to go on: why.
+    Ask(String),
+}

@@ -1,0 +1,300 @@
+//! Gateway API: weights of backendRefs in HTTPRoutes.
+
+use serde_json::{Value, json};
+
+use crate::{
+    api::traffic::HttpRouteRef,
+    model::{
+        object::{Kind, ObjectRef, Objects},
+        traffic::RouteFault,
+    },
+};
+
+use super::router::{Backends, Router};
+
+/// HTTPRoute of the Gateway API.
+pub const HTTP_ROUTE: Kind = Kind {
+    group: "gateway.networking.k8s.io",
+    version: "v1",
+    kind: "HTTPRoute",
+    plural: "httproutes",
+};
+
+const PATH: &str = "spec.strategy.canary.trafficRouting.gatewayAPI.httpRoutes";
+
+/// The lens on HTTPRoutes.
+pub struct GatewayApi {
+    /// The routes that the Rollout names.
+    pub routes: Vec<HttpRouteRef>,
+    /// The Services between which they split.
+    pub backends: Backends,
+}
+
+/// Where a managed rule has its two backends, and their weights.
+struct Managed {
+    rule: usize,
+    stable: (usize, u64),
+    canary: (usize, u64),
+}
+
+impl Managed {
+    /// The canary's share in percent, rounded up: 0 only where it gets nothing.
+    fn share(&self) -> u32 {
+        let total = self.stable.1.saturating_add(self.canary.1);
+        u32::try_from(self.canary.1.saturating_mul(100).div_ceil(total.max(1))).unwrap_or(100)
+    }
+}
+
+impl GatewayApi {
+    /// The managed rules of the route at `index` of the Rollout's list.
+    fn managed(&self, index: usize, objects: &Objects) -> Result<Vec<Managed>, RouteFault> {
+        let Some(wanted) = self.routes.get(index) else {
+            return Ok(vec![]);
+        };
+        let unfit = |message: String| RouteFault::Unfit {
+            path: format!("{PATH}[{index}]"),
+            message,
+        };
+        let route = objects
+            .get(&ObjectRef::new(HTTP_ROUTE, &wanted.name))
+            .ok_or_else(|| RouteFault::Missing(format!("HTTPRoute {:?}", wanted.name)))?;
+        let rules = route
+            .pointer("/spec/rules")
+            .and_then(Value::as_array)
+            .cloned()
+            .unwrap_or_default();
+        let mut managed = vec![];
+        for (i, rule) in rules.iter().enumerate() {
+            let name = rule.get("name").and_then(Value::as_str);
+            if wanted.rule.is_some() && wanted.rule.as_deref() != name {
+                continue;
+            }
+            let label = name.map_or_else(|| format!("rules[{i}]"), |n| format!("rule {n:?}"));
+            if let Some(found) = self
+                .backends_of(i, rule)
+                .map_err(|m| unfit(format!("HTTPRoute {:?}, {label}: {m}", wanted.name)))?
+            {
+                managed.push(found);
+            }
+        }
+        if managed.is_empty() {
+            let which = wanted
+                .rule
+                .as_ref()
+                .map_or("no rule".to_owned(), |r| format!("no rule {r:?}"));
+            return Err(unfit(format!(
+                "HTTPRoute {:?} has {which} that names both Services {:?} and {:?} as backends",
+                wanted.name, self.backends.stable, self.backends.canary
+            )));
+        }
+        Ok(managed)
+    }
+
+    /// The two backends of a rule; none where it does not name both.
+    fn backends_of(&self, index: usize, rule: &Value) -> Result<Option<Managed>, String> {
+        let refs = rule
+            .get("backendRefs")
+            .and_then(Value::as_array)
+            .cloned()
+            .unwrap_or_default();
+        let places = |service: &str| -> Vec<usize> {
+            refs.iter()
+                .enumerate()
+                .filter(|(_, r)| names(r, service))
+                .map(|(i, _)| i)
+                .collect()
+        };
+        let (stable, canary) = (places(&self.backends.stable), places(&self.backends.canary));
+        let ([s], [c]) = (stable.as_slice(), canary.as_slice()) else {
+            return if stable.is_empty() || canary.is_empty() {
+                Ok(None)
+            } else {
+                Err("a role Service stands in it more than once: name each once".to_owned())
+            };
+        };
+        let weight = |at: usize| -> Result<u64, String> {
+            refs.get(at).and_then(|r| r.get("weight")).and_then(Value::as_u64).ok_or_else(|| {
+                format!(
+                    "backendRefs[{at}] has no weight, which means 1 and splits the traffic evenly: \
+                     write weight: 100 for {:?} and weight: 0 for {:?}",
+                    self.backends.stable, self.backends.canary
+                )
+            })
+        };
+        let found = Managed {
+            rule: index,
+            stable: (*s, weight(*s)?),
+            canary: (*c, weight(*c)?),
+        };
+        if found.stable.1 == 0 && found.canary.1 == 0 {
+            return Err(
+                "both weights are 0, so that it serves nothing: write weight: 100 for stable"
+                    .into(),
+            );
+        }
+        let others = refs.iter().enumerate().filter(|(i, _)| i != s && i != c);
+        if others
+            .into_iter()
+            .any(|(_, r)| r.get("weight").and_then(Value::as_u64) != Some(0))
+        {
+            return Err(
+                "it has other backends with a weight: put them into a rule of their own".into(),
+            );
+        }
+        Ok(Some(found))
+    }
+}
+
+/// Whether a backendRef names this Service of the route's own namespace.
+fn names(backend: &Value, service: &str) -> bool {
+    let is = |field: &str, default: &str| {
+        backend
+            .get(field)
+            .and_then(Value::as_str)
+            .unwrap_or(default)
+            == default
+    };
+    backend.get("name").and_then(Value::as_str) == Some(service)
+        && is("kind", "Service")
+        && is("group", "")
+        && backend.get("namespace").is_none()
+}
+
+impl Router for GatewayApi {
+    fn references(&self) -> Vec<ObjectRef> {
+        self.routes
+            .iter()
+            .map(|r| ObjectRef::new(HTTP_ROUTE, &r.name))
+            .collect()
+    }
+
+    fn read(&self, objects: &Objects) -> Result<u32, RouteFault> {
+        let mut shares = std::collections::BTreeSet::new();
+        for index in 0..self.routes.len() {
+            shares.extend(self.managed(index, objects)?.iter().map(Managed::share));
+        }
+        match (shares.first(), shares.last()) {
+            (Some(low), Some(high)) if low == high => Ok(*low),
+            (_, Some(high)) => Err(RouteFault::Disagree(*high)),
+            _ => Err(RouteFault::Unfit {
+                path: PATH.into(),
+                message: "empty: name a route".into(),
+            }),
+        }
+    }
+
+    fn write(
+        &self,
+        objects: &Objects,
+        weight: u32,
+    ) -> Result<Vec<(ObjectRef, Vec<Value>)>, RouteFault> {
+        let weight = weight.min(100);
+        let mut patches = vec![];
+        for (index, reference) in self.references().into_iter().enumerate() {
+            let mut operations = vec![];
+            for found in self.managed(index, objects)? {
+                if found.share() == weight {
+                    continue;
+                }
+                for (at, value) in [(found.stable.0, 100 - weight), (found.canary.0, weight)] {
+                    operations.push(json!({
+                        "op": "add",
+                        "path": format!("/spec/rules/{}/backendRefs/{at}/weight", found.rule),
+                        "value": value,
+                    }));
+                }
+            }
+            patches.push((reference, operations));
+        }
+        patches.retain(|(_, operations)| !operations.is_empty());
+        Ok(patches)
+    }
+
+    fn lacking(&self, objects: &Objects) -> Option<String> {
+        self.references().iter().find_map(|reference| {
+            let route = objects.get(reference)?;
+            let parents = route.pointer("/spec/parentRefs").and_then(Value::as_array);
+            let Some(parents) = parents.filter(|p| !p.is_empty()) else {
+                return Some(format!("HTTPRoute {:?} has no parentRefs", reference.name));
+            };
+            parents
+                .iter()
+                .find_map(|parent| parent_lacks(route, &reference.name, parent))
+        })
+    }
+}
+
+/// What a parent of the route still lacks.
+fn parent_lacks(route: &Value, name: &str, parent: &Value) -> Option<String> {
+    let generation = route
+        .pointer("/metadata/generation")
+        .and_then(Value::as_i64)
+        .unwrap_or(0);
+    let namespace = route
+        .pointer("/metadata/namespace")
+        .and_then(Value::as_str)
+        .unwrap_or_default();
+    let told = parent
+        .get("name")
+        .and_then(Value::as_str)
+        .unwrap_or_default();
+    let statuses = route
+        .pointer("/status/parents")
+        .and_then(Value::as_array)
+        .cloned()
+        .unwrap_or_default();
+    let mut of_parent = statuses
+        .iter()
+        .filter(|s| {
+            s.get("parentRef")
+                .is_some_and(|r| same_parent(r, parent, namespace))
+        })
+        .peekable();
+    if of_parent.peek().is_none() {
+        return Some(format!(
+            "no controller of parent {told:?} has spoken about HTTPRoute {name:?}"
+        ));
+    }
+    of_parent.find_map(|status| {
+        ["Accepted", "ResolvedRefs"].into_iter().find_map(|wanted| {
+            let conditions = status.get("conditions").and_then(Value::as_array)?;
+            let condition = conditions
+                .iter()
+                .find(|c| c.get("type").and_then(Value::as_str) == Some(wanted));
+            let field = |f: &str| condition.and_then(|c| c.get(f));
+            let seen = field("observedGeneration")
+                .and_then(Value::as_i64)
+                .unwrap_or(-1);
+            if field("status").and_then(Value::as_str) == Some("True") && seen >= generation {
+                return None;
+            }
+            let message = field("message").and_then(Value::as_str).unwrap_or_default();
+            Some(if seen < generation {
+                format!(
+                    "parent {told:?} has not accepted generation {generation} of HTTPRoute {name:?}"
+                )
+            } else {
+                format!("parent {told:?} says {wanted}=False of HTTPRoute {name:?}: {message}")
+            })
+        })
+    })
+}
+
+fn same_parent(a: &Value, b: &Value, namespace: &str) -> bool {
+    let text = |v: &Value, field: &str, default: &str| {
+        v.get(field)
+            .and_then(Value::as_str)
+            .unwrap_or(default)
+            .to_owned()
+    };
+    [
+        ("group", "gateway.networking.k8s.io"),
+        ("kind", "Gateway"),
+        ("namespace", namespace),
+        ("name", ""),
+        ("sectionName", ""),
+    ]
+    .into_iter()
+    .all(|(field, default)| text(a, field, default) == text(b, field, default))
+        && a.get("port") == b.get("port")
+}

@@ -1,0 +1,88 @@
+//! Foreign changes of the weights: put right, and when they keep coming back, named.
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use crate::{
+    api::{names::reason, status::RolloutStatus},
+    model::{
+        progress::{note, note_once},
+        traffic::{RouteFault, Written},
+    },
+};
+
+/// So many repairs in a row are made at once.
+const REPAIRS: i32 = 3;
+/// After them, one in this many seconds.
+const RESPITE: i64 = 60;
+/// Without a foreign change for so many seconds, the count begins anew.
+const FORGET: i64 = 300;
+
+/// What to do about a foreign change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Nobody else changed the weights.
+    None,
+    /// Put it right; it has been noted.
+    Repair,
+    /// Somebody keeps changing them: leave it until then, and say so.
+    Conflict(Timestamp, String),
+}
+
+/// Whether somebody else changed the weights since Serin wrote them, and what to do about it. Being
+/// above the plan is always put right at once.
+pub fn judge(
+    status: &mut RolloutStatus,
+    written: &Written,
+    wanted: u32,
+    now: Timestamp,
+) -> Verdict {
+    let (found, high) = match &written.weight {
+        Ok(w) => (*w, *w),
+        Err(RouteFault::Disagree(w)) => (101, *w),
+        Err(_) => return Verdict::None,
+    };
+    let Some(traffic) = status.traffic.clone() else {
+        return Verdict::None;
+    };
+    let ours = traffic.written.and_then(|w| u32::try_from(w).ok());
+    let landed = written.decision >= traffic.written_by;
+    if found == wanted || ours.is_none() || ours == Some(found) || !landed {
+        return Verdict::None;
+    }
+    let last = traffic.repaired_at.as_ref().map(|t| t.0);
+    let age = last.map_or(i64::MAX, |t| now.duration_since(t).as_secs());
+    let repairs = if age > FORGET { 0 } else { traffic.repairs };
+    let who = written
+        .foreign_writer
+        .clone()
+        .unwrap_or_else(|| "somebody".into());
+    if repairs >= REPAIRS && age < RESPITE && high <= wanted {
+        let message = format!(
+            "field manager {who:?} keeps changing the route's weights: let it leave \
+             .spec.rules[].backendRefs[].weight alone (Argo CD: ignoreDifferences with \
+             RespectIgnoreDifferences=true; Flux: kustomize.toolkit.fluxcd.io/ssa: Merge or an ignore rule; \
+             Helm: no --force-conflicts while an attempt is in flight)"
+        );
+        note_once(status, now, "Warning", reason::ROUTE_CONFLICT, &message);
+        let until = last
+            .unwrap_or(now)
+            .saturating_add(SignedDuration::from_secs(RESPITE))
+            .unwrap_or(Timestamp::MAX);
+        return Verdict::Conflict(until, message);
+    }
+    if let Some(traffic) = &mut status.traffic {
+        traffic.repairs = repairs.saturating_add(1);
+        traffic.repaired_at = Some(Time(now));
+    }
+    note(
+        status,
+        now,
+        "Warning",
+        reason::ROUTE_REPAIRED,
+        &format!(
+            "field manager {who:?} set the canary's weight to {high}, it is put back to {wanted}"
+        ),
+    );
+    Verdict::Repair
+}

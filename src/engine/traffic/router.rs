@@ -1,0 +1,39 @@
+//! What a traffic router is: a lens on route objects. It reads a split and writes a split; it makes
+//! no request.
+
+use serde_json::Value;
+
+use crate::model::{
+    object::{ObjectRef, Objects},
+    traffic::RouteFault,
+};
+
+/// A lens on route objects.
+///
+/// Laws, held for every router by one test: what was written is read back; writing what was read
+/// changes nothing; and no field is touched but the weights.
+pub trait Router {
+    /// The objects that must be looked at.
+    fn references(&self) -> Vec<ObjectRef>;
+    /// The canary's share that they express, in percent.
+    fn read(&self, objects: &Objects) -> Result<u32, RouteFault>;
+    /// JSON-patch operations, by object, that make them express `weight`; none for an object that
+    /// does already.
+    fn write(
+        &self,
+        objects: &Objects,
+        weight: u32,
+    ) -> Result<Vec<(ObjectRef, Vec<Value>)>, RouteFault>;
+    /// What the acceptance of what is written still lacks, in a sentence; none when every
+    /// controller has accepted it.
+    fn lacking(&self, objects: &Objects) -> Option<String>;
+}
+
+/// The role Services between which a router splits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Backends {
+    /// The stable Service.
+    pub stable: String,
+    /// The canary Service.
+    pub canary: String,
+}

@@ -1,0 +1,109 @@
+//! ControllerRevisions: what was deployed, and what became of it.
+
+use serde_json::{Value, json};
+
+use crate::{
+    api::names::{POD_TEMPLATE_HASH, ROLLOUT_LABEL, VERDICT},
+    model::{
+        desired::Desired,
+        object::{CONTROLLER_REVISION, ObjectRef, ROLLOUT, Target, annotate},
+        observed::{Current, Observed},
+        plan::{Action, Intent},
+        revisions::{HASH_ALGORITHM, Revision},
+    },
+};
+
+/// The name of a revision's objects: its ControllerRevision and its ReplicaSet.
+pub fn name(observed: &Observed, hash: &str) -> String {
+    format!(
+        "{}-{hash}",
+        observed
+            .rollout
+            .metadata
+            .name
+            .as_deref()
+            .unwrap_or_default()
+    )
+}
+
+/// The owner reference to the Rollout.
+pub fn owner(observed: &Observed) -> Value {
+    let meta = &observed.rollout.metadata;
+    json!([{
+        "apiVersion": ROLLOUT.api_version(), "kind": ROLLOUT.kind,
+        "name": meta.name, "uid": meta.uid, "controller": true, "blockOwnerDeletion": true,
+    }])
+}
+
+/// The ControllerRevision as it was read.
+fn target(observed: &Observed, revision: &Revision) -> Target {
+    Target {
+        object: ObjectRef::new(CONTROLLER_REVISION, name(observed, &revision.hash)),
+        uid: revision.uid.clone(),
+        resource_version: revision.resource_version.clone(),
+    }
+}
+
+/// Records a new revision and what became of old ones.
+pub fn realize(desired: &Desired, observed: &Observed) -> Vec<Intent> {
+    let mut intents = vec![];
+    if let Current::New(hash) = &observed.current {
+        intents.push(Intent::harmless(create(observed, hash)));
+    }
+    for (hash, verdict) in &desired.verdicts {
+        if let Some(revision) = observed.revision(hash).filter(|r| r.verdict != *verdict) {
+            intents.push(Intent::harmless(Action::Patch {
+                target: target(observed, revision),
+                operations: annotate(revision.has_annotations, VERDICT, verdict),
+            }));
+        }
+    }
+    intents
+}
+
+fn create(observed: &Observed, hash: &str) -> Action {
+    let meta = &observed.rollout.metadata;
+    let number = observed
+        .revisions
+        .iter()
+        .map(|r| r.number)
+        .max()
+        .unwrap_or(0)
+        + 1;
+    let object = ObjectRef::new(CONTROLLER_REVISION, name(observed, hash));
+    let value = json!({
+        "apiVersion": CONTROLLER_REVISION.api_version(), "kind": CONTROLLER_REVISION.kind,
+        "metadata": {
+            "name": object.name, "namespace": meta.namespace,
+            "labels": {ROLLOUT_LABEL: meta.name, POD_TEMPLATE_HASH: hash},
+            "ownerReferences": owner(observed),
+        },
+        "revision": number,
+        "data": {
+            "template": observed.rollout.spec.template,
+            "inputs": {},
+            "hashAlgorithm": HASH_ALGORITHM,
+        },
+    });
+    Action::Create { object, value }
+}
+
+/// Deletes one of a revision's two objects: first its ReplicaSet, then its record.
+pub fn delete(observed: &Observed, revision: &Revision) -> Intent {
+    let action = match &revision.replica_set {
+        Some(set) => Action::Delete {
+            target: Target {
+                object: ObjectRef::new(crate::model::object::REPLICA_SET, &set.name),
+                uid: set.uid.clone(),
+                resource_version: set.resource_version.clone(),
+            },
+        },
+        None => Action::Delete {
+            target: target(observed, revision),
+        },
+    };
+    Intent::hazardous(
+        vec![action],
+        format!("delete old revision {}", revision.hash),
+    )
+}

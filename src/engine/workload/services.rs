@@ -1,0 +1,227 @@
+//! Role Services: cloned from the user's, each selecting the pods of one revision.
+
+use serde_json::{Value, json};
+
+use crate::{
+    api::names::{DECISION, POD_TEMPLATE_HASH, ROLLOUT_LABEL},
+    model::{
+        capacity::need,
+        desired::Desired,
+        object::{ObjectRef, SERVICE, Target, annotate, annotation_number, has_annotations},
+        observed::Observed,
+        plan::{Action, Intent, Numbers},
+        spec::{FieldError, RoleServices, Spec},
+        traffic::InForce,
+    },
+};
+
+use super::revisions;
+
+/// What keeps the role Services from being used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ServiceFault {
+    /// The user's Service does not exist yet.
+    Missing(String),
+    /// Something is wrong with what is written.
+    Wrong(FieldError),
+}
+
+/// What keeps the role Services from being used.
+pub fn check(spec: &Spec, observed: &Observed) -> Vec<ServiceFault> {
+    let Some(services) = spec.services.as_ref().filter(|_| spec.routed()) else {
+        return vec![];
+    };
+    let mut faults = vec![];
+    if !services.shared && !observed.services.contains_key(&services.user) {
+        faults.push(ServiceFault::Missing(format!(
+            "Service {:?}",
+            services.user
+        )));
+    }
+    for (field, name) in [
+        ("stableService", &services.stable),
+        ("canaryService", &services.canary),
+    ] {
+        match observed.services.get(name) {
+            None if services.shared => {
+                faults.push(ServiceFault::Missing(format!("Service {name:?}")))
+            }
+            Some(found) if !services.shared && !owned(observed, found) => {
+                faults.push(ServiceFault::Wrong(FieldError {
+                    path: format!("spec.strategy.canary.{field}"),
+                    message: format!(
+                        "Service {name:?} exists and belongs to somebody else: give it another name, delete it, \
+                         or set shared: true to let both write its selector"
+                    ),
+                }));
+            }
+            _ => {}
+        }
+    }
+    faults
+}
+
+fn owned(observed: &Observed, object: &Value) -> bool {
+    let uid = observed.rollout.metadata.uid.as_deref();
+    object
+        .pointer("/metadata/ownerReferences")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .any(|o| uid.is_some() && o.get("uid").and_then(Value::as_str) == uid)
+}
+
+/// What to do about the role Services.
+pub fn realize(
+    spec: &Spec,
+    desired: &Desired,
+    observed: &Observed,
+    force: Option<&InForce>,
+    numbers: Numbers,
+) -> Vec<Intent> {
+    let (Some(services), Some(roles), true) = (&spec.services, &desired.roles, spec.routed())
+    else {
+        return vec![];
+    };
+    if !check(spec, observed).is_empty() {
+        return vec![];
+    }
+    // What the data plane may still send to each of the two, in percent.
+    let (stable, canary) = force.map_or((100, 100), |f| (100 - f.low.min(100), f.high));
+    [
+        (&services.canary, &roles.canary, canary),
+        (&services.stable, &roles.stable, stable),
+    ]
+    .into_iter()
+    .filter_map(|(name, hash, weight)| one(spec, services, observed, name, hash, weight, numbers))
+    .collect()
+}
+
+fn one(
+    spec: &Spec,
+    services: &RoleServices,
+    observed: &Observed,
+    name: &str,
+    hash: &str,
+    weight: u32,
+    numbers: Numbers,
+) -> Option<Intent> {
+    let user = observed.services.get(&services.user);
+    let Some(live) = observed.services.get(name) else {
+        let object = ObjectRef::new(SERVICE, name);
+        return Some(Intent::harmless(Action::Create {
+            value: clone_of(observed, user?, name, hash),
+            object,
+        }));
+    };
+    let target = Target::of(SERVICE, live);
+    if observed.selected(name) != Some(hash) {
+        // S7: it turns to other pods only where nothing is sent to it, or where those pods suffice.
+        let ready = observed.revision(hash).map_or(0, |r| r.available());
+        if weight > 0 && ready < need(weight, spec.replicas) {
+            return None;
+        }
+        let mut selector = live
+            .pointer("/spec/selector")
+            .cloned()
+            .unwrap_or_else(|| json!({}));
+        if !services.shared {
+            selector = user?
+                .pointer("/spec/selector")
+                .cloned()
+                .unwrap_or_else(|| json!({}));
+        }
+        selector
+            .as_object_mut()?
+            .insert(POD_TEMPLATE_HASH.into(), json!(hash));
+        let mut operations =
+            vec![json!({"op": "add", "path": "/spec/selector", "value": selector})];
+        operations.extend(annotate(
+            has_annotations(live),
+            DECISION,
+            &numbers.next.to_string(),
+        ));
+        let action = Action::Patch { target, operations };
+        return Some(Intent::hazardous(
+            vec![action],
+            format!("point Service {name} to revision {hash}"),
+        ));
+    }
+    let mut operations = vec![];
+    if !services.shared {
+        operations = drift(user?, live, hash);
+    }
+    if annotation_number(live, DECISION) < numbers.fence {
+        operations.extend(annotate(
+            has_annotations(live),
+            DECISION,
+            &numbers.fence.to_string(),
+        ));
+    }
+    (!operations.is_empty()).then(|| Intent::harmless(Action::Patch { target, operations }))
+}
+
+/// Fields of the user's Service that its clones share. No labels and no annotations: those may tell
+/// other tools whom the object belongs to.
+const SHARED_FIELDS: &[&str] = &[
+    "ports",
+    "sessionAffinity",
+    "sessionAffinityConfig",
+    "ipFamilyPolicy",
+    "publishNotReadyAddresses",
+    "internalTrafficPolicy",
+    "trafficDistribution",
+];
+
+fn shared_spec(user: &Value, hash: &str) -> serde_json::Map<String, Value> {
+    let mut spec = serde_json::Map::new();
+    for field in SHARED_FIELDS {
+        if let Some(value) = user.pointer(&format!("/spec/{field}")) {
+            let mut value = value.clone();
+            for port in value.as_array_mut().into_iter().flatten() {
+                if let Some(port) = port.as_object_mut() {
+                    port.remove("nodePort");
+                }
+            }
+            spec.insert((*field).to_owned(), value);
+        }
+    }
+    let mut selector = user
+        .pointer("/spec/selector")
+        .cloned()
+        .unwrap_or_else(|| json!({}));
+    if let Some(selector) = selector.as_object_mut() {
+        selector.insert(POD_TEMPLATE_HASH.into(), json!(hash));
+    }
+    spec.insert("selector".into(), selector);
+    spec
+}
+
+fn clone_of(observed: &Observed, user: &Value, name: &str, hash: &str) -> Value {
+    let meta = &observed.rollout.metadata;
+    let mut spec = shared_spec(user, hash);
+    spec.insert("type".into(), json!("ClusterIP"));
+    if user.pointer("/spec/clusterIP").and_then(Value::as_str) == Some("None") {
+        spec.insert("clusterIP".into(), json!("None"));
+    }
+    json!({
+        "apiVersion": SERVICE.api_version(), "kind": SERVICE.kind,
+        "metadata": {
+            "name": name, "namespace": meta.namespace,
+            "labels": {ROLLOUT_LABEL: meta.name},
+            "ownerReferences": revisions::owner(observed),
+        },
+        "spec": spec,
+    })
+}
+
+/// Operations that bring a clone up to date with the user's Service.
+fn drift(user: &Value, live: &Value, hash: &str) -> Vec<Value> {
+    shared_spec(user, hash)
+        .into_iter()
+        .filter(|(field, value)| live.pointer(&format!("/spec/{field}")) != Some(value))
+        .map(
+            |(field, value)| json!({"op": "add", "path": format!("/spec/{field}"), "value": value}),
+        )
+        .collect()
+}
