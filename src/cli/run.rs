@@ -216,7 +216,7 @@ fn context(
             .filter(|n| !n.is_empty())
             .cloned()
             .collect(),
-        routes: route_kinds(),
+        routes: rollouts::route_kinds(),
         references: Arc::new(rollouts::references),
     };
     let count = Arc::new(move |verb, kind, code| counted.request(verb, kind, code));
@@ -231,16 +231,6 @@ fn context(
         failures: Failures::default(),
     };
     Ok((Arc::new(cx), signals))
-}
-
-/// The kinds of the routers' objects.
-fn route_kinds() -> Vec<crate::model::object::Kind> {
-    vec![crate::model::object::Kind {
-        group: "gateway.networking.k8s.io",
-        version: "v1",
-        kind: "HTTPRoute",
-        plural: "httproutes",
-    }]
 }
 
 /// Serves metrics and probes.

@@ -6,7 +6,7 @@ use crate::{
     adapters::cluster::{commit::Committed, mirror::Key},
     api::Rollout,
     engine,
-    model::{observed::References, plan::Requeue, spec::Spec},
+    model::{object::Kind, observed::References, plan::Requeue, spec::Spec},
 };
 
 use super::{context::Context, round::RoundError};
@@ -21,6 +21,11 @@ pub fn references(rollout: &Rollout) -> References {
     Spec::resolve(rollout)
         .map(|spec| engine::references(&spec))
         .unwrap_or_default()
+}
+
+/// The kinds of the objects that Rollouts' routes can be.
+pub fn route_kinds() -> Vec<Kind> {
+    engine::traffic::kinds()
 }
 
 /// One round.

@@ -54,15 +54,9 @@ impl Providers {
     pub fn parse(given: &[String]) -> Result<Self, ProviderError> {
         let mut providers = Self::default();
         for one in given {
-            let form = || {
-                ProviderError::Form(
-                    one.split_once('=')
-                        .map_or(one.as_str(), |(n, _)| n)
-                        .to_owned(),
-                )
-            };
+            let form = || ProviderError::Form(name_in(one));
             let (name, url) = one.split_once('=').ok_or_else(form)?;
-            if name.is_empty() || url.is_empty() {
+            if name.is_empty() || url.is_empty() || name != name_in(one) {
                 return Err(form());
             }
             let provider =
@@ -106,6 +100,12 @@ impl Providers {
             )
         }
     }
+}
+
+/// What may be said of a flag: its name, never an address with a secret in it.
+fn name_in(flag: &str) -> String {
+    let sound = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    flag.split('=').next().filter(|name| name.chars().all(sound)).unwrap_or_default().to_owned()
 }
 
 #[cfg(test)]
