@@ -2,6 +2,17 @@
 //! ground up; `ARCHITECTURE.md` is the map.
 
 pub mod api;
-pub mod engine;
 pub mod model;
+
+#[cfg(feature = "shell")]
+pub mod adapters;
+pub mod engine;
+
+#[cfg(feature = "shell")]
+pub mod controller;
+#[cfg(feature = "shell")]
+pub mod server;
 pub mod sim;
+
+#[cfg(feature = "shell")]
+pub mod cli;

@@ -1,2 +1,5 @@
 //! The `serin` binary.
-fn main() {}
+
+fn main() -> std::process::ExitCode {
+    serin::cli::main()
+}

@@ -66,6 +66,9 @@ pub struct Spec {
     pub steps: Vec<Step>,
     /// The analysis in the background.
     pub analysis: Option<BackgroundAnalysis>,
+    /// What the attempt in flight still measures, by the path where it stands: its steps are a
+    /// snapshot, so the spec may no longer name it.
+    pub in_flight: Vec<(String, Analysis)>,
 }
 
 /// Names of the role Services.
@@ -159,6 +162,7 @@ impl Spec {
             ),
             steps: canary.steps.clone(),
             analysis: canary.analysis.clone(),
+            in_flight: in_flight(rollout),
             routing,
         };
         if faults.0.is_empty() {
@@ -211,6 +215,25 @@ impl Spec {
             routes: vec![],
         }
     }
+}
+
+/// What the attempt in flight measures, from its snapshot.
+fn in_flight(rollout: &Rollout) -> Vec<(String, Analysis)> {
+    let attempt = rollout.status.as_ref().and_then(|s| s.attempt.as_ref());
+    let Some(attempt) = attempt.filter(|a| a.outcome.is_none()) else {
+        return vec![];
+    };
+    let steps = attempt.steps.iter().enumerate();
+    let steps = steps.filter_map(|(i, s)| {
+        Some((
+            format!("status.attempt.steps[{i}].analysis"),
+            s.analysis.clone()?,
+        ))
+    });
+    let background = attempt.analysis.as_ref();
+    steps
+        .chain(background.map(|b| ("status.attempt.analysis".to_owned(), b.analysis())))
+        .collect()
 }
 
 /// The templates that an analysis names.

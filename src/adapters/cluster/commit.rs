@@ -1,0 +1,150 @@
+//! Commit: the status first, under the resourceVersion that was looked at. A stale view dies here,
+//! before anything was touched.
+
+use serde_json::{Value, json};
+use thiserror::Error;
+
+use crate::{
+    api::{AnalysisRun, AnalysisRunStatus, Rollout, RolloutStatus},
+    model::{
+        object::{ANALYSIS_RUN, Kind, ROLLOUT},
+        observed::Observed,
+        plan::{Action, Plan},
+    },
+};
+
+use super::{Cluster, merge::merge_patch, rest::RestError};
+
+/// A decision that is durable. Only this may be acted on, and only [`Cluster::commit`] makes it.
+#[derive(Debug)]
+pub struct Committed {
+    pub(super) rollout: Rollout,
+    pub(super) actions: Vec<Action>,
+}
+
+impl Committed {
+    /// The Rollout as it stands after what was written so far.
+    pub fn rollout(&self) -> &Rollout {
+        &self.rollout
+    }
+}
+
+/// Why a decision is not durable.
+#[derive(Debug, Error)]
+pub enum CommitError {
+    /// The status could not be written.
+    #[error("cannot commit the status")]
+    Write(#[from] RestError),
+    /// The status cannot be put into words, or the answer not be read.
+    #[error("cannot read or write the status as JSON")]
+    Json(#[from] serde_json::Error),
+}
+
+impl CommitError {
+    /// A word for metrics.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Write(e) => e.kind(),
+            Self::Json(_) => "json",
+        }
+    }
+    /// Whether somebody else was faster.
+    pub fn is_conflict(&self) -> bool {
+        matches!(self, Self::Write(e) if e.is_conflict())
+    }
+}
+
+/// What to send for a change of status: nothing where nothing changed and nothing follows. Where
+/// something follows, the unchanged decision is sent as a fence: a stale resourceVersion is refused
+/// also then.
+fn change(
+    old: &RolloutStatus,
+    new: &RolloutStatus,
+    acts: bool,
+) -> Result<Option<Value>, serde_json::Error> {
+    let (before, after) = (serde_json::to_value(old)?, serde_json::to_value(new)?);
+    let fence = || {
+        let decision = after.get("decision").cloned();
+        decision.map_or_else(|| json!({}), |d| json!({"decision": d}))
+    };
+    Ok(merge_patch(&before, &after).or_else(|| acts.then(fence)))
+}
+
+impl Cluster {
+    /// Makes a plan's status durable.
+    pub async fn commit(&self, observed: &Observed, plan: &Plan) -> Result<Committed, CommitError> {
+        let rollout = &observed.rollout;
+        let old = rollout.status.clone().unwrap_or_default();
+        let actions = plan.actions.clone();
+        let Some(patch) = change(&old, &plan.status, !actions.is_empty())? else {
+            return Ok(Committed {
+                rollout: rollout.clone(),
+                actions,
+            });
+        };
+        let rollout =
+            serde_json::from_value(self.patch_status(ROLLOUT, &rollout.metadata, patch).await?)?;
+        Ok(Committed { rollout, actions })
+    }
+
+    /// Makes an AnalysisRun's status durable. Whether there was anything to write.
+    pub async fn commit_run(
+        &self,
+        run: &AnalysisRun,
+        status: &AnalysisRunStatus,
+    ) -> Result<bool, CommitError> {
+        let old = serde_json::to_value(run.status.clone().unwrap_or_default())?;
+        let Some(patch) = merge_patch(&old, &serde_json::to_value(status)?) else {
+            return Ok(false);
+        };
+        self.patch_status(ANALYSIS_RUN, &run.metadata, patch)
+            .await?;
+        Ok(true)
+    }
+
+    /// Patches a status under the resourceVersion in `meta`.
+    pub(super) async fn patch_status(
+        &self,
+        kind: Kind,
+        meta: &kube::api::ObjectMeta,
+        status: Value,
+    ) -> Result<Value, RestError> {
+        let namespace = meta.namespace.as_deref().unwrap_or_default();
+        let name = meta.name.as_deref().unwrap_or_default();
+        let body = json!({
+            "metadata": {"resourceVersion": meta.resource_version, "uid": meta.uid},
+            "status": status,
+        });
+        let answer = self.rest.patch_status(kind, namespace, name, &body).await?;
+        self.written.note(&answer);
+        Ok(answer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::status::Decision;
+
+    #[test]
+    fn an_unchanged_status_is_sent_only_as_a_fence() {
+        let decision = Decision {
+            sequence: 7,
+            ..Decision::default()
+        };
+        let status = RolloutStatus {
+            decision: Some(decision),
+            ..RolloutStatus::default()
+        };
+        assert_eq!(change(&status, &status, false).expect("json"), None);
+        let fence = change(&status, &status, true)
+            .expect("json")
+            .expect("something is sent");
+        assert_eq!(
+            fence,
+            json!({"decision": {"sequence": 7, "fence": 0, "told": 0}})
+        );
+        let none = RolloutStatus::default();
+        assert_eq!(change(&none, &none, true).expect("json"), Some(json!({})));
+    }
+}

@@ -1,0 +1,230 @@
+//! Which revision a template describes. The API server decides: what it makes of two templates by
+//! its defaulting is the same, or they are two revisions. A hash is only a name.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use kube::core::Status;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use crate::{
+    api::{
+        Rollout,
+        names::{POD_TEMPLATE_HASH, ROLLOUT_LABEL},
+    },
+    model::{
+        object::REPLICA_SET,
+        observed::Current,
+        revisions::{Revision, hash},
+    },
+};
+
+use super::rest::{Rest, RestError};
+
+/// How many answers are kept.
+const KEPT_MAX: usize = 4096;
+/// How long a refusal is kept: a policy may change without the Rollout's doing.
+const REFUSAL: Duration = Duration::from_secs(60);
+
+/// An answer and what it rests on.
+#[derive(Debug)]
+struct Answer {
+    generation: i64,
+    recorded: Vec<String>,
+    current: Current,
+    at: Instant,
+}
+
+/// The answers, so that a resync asks nothing.
+#[derive(Debug, Default)]
+pub struct Memo(Mutex<BTreeMap<String, Answer>>);
+
+impl Memo {
+    fn get(&self, uid: &str, generation: i64, recorded: &[String]) -> Option<Current> {
+        let map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let answer = map
+            .get(uid)
+            .filter(|a| a.generation == generation && a.recorded == recorded)?;
+        let refused = matches!(answer.current, Current::Refused(_));
+        (!refused || answer.at.elapsed() < REFUSAL).then(|| answer.current.clone())
+    }
+
+    fn put(&self, uid: &str, generation: i64, recorded: Vec<String>, current: &Current) {
+        let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if map.len() >= KEPT_MAX && !map.contains_key(uid) {
+            map.pop_first();
+        }
+        let answer = Answer {
+            generation,
+            recorded,
+            current: current.clone(),
+            at: Instant::now(),
+        };
+        map.insert(uid.to_owned(), answer);
+    }
+}
+
+/// What the API server made of a template.
+enum Dry {
+    /// The template with its defaults.
+    Template(Value),
+    /// It refuses it: why.
+    Refused(String),
+}
+
+/// Which of the recorded `revisions` the Rollout's template describes, or that it is a new one.
+pub async fn current(
+    rest: &Rest,
+    memo: &Memo,
+    rollout: &Rollout,
+    revisions: &[Revision],
+) -> Result<Current, RestError> {
+    let template = &rollout.spec.template;
+    if let Some(same) = revisions.iter().rev().find(|r| r.template == *template) {
+        return Ok(Current::Recorded(same.hash.clone()));
+    }
+    let generation = rollout.metadata.generation.unwrap_or(0);
+    let status = rollout.status.as_ref();
+    let known = status
+        .filter(|s| s.observed_generation == Some(generation))
+        .and_then(|s| s.current_revision.as_deref())
+        .and_then(|hash| revisions.iter().find(|r| r.hash == hash));
+    if let Some(known) = known {
+        return Ok(Current::Recorded(known.hash.clone()));
+    }
+    let uid = rollout.metadata.uid.as_deref().unwrap_or_default();
+    let recorded: Vec<String> = revisions.iter().map(|r| r.hash.clone()).collect();
+    if let Some(current) = memo.get(uid, generation, &recorded) {
+        return Ok(current);
+    }
+    let current = ask(rest, rollout, revisions).await?;
+    memo.put(uid, generation, recorded, &current);
+    Ok(current)
+}
+
+async fn ask(rest: &Rest, rollout: &Rollout, revisions: &[Revision]) -> Result<Current, RestError> {
+    let wanted = match dry_run(rest, rollout, &rollout.spec.template).await? {
+        Dry::Template(template) => template,
+        Dry::Refused(message) => return Ok(Current::Refused(message)),
+    };
+    let candidates = revisions
+        .iter()
+        .rev()
+        .filter(|r| images(&r.template) == images(&rollout.spec.template));
+    for revision in candidates {
+        // A template that is refused today is not the one that was not.
+        if let Dry::Template(template) = dry_run(rest, rollout, &revision.template).await?
+            && template == wanted
+        {
+            return Ok(Current::Recorded(revision.hash.clone()));
+        }
+    }
+    let taken = |name: &str| revisions.iter().any(|r| r.hash == name);
+    let mut name = hash(&wanted, 0);
+    // One more try than there are revisions finds a free name.
+    for collision in 1..=u32::try_from(revisions.len()).unwrap_or(u32::MAX) {
+        if !taken(&name) {
+            break;
+        }
+        name = hash(&wanted, collision);
+    }
+    Ok(Current::New(name))
+}
+
+/// The images as written: templates that differ in them never have the same defaults.
+fn images(template: &Value) -> Vec<Option<&Value>> {
+    let containers = template
+        .pointer("/spec/containers")
+        .and_then(Value::as_array);
+    containers
+        .into_iter()
+        .flatten()
+        .map(|c| c.get("image"))
+        .collect()
+}
+
+/// The ReplicaSet that would be made of a template.
+fn dry_run_set(rollout: &Rollout, template: &Value) -> Value {
+    let name = rollout.metadata.name.as_deref().unwrap_or_default();
+    let mut template = template.clone();
+    label(&mut template, Some("dryrun"));
+    let mut selector = serde_json::to_value(&rollout.spec.selector).unwrap_or_default();
+    if let Some(map) = selector.as_object_mut() {
+        let labels = map.entry("matchLabels").or_insert_with(|| json!({}));
+        if let Some(labels) = labels.as_object_mut() {
+            labels.insert(POD_TEMPLATE_HASH.to_owned(), "dryrun".into());
+        }
+    }
+    json!({
+        "apiVersion": REPLICA_SET.api_version(),
+        "kind": REPLICA_SET.kind,
+        "metadata": {
+            "generateName": format!("{name}-"),
+            "namespace": rollout.metadata.namespace,
+            "labels": {ROLLOUT_LABEL: name, POD_TEMPLATE_HASH: "dryrun"},
+        },
+        "spec": {"replicas": 0, "selector": selector, "template": template},
+    })
+}
+
+/// Sets or takes off the template's hash.
+fn label(template: &mut Value, hash: Option<&str>) {
+    let Some(map) = template.as_object_mut() else {
+        return;
+    };
+    let metadata = map.entry("metadata").or_insert_with(|| json!({}));
+    let Some(metadata) = metadata.as_object_mut() else {
+        return;
+    };
+    let labels = metadata.entry("labels").or_insert_with(|| json!({}));
+    let Some(labels) = labels.as_object_mut() else {
+        return;
+    };
+    match hash {
+        Some(hash) => drop(labels.insert(POD_TEMPLATE_HASH.to_owned(), hash.into())),
+        None => drop(labels.remove(POD_TEMPLATE_HASH)),
+    }
+}
+
+async fn dry_run(rest: &Rest, rollout: &Rollout, template: &Value) -> Result<Dry, RestError> {
+    let namespace = rollout.metadata.namespace.as_deref().unwrap_or_default();
+    let set = dry_run_set(rollout, template);
+    match rest.create_dry(REPLICA_SET, namespace, &set).await {
+        Ok(mut made) => {
+            let mut template = made
+                .pointer_mut("/spec/template")
+                .map(Value::take)
+                .unwrap_or_default();
+            label(&mut template, None);
+            // Older API servers write it out.
+            if let Some(metadata) = template.get_mut("metadata").and_then(Value::as_object_mut) {
+                metadata.remove("creationTimestamp");
+            }
+            Ok(Dry::Template(template))
+        }
+        Err(RestError::Refused { source, .. }) if about_the_template(&source) => {
+            Ok(Dry::Refused(source.message.clone()))
+        }
+        Err(e) => Err(e),
+    }
+}
+
+/// Whether a refusal speaks of what is written, not of our rights, a quota or the namespace.
+fn about_the_template(status: &Status) -> bool {
+    let says = |words: &str| status.message.contains(words);
+    match status.code {
+        400 | 422 => true,
+        403 => {
+            !says("cannot create resource") && !says("exceeded quota") && !says("being terminated")
+        }
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+#[path = "current_tests.rs"]
+mod tests;

@@ -1,0 +1,354 @@
+//! Mirror: one kind of object, watched and kept as far as it is needed.
+//!
+//! Each kind has its own watches, one for each namespace in scope or one for all, so a sick kind
+//! never holds up another. A relist is compared with what is kept: an object that went while the
+//! watch was broken is told of like any other change.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    pin::pin,
+    sync::{Arc, Mutex, PoisonError, RwLock},
+};
+
+use futures::StreamExt;
+use kube::{
+    Api,
+    api::DynamicObject,
+    runtime::{
+        WatchStreamExt,
+        watcher::{self, Event, watcher},
+    },
+};
+use tokio::sync::watch;
+
+/// Namespace and name of an object.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Key {
+    /// Its namespace; empty for a cluster-wide kind.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+impl Key {
+    /// By namespace and name.
+    pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
+        Self {
+            namespace: namespace.into(),
+            name: name.into(),
+        }
+    }
+    /// Of an object.
+    pub fn of(object: &DynamicObject) -> Self {
+        let meta = &object.metadata;
+        Self::new(
+            meta.namespace.clone().unwrap_or_default(),
+            meta.name.clone().unwrap_or_default(),
+        )
+    }
+}
+
+impl std::fmt::Display for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// What is kept of an object.
+#[derive(Debug)]
+pub struct Entry<T> {
+    /// Namespace and name.
+    pub key: Key,
+    /// Its uid.
+    pub uid: String,
+    /// Its resourceVersion.
+    pub version: String,
+    /// Words under which it is found.
+    pub index: Vec<String>,
+    /// What is needed of it.
+    pub value: T,
+}
+
+/// Reads an object: what is kept of it, nothing where it is of no concern, or what is wrong with it.
+pub type Read<T> = Arc<dyn Fn(DynamicObject) -> Result<Option<Entry<T>>, Malformed> + Send + Sync>;
+
+/// An object that cannot be read.
+#[derive(Clone, Debug)]
+pub struct Malformed {
+    /// Namespace and name.
+    pub key: Key,
+    /// Its uid.
+    pub uid: String,
+    /// Its generation.
+    pub generation: i64,
+    /// What is wrong with it.
+    pub message: String,
+}
+
+/// A change of one object.
+#[derive(Debug)]
+pub struct Change<T> {
+    /// As it was kept.
+    pub old: Option<Arc<Entry<T>>>,
+    /// As it is kept now.
+    pub new: Option<Arc<Entry<T>>>,
+}
+
+impl<T> Change<T> {
+    /// The object, new or as it was.
+    pub fn any(&self) -> Option<&Arc<Entry<T>>> {
+        self.new.as_ref().or(self.old.as_ref())
+    }
+}
+
+/// Told of every change, in order.
+pub type Changed<T> = Box<dyn FnMut(&Change<T>) + Send>;
+
+#[derive(Debug)]
+struct Kept<T> {
+    entries: BTreeMap<Key, Arc<Entry<T>>>,
+    index: BTreeMap<String, BTreeSet<Key>>,
+}
+
+/// One kind of object, watched and kept.
+pub struct Mirror<T> {
+    kind: &'static str,
+    kept: RwLock<Kept<T>>,
+    read: Read<T>,
+    changed: Mutex<Changed<T>>,
+    malformed: Box<dyn Fn(Malformed) + Send + Sync>,
+    /// Scopes that have not been listed yet.
+    missing: watch::Sender<usize>,
+}
+
+impl<T> std::fmt::Debug for Mirror<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Mirror({})", self.kind)
+    }
+}
+
+impl<T: Send + Sync + 'static> Mirror<T> {
+    /// Of `kind`, to be filled by `scopes` watches.
+    pub fn new(
+        kind: &'static str,
+        scopes: usize,
+        read: Read<T>,
+        changed: Changed<T>,
+        malformed: impl Fn(Malformed) + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            kind,
+            kept: RwLock::new(Kept {
+                entries: BTreeMap::new(),
+                index: BTreeMap::new(),
+            }),
+            read,
+            changed: Mutex::new(changed),
+            malformed: Box::new(malformed),
+            missing: watch::Sender::new(scopes),
+        }
+    }
+
+    /// The kind that it keeps.
+    pub fn kind(&self) -> &'static str {
+        self.kind
+    }
+    /// Whether everything was listed once, so that an absence means something.
+    pub fn is_ready(&self) -> bool {
+        *self.missing.borrow() == 0
+    }
+    /// Waits until it is ready.
+    pub async fn ready(&self) {
+        // The sender lives as long as `self`.
+        let _ = self.missing.subscribe().wait_for(|n| *n == 0).await;
+    }
+    /// An object.
+    pub fn get(&self, key: &Key) -> Option<Arc<Entry<T>>> {
+        self.kept
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .entries
+            .get(key)
+            .cloned()
+    }
+    /// Every object, by namespace and name.
+    pub fn all(&self) -> Vec<Arc<Entry<T>>> {
+        self.kept
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .entries
+            .values()
+            .cloned()
+            .collect()
+    }
+    /// The objects that are found under a word, by namespace and name.
+    pub fn find(&self, word: &str) -> Vec<Arc<Entry<T>>> {
+        let kept = self.kept.read().unwrap_or_else(PoisonError::into_inner);
+        let keys = kept.index.get(word).into_iter().flatten();
+        keys.filter_map(|k| kept.entries.get(k).cloned()).collect()
+    }
+
+    /// Takes an object in as it is now.
+    pub fn apply(&self, object: DynamicObject) {
+        let key = Key::of(&object);
+        match (self.read)(object) {
+            Ok(Some(entry)) => self.put(key, Some(entry)),
+            Ok(None) => self.put(key, None),
+            Err(malformed) => {
+                tracing::warn!(kind = self.kind, object = %key, error = malformed.message, "unreadable object");
+                self.put(key, None);
+                (self.malformed)(malformed);
+            }
+        }
+    }
+
+    /// Takes an object out.
+    pub fn remove(&self, key: &Key) {
+        self.put(key.clone(), None);
+    }
+
+    fn put(&self, key: Key, entry: Option<Entry<T>>) {
+        // Held over both, so that changes are told in the order in which they were kept.
+        let mut changed = self.changed.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = entry.map(Arc::new);
+        let old = {
+            let mut kept = self.kept.write().unwrap_or_else(PoisonError::into_inner);
+            let old = match &new {
+                Some(entry) => kept.entries.insert(key.clone(), Arc::clone(entry)),
+                None => kept.entries.remove(&key),
+            };
+            for word in old.iter().flat_map(|e| &e.index) {
+                if let Some(keys) = kept.index.get_mut(word) {
+                    keys.remove(&key);
+                    if keys.is_empty() {
+                        kept.index.remove(word);
+                    }
+                }
+            }
+            for word in new.iter().flat_map(|e| &e.index) {
+                kept.index
+                    .entry(word.clone())
+                    .or_default()
+                    .insert(key.clone());
+            }
+            old
+        };
+        let same = match (&old, &new) {
+            (Some(old), Some(new)) => old.version == new.version && old.uid == new.uid,
+            (None, None) => true,
+            _ => false,
+        };
+        if !same {
+            changed(&Change { old, new });
+        }
+    }
+
+    /// Watches one scope for ever: the namespace, or all of them where it is empty.
+    pub async fn watch(&self, api: Api<DynamicObject>, config: watcher::Config, namespace: String) {
+        let mut events = pin!(watcher(api, config).default_backoff());
+        let mut listed = BTreeSet::new();
+        let mut once = false;
+        while let Some(event) = events.next().await {
+            match event {
+                Ok(Event::Init) => listed.clear(),
+                Ok(Event::InitApply(object)) => {
+                    listed.insert(Key::of(&object));
+                    self.apply(object);
+                }
+                Ok(Event::InitDone) => {
+                    self.forget_all_but(&std::mem::take(&mut listed), &namespace);
+                    if !std::mem::replace(&mut once, true) {
+                        self.missing.send_modify(|n| *n = n.saturating_sub(1));
+                    }
+                }
+                Ok(Event::Apply(object)) => self.apply(object),
+                Ok(Event::Delete(object)) => self.remove(&Key::of(&object)),
+                Err(error) => {
+                    tracing::warn!(kind = self.kind, namespace, %error, "watch failed, trying again")
+                }
+            }
+        }
+    }
+
+    fn forget_all_but(&self, listed: &BTreeSet<Key>, namespace: &str) {
+        let gone: Vec<Key> = {
+            let kept = self.kept.read().unwrap_or_else(PoisonError::into_inner);
+            let ours = |k: &&Key| namespace.is_empty() || k.namespace == namespace;
+            kept.entries
+                .keys()
+                .filter(ours)
+                .filter(|k| !listed.contains(*k))
+                .cloned()
+                .collect()
+        };
+        for key in gone {
+            self.remove(&key);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn object(name: &str, version: &str, word: &str) -> DynamicObject {
+        serde_json::from_value(serde_json::json!({
+            "metadata": {"namespace": "ns", "name": name, "uid": name, "resourceVersion": version},
+            "word": word,
+        }))
+        .expect("an object")
+    }
+
+    fn mirror(told: &Arc<Mutex<Vec<String>>>) -> Mirror<()> {
+        let read: Read<()> = Arc::new(|o: DynamicObject| {
+            let word = o.data["word"].as_str().unwrap_or_default().to_owned();
+            if word == "bad" {
+                let message = "bad".to_owned();
+                return Err(Malformed {
+                    key: Key::of(&o),
+                    uid: String::new(),
+                    generation: 0,
+                    message,
+                });
+            }
+            let version = o.metadata.resource_version.clone().unwrap_or_default();
+            Ok(Some(Entry {
+                key: Key::of(&o),
+                uid: "u".into(),
+                version,
+                index: vec![word],
+                value: (),
+            }))
+        });
+        let told = Arc::clone(told);
+        let changed: Changed<()> = Box::new(move |c| {
+            let word = |e: &Option<Arc<Entry<()>>>| e.as_ref().map_or("-", |_| "+");
+            let line = format!("{}{}", word(&c.old), word(&c.new));
+            told.lock().expect("lock").push(line);
+        });
+        Mirror::new("Thing", 1, read, changed, |_| {})
+    }
+
+    #[test]
+    fn keeps_an_index_and_tells_only_of_changes() {
+        let told = Arc::default();
+        let mirror = mirror(&told);
+        mirror.apply(object("a", "1", "x"));
+        mirror.apply(object("a", "1", "x"));
+        mirror.apply(object("b", "2", "x"));
+        mirror.apply(object("a", "3", "y"));
+        assert_eq!(mirror.find("x").len(), 1);
+        assert_eq!(mirror.find("y")[0].key.name, "a");
+        mirror.forget_all_but(&[Key::new("ns", "b")].into(), "other");
+        assert!(
+            mirror.get(&Key::new("ns", "a")).is_some(),
+            "another namespace's relist"
+        );
+        mirror.forget_all_but(&[Key::new("ns", "b")].into(), "ns");
+        mirror.apply(object("b", "4", "bad"));
+        assert!(
+            mirror.all().is_empty() && mirror.find("x").is_empty() && mirror.find("y").is_empty()
+        );
+        assert_eq!(*told.lock().expect("lock"), ["-+", "-+", "++", "+-", "+-"]);
+    }
+}

@@ -1,0 +1,77 @@
+//! The door to the API server: the watched world, and the five verbs' requests.
+
+pub mod act;
+pub mod commit;
+mod current;
+pub mod lease;
+mod merge;
+pub mod mirror;
+pub mod observe;
+mod queue;
+pub mod rest;
+pub mod stores;
+pub mod tell;
+mod triggers;
+mod views;
+mod watches;
+mod written;
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use kube::Client;
+
+use rest::{Count, Rest};
+use stores::{ReferencesOf, Scope, Signals, World};
+use written::Written;
+
+/// The clock, as it is handed in.
+pub type Now = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
+/// The one handle on the API server.
+pub struct Cluster {
+    rest: Rest,
+    world: World,
+    written: Arc<Written>,
+    memo: current::Memo,
+    references: ReferencesOf,
+    now: Now,
+    instance: String,
+}
+
+impl std::fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Cluster")
+            .field("instance", &self.instance)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Cluster {
+    /// Starts to watch. `instance` names this process in Events.
+    pub fn start(
+        client: Client,
+        scope: Scope,
+        count: Count,
+        now: Now,
+        instance: String,
+    ) -> (Self, Signals) {
+        let written = Arc::<Written>::default();
+        let (world, signals) = stores::start(&client, &scope, &written);
+        let cluster = Self {
+            rest: Rest::new(client, count),
+            world,
+            written,
+            memo: current::Memo::default(),
+            references: scope.references,
+            now,
+            instance,
+        };
+        (cluster, signals)
+    }
+
+    /// The watched world.
+    pub fn world(&self) -> &World {
+        &self.world
+    }
+}

@@ -1,0 +1,321 @@
+//! Observe: one look at a Rollout and everything it refers to.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use kube::api::DynamicObject;
+use serde_json::Value;
+use thiserror::Error;
+
+use crate::{
+    api::{AnalysisRun, Rollout},
+    model::{
+        object::{Objects, REPLICA_SET},
+        observed::{Observed, References, TemplateKey, Trouble},
+        revisions::{ReplicaSetView, Revision},
+        spec::Spec,
+    },
+};
+
+use super::{
+    Cluster, current,
+    mirror::{Entry, Key},
+    rest::RestError,
+    views,
+};
+
+/// Why there is nothing to decide from.
+#[derive(Debug, Error)]
+pub enum ObserveError {
+    /// Something has not been listed yet, so its absence means nothing.
+    #[error("not listed yet: {0}")]
+    NotReady(String),
+    /// The cache does not show our last write yet.
+    #[error("{0}: the cache does not show the last write yet")]
+    Stale(String),
+    /// A live read failed.
+    #[error("cannot read what is needed")]
+    Live(#[from] RestError),
+}
+
+impl ObserveError {
+    /// A word for metrics.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::NotReady(_) => "notReady",
+            Self::Stale(_) => "stale",
+            Self::Live(e) => e.kind(),
+        }
+    }
+}
+
+/// What there is of a Rollout's pods.
+struct Pods {
+    sets: BTreeMap<String, ReplicaSetView>,
+    endpoints: BTreeMap<String, BTreeMap<String, u32>>,
+}
+
+impl Cluster {
+    /// A Rollout as the cache has it; none once it is gone.
+    pub fn rollout(&self, key: &Key) -> Option<Arc<Rollout>> {
+        self.world.rollouts.get(key).map(|e| Arc::clone(&e.value))
+    }
+
+    /// An AnalysisRun as the cache has it; none once it is gone.
+    pub fn run(&self, key: &Key) -> Result<Option<Arc<AnalysisRun>>, ObserveError> {
+        let Some(entry) = self.world.runs.get(key) else {
+            return Ok(None);
+        };
+        self.fresh("AnalysisRun", &entry)?;
+        Ok(Some(Arc::clone(&entry.value)))
+    }
+
+    /// The Rollout that an AnalysisRun belongs to, as the cache has it; none where it is gone.
+    pub fn owner_of(&self, key: &Key, run: &AnalysisRun) -> Option<Arc<Rollout>> {
+        let entry = self
+            .world
+            .rollouts
+            .get(&Key::new(&key.namespace, &run.spec.rollout))?;
+        let owners = run.metadata.owner_references.as_ref()?;
+        owners
+            .iter()
+            .any(|o| o.uid == entry.uid)
+            .then(|| Arc::clone(&entry.value))
+    }
+
+    /// One look through the cache; none once the Rollout is gone.
+    pub async fn observe(&self, key: &Key) -> Result<Option<Observed>, ObserveError> {
+        self.look(key, false).await
+    }
+
+    /// One look for which pods and endpoints are read live.
+    pub async fn observe_live(&self, key: &Key) -> Result<Option<Observed>, ObserveError> {
+        self.look(key, true).await
+    }
+
+    async fn look(&self, key: &Key, live: bool) -> Result<Option<Observed>, ObserveError> {
+        let Some(entry) = self.world.rollouts.get(key) else {
+            return Ok(None);
+        };
+        self.fresh("Rollout", &entry)?;
+        let rollout = entry.value.as_ref();
+        let references = (self.references)(rollout);
+        self.ready_for(&references)?;
+
+        let pods = if live {
+            self.pods_live(key, &entry.uid, rollout).await?
+        } else {
+            self.pods_cached(key, &entry.uid, rollout).await?
+        };
+        let revisions = self.revisions(&entry.uid, &pods)?;
+        let current = current::current(&self.rest, &self.memo, rollout, &revisions).await?;
+        let runs = self.world.runs.find(&entry.uid);
+        for run in &runs {
+            self.fresh("AnalysisRun", run)?;
+        }
+        Ok(Some(Observed {
+            current,
+            services: self.services(&key.namespace, &references)?,
+            endpoints: pods.endpoints,
+            routes: self.routes(&key.namespace, &references)?,
+            runs: runs.iter().map(|r| r.value.as_ref().clone()).collect(),
+            templates: self.templates(&key.namespace, &references),
+            troubles: self.troubles(&pods.sets),
+            rollout: rollout.clone(),
+            revisions,
+            live,
+        }))
+    }
+
+    /// Refuses a cached object that is older than our last write to it.
+    fn fresh<T>(&self, kind: &str, entry: &Entry<T>) -> Result<(), ObserveError> {
+        if self.written.stale(&entry.uid, &entry.version) {
+            return Err(ObserveError::Stale(format!("{kind} {}", entry.key)));
+        }
+        Ok(())
+    }
+
+    fn ready_for(&self, references: &References) -> Result<(), ObserveError> {
+        let mut lacking = self.world.lacking();
+        if references.templates.iter().any(|t| t.cluster)
+            && !self.world.cluster_templates.is_ready()
+        {
+            lacking.push("ClusterAnalysisTemplate");
+        }
+        for reference in &references.routes {
+            let kept = self.world.routes.get(&reference.kind);
+            if kept.is_none_or(|k| !k.is_ready()) {
+                lacking.push(reference.kind.kind);
+            }
+        }
+        if lacking.is_empty() {
+            Ok(())
+        } else {
+            Err(ObserveError::NotReady(lacking.join(", ")))
+        }
+    }
+
+    async fn pods_cached(
+        &self,
+        key: &Key,
+        uid: &str,
+        rollout: &Rollout,
+    ) -> Result<Pods, ObserveError> {
+        let mut sets = BTreeMap::new();
+        for set in self
+            .world
+            .sets
+            .find(uid)
+            .iter()
+            .filter(|s| s.value.owner == uid)
+        {
+            self.fresh("ReplicaSet", set)?;
+            sets.insert(set.value.hash.clone(), set.value.view.clone());
+        }
+        let mut endpoints = BTreeMap::new();
+        for service in role_services(rollout) {
+            let pods: Vec<String> = if service.shared {
+                self.slices_live(&key.namespace, &service.name).await?
+            } else {
+                let slices =
+                    self.world
+                        .slices
+                        .find(&views::word("slice", &key.namespace, &service.name));
+                slices.iter().flat_map(|s| s.value.pods.clone()).collect()
+            };
+            endpoints.insert(service.name, count(&pods, &sets));
+        }
+        Ok(Pods { sets, endpoints })
+    }
+
+    async fn pods_live(
+        &self,
+        key: &Key,
+        uid: &str,
+        rollout: &Rollout,
+    ) -> Result<Pods, ObserveError> {
+        let selector = format!("{}={}", crate::api::names::ROLLOUT_LABEL, key.name);
+        let mut sets = BTreeMap::new();
+        for value in self
+            .rest
+            .list(REPLICA_SET, &key.namespace, &selector)
+            .await?
+        {
+            let object = serde_json::from_value::<DynamicObject>(value).ok();
+            let read = object.and_then(|o| views::replica_set(o).ok().flatten());
+            if let Some(set) = read.filter(|s| s.value.owner == uid) {
+                sets.insert(set.value.hash, set.value.view);
+            }
+        }
+        let mut endpoints = BTreeMap::new();
+        for service in role_services(rollout) {
+            let pods = self.slices_live(&key.namespace, &service.name).await?;
+            endpoints.insert(service.name, count(&pods, &sets));
+        }
+        Ok(Pods { sets, endpoints })
+    }
+
+    async fn slices_live(&self, namespace: &str, service: &str) -> Result<Vec<String>, RestError> {
+        let selector = format!("kubernetes.io/service-name={service}");
+        let slices = self
+            .rest
+            .list(super::stores::ENDPOINT_SLICE, namespace, &selector)
+            .await?;
+        Ok(slices.iter().flat_map(views::ready_pods).collect())
+    }
+
+    /// The recorded revisions with their ReplicaSets, oldest first.
+    fn revisions(&self, uid: &str, pods: &Pods) -> Result<Vec<Revision>, ObserveError> {
+        let mut revisions = vec![];
+        for entry in self.world.revisions.find(uid) {
+            self.fresh("ControllerRevision", &entry)?;
+            let mut revision = entry.value.revision.clone();
+            revision.replica_set = pods.sets.get(&revision.hash).cloned();
+            revisions.push(revision);
+        }
+        revisions.sort_by(|a, b| (a.number, &a.hash).cmp(&(b.number, &b.hash)));
+        Ok(revisions)
+    }
+
+    fn services(
+        &self,
+        namespace: &str,
+        references: &References,
+    ) -> Result<BTreeMap<String, Value>, ObserveError> {
+        let mut services = BTreeMap::new();
+        for name in &references.services {
+            if let Some(service) = self.world.services.get(&Key::new(namespace, name)) {
+                self.fresh("Service", &service)?;
+                services.insert(name.clone(), service.value.clone());
+            }
+        }
+        Ok(services)
+    }
+
+    fn routes(&self, namespace: &str, references: &References) -> Result<Objects, ObserveError> {
+        let mut routes = Objects::new();
+        for reference in &references.routes {
+            let kept = self.world.routes.get(&reference.kind);
+            let route = kept.and_then(|k| k.mirror.get(&Key::new(namespace, &reference.name)));
+            if let Some(route) = route {
+                self.fresh(reference.kind.kind, &route)?;
+                routes.insert(reference.clone(), route.value.clone());
+            }
+        }
+        Ok(routes)
+    }
+
+    fn templates(
+        &self,
+        namespace: &str,
+        references: &References,
+    ) -> BTreeMap<TemplateKey, crate::api::AnalysisTemplateSpec> {
+        let find = |key: &TemplateKey| {
+            let entry = if key.cluster {
+                self.world
+                    .cluster_templates
+                    .mirror
+                    .get(&Key::new("", &key.name))
+            } else {
+                self.world.templates.get(&Key::new(namespace, &key.name))
+            };
+            Some((key.clone(), entry?.value.clone()))
+        };
+        references.templates.iter().filter_map(find).collect()
+    }
+
+    fn troubles(&self, sets: &BTreeMap<String, ReplicaSetView>) -> Vec<Trouble> {
+        let stuck = |set: &ReplicaSetView| {
+            let pods = self.world.pods.find(&set.uid);
+            pods.into_iter()
+                .map(|p| p.value.trouble.clone())
+                .collect::<Vec<_>>()
+        };
+        sets.values().flat_map(stuck).collect()
+    }
+}
+
+/// A role Service.
+struct Role {
+    name: String,
+    /// It belongs to somebody else, so its EndpointSlices do not carry our label.
+    shared: bool,
+}
+
+fn role_services(rollout: &Rollout) -> Vec<Role> {
+    let services = Spec::resolve(rollout).ok().and_then(|s| s.services);
+    let role = |s: crate::model::spec::RoleServices| {
+        [s.stable, s.canary].map(|name| Role {
+            name,
+            shared: s.shared,
+        })
+    };
+    services.into_iter().flat_map(role).collect()
+}
+
+fn count(pods: &[String], sets: &BTreeMap<String, ReplicaSetView>) -> BTreeMap<String, u32> {
+    let names = sets
+        .iter()
+        .map(|(hash, set)| (set.name.as_str(), hash.as_str()))
+        .collect();
+    views::by_hash(pods.iter().map(String::as_str), &names)
+}

@@ -1,0 +1,72 @@
+//! Queue: the names of objects to look at, each at most once however often it was touched.
+
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use futures::{Stream, stream};
+use tokio::sync::Notify;
+
+use super::mirror::Key;
+
+/// Objects to look at. It cannot grow beyond their number, also while nobody looks.
+#[derive(Debug, Default)]
+pub struct Queue {
+    waiting: Mutex<BTreeSet<Key>>,
+    wake: Notify,
+}
+
+impl Queue {
+    /// Asks for a look at an object.
+    pub fn push(&self, key: Key) {
+        self.waiting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(key);
+        self.wake.notify_one();
+    }
+
+    fn pop(&self) -> Option<Key> {
+        self.waiting
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pop_first()
+    }
+
+    /// The objects to look at, for ever. For one reader.
+    pub fn stream(self: Arc<Self>) -> impl Stream<Item = Key> + Send + 'static {
+        stream::unfold(self, |queue| async move {
+            loop {
+                if let Some(key) = queue.pop() {
+                    return Some((key, queue));
+                }
+                queue.wake.notified().await;
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::StreamExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn gives_each_once_and_wakes_its_reader() {
+        let queue = Arc::new(Queue::default());
+        for name in ["b", "a", "b"] {
+            queue.push(Key::new("ns", name));
+        }
+        let mut keys = Box::pin(Arc::clone(&queue).stream());
+        assert_eq!(keys.next().await, Some(Key::new("ns", "a")));
+        assert_eq!(keys.next().await, Some(Key::new("ns", "b")));
+        let later = async {
+            tokio::task::yield_now().await;
+            queue.push(Key::new("ns", "c"));
+        };
+        let (key, ()) = tokio::join!(keys.next(), later);
+        assert_eq!(key, Some(Key::new("ns", "c")));
+    }
+}

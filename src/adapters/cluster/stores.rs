@@ -1,0 +1,292 @@
+//! The watched world: which kinds are kept, and which Rollout each of their objects concerns.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use kube::{Client, runtime::reflector::Store};
+use serde_json::Value;
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+};
+
+use crate::{
+    api::{
+        AnalysisRun, AnalysisTemplateSpec, Rollout,
+        names::{GROUP, POD_TEMPLATE_HASH, ROLLOUT_LABEL, VERSION},
+    },
+    model::{
+        object::{ANALYSIS_RUN, CONTROLLER_REVISION, Kind, REPLICA_SET, ROLLOUT, SERVICE},
+        observed::{References, TemplateKey},
+    },
+};
+
+use super::{
+    mirror::{Malformed, Mirror, Read},
+    queue::Queue,
+    triggers::{self, Touch, ready_store},
+    views::{self, OwnedRevision, OwnedSet, Slice, StuckPod},
+    watches::{Optional, Watches},
+    written::Written,
+};
+
+pub(super) const ENDPOINT_SLICE: Kind = Kind {
+    group: "discovery.k8s.io",
+    version: "v1",
+    kind: "EndpointSlice",
+    plural: "endpointslices",
+};
+const POD: Kind = Kind {
+    group: "",
+    version: "v1",
+    kind: "Pod",
+    plural: "pods",
+};
+const TEMPLATE: Kind = Kind {
+    group: GROUP,
+    version: VERSION,
+    kind: "AnalysisTemplate",
+    plural: "analysistemplates",
+};
+const CLUSTER_TEMPLATE: Kind = Kind {
+    group: GROUP,
+    version: VERSION,
+    kind: "ClusterAnalysisTemplate",
+    plural: "clusteranalysistemplates",
+};
+
+/// What a Rollout refers to.
+pub type ReferencesOf = Arc<dyn Fn(&Rollout) -> References + Send + Sync>;
+
+/// The watched world.
+#[derive(Debug)]
+pub struct World {
+    /// Rollouts.
+    pub rollouts: Arc<Mirror<Arc<Rollout>>>,
+    /// AnalysisRuns of Rollouts.
+    pub runs: Arc<Mirror<Arc<AnalysisRun>>>,
+    /// ReplicaSets of Rollouts.
+    pub sets: Arc<Mirror<OwnedSet>>,
+    /// ControllerRevisions of Rollouts.
+    pub revisions: Arc<Mirror<OwnedRevision>>,
+    /// Services.
+    pub services: Arc<Mirror<Value>>,
+    /// EndpointSlices of role Services.
+    pub slices: Arc<Mirror<Slice>>,
+    /// Pods that cannot start.
+    pub pods: Arc<Mirror<StuckPod>>,
+    /// AnalysisTemplates.
+    pub templates: Arc<Mirror<AnalysisTemplateSpec>>,
+    /// ClusterAnalysisTemplates.
+    pub cluster_templates: Arc<Optional<AnalysisTemplateSpec>>,
+    /// Route objects, by kind.
+    pub routes: BTreeMap<Kind, Arc<Optional<Value>>>,
+    tasks: JoinSet<()>,
+}
+
+/// What the watched world asks for.
+#[derive(Debug)]
+pub struct Signals {
+    /// Rollouts to look at.
+    pub rollouts: Arc<Queue>,
+    /// AnalysisRuns to look at.
+    pub runs: Arc<Queue>,
+    /// The Rollouts, for a queue of work.
+    pub rollout_store: Store<Rollout>,
+    /// The AnalysisRuns, for a queue of work.
+    pub run_store: Store<AnalysisRun>,
+    /// Rollouts that cannot be read.
+    pub malformed: mpsc::Receiver<Malformed>,
+    /// Changes with every change of a Rollout.
+    pub changes: watch::Receiver<u64>,
+}
+
+/// Which part of the cluster is watched, and for what.
+pub struct Scope {
+    /// The namespaces; all where it is empty.
+    pub namespaces: Vec<String>,
+    /// The kinds of the routers' objects.
+    pub routes: Vec<Kind>,
+    /// What a Rollout refers to.
+    pub references: ReferencesOf,
+}
+
+/// Starts to watch.
+pub fn start(client: &Client, scope: &Scope, written: &Arc<Written>) -> (World, Signals) {
+    let (queue, run_queue) = (Arc::new(Queue::default()), Arc::new(Queue::default()));
+    let (malformed_tx, malformed) = mpsc::channel(64);
+    let changes_tx = watch::Sender::new(0);
+    let changes = changes_tx.subscribe();
+    let (run_store, run_writer) = ready_store();
+    let (rollout_store, rollout_writer) = ready_store();
+    let mut watches = Watches {
+        client,
+        namespaces: &scope.namespaces,
+        tasks: JoinSet::new(),
+    };
+
+    let echo = triggers::Runs {
+        rollouts: Arc::clone(&queue),
+        runs: Arc::clone(&run_queue),
+        written: Arc::clone(written),
+    };
+    let runs = watches.keep(
+        ANALYSIS_RUN,
+        None,
+        Arc::new(views::run),
+        echo.run_changed(run_writer),
+        |_| {},
+    );
+    let references = Arc::clone(&scope.references);
+    let rollouts = watches.keep(
+        ROLLOUT,
+        None,
+        Arc::new(move |o| views::rollout(o, references.as_ref())),
+        echo.rollout_changed(&runs, rollout_writer, changes_tx),
+        // A full channel loses an Event about an object that will be read again.
+        move |m| drop(malformed_tx.try_send(m)),
+    );
+    let touch = Touch {
+        rollouts: Arc::clone(&rollouts),
+        queue: Arc::clone(&queue),
+        written: Arc::clone(written),
+    };
+    let world = rest_of_world(watches, scope, &touch, rollouts, runs);
+    let signals = Signals {
+        rollouts: queue,
+        runs: run_queue,
+        rollout_store,
+        run_store,
+        malformed,
+        changes,
+    };
+    (world, signals)
+}
+
+fn rest_of_world(
+    mut watches: Watches<'_>,
+    scope: &Scope,
+    touch: &Touch,
+    rollouts: Arc<Mirror<Arc<Rollout>>>,
+    runs: Arc<Mirror<Arc<AnalysisRun>>>,
+) -> World {
+    let ours = Some(ROLLOUT_LABEL);
+    let by_set = touch.by_name(|s: &OwnedSet| s.rollout.clone());
+    let sets = watches.keep(
+        REPLICA_SET,
+        ours,
+        Arc::new(views::replica_set),
+        by_set,
+        |_| {},
+    );
+    let by_revision = touch.by_name(|r: &OwnedRevision| r.rollout.clone());
+    let revisions = watches.keep(
+        CONTROLLER_REVISION,
+        ours,
+        Arc::new(views::revision),
+        by_revision,
+        |_| {},
+    );
+    let by_service = touch.by_word(|k| views::word(SERVICE.kind, &k.namespace, &k.name));
+    let services = watches.keep(
+        SERVICE,
+        None,
+        Arc::new(|o| views::whole(o, SERVICE)),
+        by_service,
+        |_| {},
+    );
+    let by_slice = touch.by_name(|s: &Slice| s.rollout.clone());
+    let slices = watches.keep(
+        ENDPOINT_SLICE,
+        ours,
+        Arc::new(views::slice),
+        by_slice,
+        |_| {},
+    );
+    let by_pod = touch.by_pod(&sets);
+    let hashed = Some(POD_TEMPLATE_HASH);
+    let pods = watches.keep(POD, hashed, Arc::new(views::stuck_pod), by_pod, |_| {});
+    let key = |cluster: bool, name: &str| TemplateKey {
+        cluster,
+        name: name.to_owned(),
+    };
+    let by_template =
+        touch.by_word(move |k| views::template_word(&k.namespace, &key(false, &k.name)));
+    let templates = watches.keep(
+        TEMPLATE,
+        None,
+        Arc::new(views::template),
+        by_template,
+        |_| {},
+    );
+    let by_template = touch.by_word(move |k| views::template_word("", &key(true, &k.name)));
+    let cluster_templates = watches.keep_optional(
+        CLUSTER_TEMPLATE,
+        &[],
+        true,
+        Arc::new(views::template),
+        by_template,
+    );
+    let mut routes = BTreeMap::new();
+    for kind in scope.routes.iter().copied() {
+        let read: Read<Value> = Arc::new(move |o| views::raw(o, kind));
+        let by_route = touch.by_word(move |k| views::word(kind.kind, &k.namespace, &k.name));
+        let kept = watches.keep_optional(kind, &scope.namespaces, false, read, by_route);
+        routes.insert(kind, kept);
+    }
+    let tasks = watches.tasks;
+    World {
+        rollouts,
+        runs,
+        sets,
+        revisions,
+        services,
+        slices,
+        pods,
+        templates,
+        cluster_templates,
+        routes,
+        tasks,
+    }
+}
+
+impl World {
+    /// The kinds that every Rollout needs and that have not been listed yet.
+    pub fn lacking(&self) -> Vec<&'static str> {
+        let all = [
+            (self.rollouts.kind(), self.rollouts.is_ready()),
+            (self.runs.kind(), self.runs.is_ready()),
+            (self.sets.kind(), self.sets.is_ready()),
+            (self.revisions.kind(), self.revisions.is_ready()),
+            (self.services.kind(), self.services.is_ready()),
+            (self.slices.kind(), self.slices.is_ready()),
+            (self.pods.kind(), self.pods.is_ready()),
+            (self.templates.kind(), self.templates.is_ready()),
+        ];
+        all.into_iter()
+            .filter(|(_, ready)| !ready)
+            .map(|(kind, _)| kind)
+            .collect()
+    }
+
+    /// Waits until every kind that every Rollout needs was listed, and of the others it is known
+    /// whether they are there.
+    pub async fn ready(&self) {
+        self.rollouts.ready().await;
+        self.runs.ready().await;
+        self.sets.ready().await;
+        self.revisions.ready().await;
+        self.services.ready().await;
+        self.slices.ready().await;
+        self.pods.ready().await;
+        self.templates.ready().await;
+        self.cluster_templates.known().await;
+        for route in self.routes.values() {
+            route.known().await;
+        }
+    }
+
+    /// The tasks that watch.
+    pub fn tasks(&self) -> usize {
+        self.tasks.len()
+    }
+}

@@ -1,0 +1,189 @@
+//! Which Rollout, or which AnalysisRun, a change in the watched world concerns.
+
+use std::sync::Arc;
+
+use kube::runtime::{
+    reflector::{self, Store, store::Writer},
+    watcher::Event,
+};
+use tokio::sync::watch;
+
+use crate::api::{
+    AnalysisRun, Rollout,
+    status::{Track, TrafficStatus},
+};
+
+use super::{
+    mirror::{Change, Changed, Key, Mirror},
+    queue::Queue,
+    views::{OwnedSet, StuckPod},
+    written::Written,
+};
+
+/// A store that is ready from the start: what is missing in it is not asked for either.
+pub fn ready_store<K>() -> (Store<K>, Writer<K>)
+where
+    K: kube::Resource<DynamicType = ()> + Clone + 'static,
+{
+    let (store, mut writer) = reflector::store::<K>();
+    writer.apply_watcher_event(&Event::Init);
+    writer.apply_watcher_event(&Event::InitDone);
+    (store, writer)
+}
+
+/// Passes a change on to a store.
+fn pass<K>(writer: &mut Writer<K>, change: &Change<Arc<K>>)
+where
+    K: kube::Resource<DynamicType = ()> + Clone + 'static,
+{
+    match (&change.old, &change.new) {
+        (_, Some(new)) => writer.apply_watcher_event(&Event::Apply(new.value.as_ref().clone())),
+        (Some(old), None) => writer.apply_watcher_event(&Event::Delete(old.value.as_ref().clone())),
+        (None, None) => {}
+    }
+}
+
+/// Whether more than the status of an object changed.
+fn more_than_status<K: kube::Resource>(old: &K, new: &K) -> bool {
+    let (a, b) = (old.meta(), new.meta());
+    a.uid != b.uid
+        || a.generation != b.generation
+        || a.annotations != b.annotations
+        || a.labels != b.labels
+        || a.finalizers != b.finalizers
+        || a.deletion_timestamp != b.deletion_timestamp
+}
+
+/// What to look at when a Rollout or an AnalysisRun changes.
+pub struct Runs {
+    /// Rollouts to look at.
+    pub rollouts: Arc<Queue>,
+    /// AnalysisRuns to look at.
+    pub runs: Arc<Queue>,
+    /// Our own writes.
+    pub written: Arc<Written>,
+}
+
+impl Runs {
+    /// A change of a Rollout.
+    pub fn rollout_changed(
+        &self,
+        runs: &Arc<Mirror<Arc<AnalysisRun>>>,
+        mut writer: Writer<Rollout>,
+        changes: watch::Sender<u64>,
+    ) -> Changed<Arc<Rollout>> {
+        let (queue, run_queue) = (Arc::clone(&self.rollouts), Arc::clone(&self.runs));
+        let (runs, written) = (Arc::clone(runs), Arc::clone(&self.written));
+        Box::new(move |change| {
+            pass(&mut writer, change);
+            changes.send_modify(|n| *n = n.wrapping_add(1));
+            let Some(any) = change.any() else { return };
+            match (&change.old, &change.new) {
+                (Some(old), None) => written.gone(&old.uid),
+                (Some(old), Some(new)) => {
+                    if more_than_status(old.value.as_ref(), new.value.as_ref()) {
+                        queue.push(any.key.clone());
+                    }
+                    // Measurements wait while the split of the traffic changes.
+                    if split(&old.value) != split(&new.value) {
+                        for run in runs.find(&any.uid) {
+                            run_queue.push(run.key.clone());
+                        }
+                    }
+                }
+                (None, _) => queue.push(any.key.clone()),
+            }
+        })
+    }
+
+    /// A change of an AnalysisRun.
+    pub fn run_changed(&self, mut writer: Writer<AnalysisRun>) -> Changed<Arc<AnalysisRun>> {
+        let (queue, run_queue) = (Arc::clone(&self.rollouts), Arc::clone(&self.runs));
+        let written = Arc::clone(&self.written);
+        Box::new(move |change| {
+            pass(&mut writer, change);
+            let Some(any) = change.any() else { return };
+            queue.push(Key::new(
+                any.key.namespace.clone(),
+                any.value.spec.rollout.clone(),
+            ));
+            match (&change.old, &change.new) {
+                (Some(old), None) => written.gone(&old.uid),
+                (Some(old), Some(new)) => {
+                    if more_than_status(old.value.as_ref(), new.value.as_ref()) {
+                        run_queue.push(any.key.clone());
+                    }
+                }
+                (None, _) => run_queue.push(any.key.clone()),
+            }
+        })
+    }
+}
+
+/// What measurements depend on: the split of the traffic, as wanted and as accepted.
+fn split(rollout: &Rollout) -> Option<(Option<&TrafficStatus>, &[Track])> {
+    let status = rollout.status.as_ref()?;
+    Some((status.traffic.as_ref(), &status.tracks))
+}
+
+/// Asks for a look at the Rollouts that a change concerns.
+pub struct Touch {
+    /// The Rollouts.
+    pub rollouts: Arc<Mirror<Arc<Rollout>>>,
+    /// Those to look at.
+    pub queue: Arc<Queue>,
+    /// Our own writes.
+    pub written: Arc<Written>,
+}
+
+impl Touch {
+    /// The Rollout that the object names.
+    pub fn by_name<T: 'static>(&self, name: impl Fn(&T) -> String + Send + 'static) -> Changed<T> {
+        let (queue, written) = (Arc::clone(&self.queue), Arc::clone(&self.written));
+        Box::new(move |change| {
+            if let (Some(old), None) = (&change.old, &change.new) {
+                written.gone(&old.uid);
+            }
+            if let Some(any) = change.any() {
+                queue.push(Key::new(any.key.namespace.clone(), name(&any.value)));
+            }
+        })
+    }
+
+    /// The Rollouts that refer to the object.
+    pub fn by_word<T: 'static>(
+        &self,
+        word: impl Fn(&Key) -> String + Send + 'static,
+    ) -> Changed<T> {
+        let (rollouts, queue) = (Arc::clone(&self.rollouts), Arc::clone(&self.queue));
+        let written = Arc::clone(&self.written);
+        Box::new(move |change| {
+            if let (Some(old), None) = (&change.old, &change.new) {
+                written.gone(&old.uid);
+            }
+            let Some(any) = change.any() else { return };
+            for rollout in rollouts.find(&word(&any.key)) {
+                queue.push(rollout.key.clone());
+            }
+        })
+    }
+
+    /// The Rollout whose ReplicaSet the pod is of.
+    pub fn by_pod(&self, sets: &Arc<Mirror<OwnedSet>>) -> Changed<StuckPod> {
+        let (sets, queue) = (Arc::clone(sets), Arc::clone(&self.queue));
+        Box::new(move |change| {
+            if let (Some(old), Some(new)) = (&change.old, &change.new)
+                && old.value.trouble == new.value.trouble
+            {
+                return;
+            }
+            let Some(any) = change.any() else { return };
+            for set in sets.find(&any.value.owner) {
+                queue.push(Key::new(
+                    any.key.namespace.clone(),
+                    set.value.rollout.clone(),
+                ));
+            }
+        })
+    }
+}

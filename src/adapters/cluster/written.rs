@@ -1,0 +1,100 @@
+//! Read your own writes: a look at the cache counts only once it shows what we wrote last.
+//!
+//! Rests on resourceVersions of one kind being numbers that grow, which Kubernetes promises from
+//! 1.35 on and has kept since long before. What cannot be read as a number is not guarded here; the
+//! resourceVersion that each write carries still is.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use serde_json::Value;
+use tokio::time::Instant;
+
+/// After this time a write counts as seen, in case resourceVersions began anew (a restored etcd).
+const FORGET: Duration = Duration::from_secs(60);
+
+/// Our last write to each object, until the cache has caught up.
+#[derive(Debug, Default)]
+pub struct Written(Mutex<BTreeMap<String, (u64, Instant)>>);
+
+impl Written {
+    /// Remembers a write by the API server's answer to it.
+    pub fn note(&self, answer: &Value) {
+        let text = |field: &str| answer.get("metadata")?.get(field)?.as_str();
+        if let (Some(uid), Some(version)) = (text("uid"), text("resourceVersion")) {
+            self.at_least(uid, version.parse().ok());
+        }
+    }
+
+    /// Remembers a deletion of an object as it was read: seen once it is gone or changed.
+    pub fn note_deleted(&self, uid: &str, version: &str) {
+        self.at_least(
+            uid,
+            version.parse::<u64>().ok().map(|v| v.saturating_add(1)),
+        );
+    }
+
+    fn at_least(&self, uid: &str, version: Option<u64>) {
+        let Some(version) = version else { return };
+        let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let entry = map.entry(uid.to_owned()).or_insert((0, Instant::now()));
+        *entry = (entry.0.max(version), Instant::now());
+    }
+
+    /// Whether an object as the cache has it is older than our last write to it.
+    pub fn stale(&self, uid: &str, version: &str) -> bool {
+        let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some((ours, at)) = map.get(uid).copied() else {
+            return false;
+        };
+        let behind = version.parse::<u64>().is_ok_and(|cached| cached < ours);
+        if behind && at.elapsed() < FORGET {
+            return true;
+        }
+        map.remove(uid);
+        false
+    }
+
+    /// Forgets an object that is gone.
+    pub fn gone(&self, uid: &str) {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(uid);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(version: &str) -> Value {
+        serde_json::json!({"metadata": {"uid": "u", "resourceVersion": version}})
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_cache_that_is_behind_does_not_count() {
+        let written = Written::default();
+        assert!(!written.stale("u", "5"), "nothing was written");
+        written.note(&answer("9"));
+        written.note(&answer("10"));
+        assert!(written.stale("u", "9"), "numbers, not text");
+        assert!(!written.stale("u", "10"));
+        assert!(!written.stale("u", "9"), "caught up once is enough");
+
+        written.note_deleted("u", "10");
+        assert!(written.stale("u", "10") && !written.stale("u", "11"));
+
+        written.note(&answer("99"));
+        tokio::time::advance(FORGET).await;
+        assert!(
+            !written.stale("u", "1"),
+            "numbers that begin anew do not stop us for ever"
+        );
+        written.note(&answer("odd"));
+        assert!(!written.stale("u", "1"));
+    }
+}

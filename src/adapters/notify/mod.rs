@@ -1,0 +1,3 @@
+//! Notices to people, beside the Events that the cluster keeps.
+
+pub mod alertmanager;

@@ -1,0 +1,123 @@
+//! Makes it happen: watches lead to rounds, rounds lead to the next look.
+
+pub mod analysis_runs;
+pub mod context;
+pub mod rollouts;
+pub mod round;
+pub mod standing;
+
+use std::{sync::Arc, time::Duration};
+
+use futures::{Stream, StreamExt, stream};
+use kube::{
+    Resource, ResourceExt,
+    runtime::{
+        controller::{Action, Config, Controller, Error},
+        reflector::{ObjectRef, Store},
+        watcher,
+    },
+};
+use tokio::sync::{mpsc, watch};
+
+use crate::adapters::cluster::{
+    mirror::{Key, Malformed},
+    stores::Signals,
+};
+
+use context::Context;
+use round::{RoundError, after_failure, guarded};
+
+/// Rounds at the same time, for each kind.
+const CONCURRENCY: u16 = 16;
+/// Changes that come so close together lead to one round.
+const DEBOUNCE: Duration = Duration::from_millis(20);
+
+/// Works until `stop`, and ends when the rounds in progress have ended.
+pub async fn run(cx: Arc<Context>, signals: Signals, stop: watch::Receiver<bool>) {
+    let rollouts = drive(
+        "rollout",
+        signals.rollout_store,
+        signals.rollouts.stream(),
+        stop.clone(),
+        Arc::clone(&cx),
+        |cx, key| async move { rollouts::round(&cx, &key).await },
+    );
+    let runs = drive(
+        "analysisrun",
+        signals.run_store,
+        signals.runs.stream(),
+        stop.clone(),
+        Arc::clone(&cx),
+        |cx, key| async move { analysis_runs::round(&cx, &key).await },
+    );
+    let malformed = warn(&cx, signals.malformed, stop);
+    futures::join!(rollouts, runs, malformed);
+}
+
+fn key_of<K: Resource<DynamicType = ()>>(object: &K) -> Key {
+    Key::new(object.namespace().unwrap_or_default(), object.name_any())
+}
+
+/// Drives the rounds of one kind.
+async fn drive<K, Round>(
+    controller: &'static str,
+    store: Store<K>,
+    keys: impl Stream<Item = Key> + Send + 'static,
+    mut stop: watch::Receiver<bool>,
+    cx: Arc<Context>,
+    round: impl Fn(Arc<Context>, Key) -> Round + Clone + Send + Sync + 'static,
+) where
+    K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + Send + Sync + 'static,
+    K: serde::de::DeserializeOwned,
+    Round: Future<Output = Result<crate::model::plan::Requeue, RoundError>> + Send + 'static,
+{
+    let objects = keys.map(|key| ObjectRef::<K>::new(&key.name).within(&key.namespace));
+    let reconcile = move |object: Arc<K>, cx: Arc<Context>| {
+        let (key, round) = (key_of(object.as_ref()), round.clone());
+        async move {
+            let work = round(Arc::clone(&cx), key.clone());
+            guarded(&cx, controller, &key, work).await
+        }
+    };
+    let failed = move |object: Arc<K>, error: &RoundError, cx: Arc<Context>| -> Action {
+        after_failure(&cx, controller, &key_of(object.as_ref()), error)
+    };
+    // Every trigger comes through the queue: what is watched, and what it concerns, is known there.
+    Controller::for_stream(stream::pending::<Result<K, watcher::Error>>(), store)
+        .reconcile_on(objects)
+        .with_config(
+            Config::default()
+                .concurrency(CONCURRENCY)
+                .debounce(DEBOUNCE),
+        )
+        .graceful_shutdown_on(async move { drop(stop.wait_for(|s| *s).await) })
+        .run(reconcile, failed, cx)
+        .for_each(|done| async move {
+            match done {
+                Ok((object, _)) => tracing::trace!(controller, %object, "round done"),
+                Err(Error::ReconcilerFailed(..)) => {}
+                Err(Error::ObjectNotFound(object)) => tracing::debug!(controller, %object, "gone"),
+                Err(error) => tracing::warn!(controller, %error, "queue"),
+            }
+        })
+        .await;
+}
+
+/// Warns of Rollouts that cannot be read.
+async fn warn(
+    cx: &Context,
+    mut malformed: mpsc::Receiver<Malformed>,
+    mut stop: watch::Receiver<bool>,
+) {
+    loop {
+        let one = tokio::select! {
+            biased;
+            _ = stop.wait_for(|s| *s) => return,
+            one = malformed.recv() => one,
+        };
+        let Some(one) = one else { return };
+        if let Err(error) = cx.cluster.tell_malformed(&one).await {
+            tracing::warn!(rollout = %one.key, %error, "not told");
+        }
+    }
+}

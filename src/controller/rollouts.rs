@@ -1,0 +1,93 @@
+//! One round for a Rollout: observe, plan, commit, act, tell.
+
+use std::time::Duration;
+
+use crate::{
+    adapters::cluster::{commit::Committed, mirror::Key},
+    api::Rollout,
+    engine,
+    model::{object::Kind, observed::References, plan::Requeue, spec::Spec},
+};
+
+use super::{context::Context, round::RoundError};
+
+/// When to look again at what is not ours, or gone.
+const IDLE: Duration = Duration::from_secs(3600);
+/// When to tell again what could not be told.
+const TELL_AGAIN: Duration = Duration::from_secs(10);
+
+/// What a Rollout refers to; nothing where its spec is invalid.
+pub fn references(rollout: &Rollout) -> References {
+    Spec::resolve(rollout)
+        .map(|spec| engine::references(&spec))
+        .unwrap_or_default()
+}
+
+/// The kinds of the objects that Rollouts' routes can be.
+pub fn route_kinds() -> Vec<Kind> {
+    engine::traffic::kinds()
+}
+
+/// One round.
+pub async fn round(cx: &Context, key: &Key) -> Result<Requeue, RoundError> {
+    if !cx.cluster.rollout(key).is_some_and(|r| cx.ours(&r)) {
+        return Ok(Requeue::OnChange(IDLE));
+    }
+    let Some(mut observed) = cx.cluster.observe(key).await? else {
+        return Ok(Requeue::OnChange(IDLE));
+    };
+    let mut plan = engine::plan(&observed, cx.clock.now());
+    if plan.look_closer {
+        let Some(closer) = cx.cluster.observe_live(key).await? else {
+            return Ok(Requeue::OnChange(IDLE));
+        };
+        observed = closer;
+        plan = engine::plan(&observed, cx.clock.now());
+    }
+    let mut committed = cx.cluster.commit(&observed, &plan).await?;
+    let acted = cx.cluster.act(&mut committed).await;
+    // What was decided is told also where carrying it out needs another round.
+    let told = tell(cx, key, &committed).await;
+    acted?;
+    Ok(if told {
+        plan.requeue
+    } else {
+        sooner(cx, plan.requeue, TELL_AGAIN)
+    })
+}
+
+/// Tells what was decided. Whether that is done with; an Event never fails a round.
+async fn tell(cx: &Context, key: &Key, committed: &Committed) -> bool {
+    let rollout = committed.rollout();
+    match cx.cluster.tell(rollout).await {
+        Ok(told) => {
+            if let Some(status) = &rollout.status {
+                for entry in &told {
+                    tracing::info!(rollout = %key, reason = entry.reason, "{}", entry.message);
+                }
+                cx.metrics.told(&key.namespace, status, &told);
+                let last = status.history.iter().map(|h| h.number).max().unwrap_or(0);
+                let before = status.decision.as_ref().map_or(0, |d| d.told);
+                return told.last().map_or(before, |t| t.number) >= last;
+            }
+            true
+        }
+        Err(error) => {
+            let source = std::error::Error::source(&error).map(ToString::to_string);
+            tracing::warn!(rollout = %key, %error, source, "not told, trying again");
+            false
+        }
+    }
+}
+
+/// The earlier of a time to look again and `at_most` from now.
+fn sooner(cx: &Context, requeue: Requeue, at_most: Duration) -> Requeue {
+    match requeue {
+        Requeue::Now => Requeue::Now,
+        Requeue::OnChange(longest) => Requeue::OnChange(longest.min(at_most)),
+        Requeue::At(at) => {
+            let limit = jiff::SignedDuration::try_from(at_most).unwrap_or_default();
+            Requeue::At(at.min(cx.clock.now().saturating_add(limit).unwrap_or(at)))
+        }
+    }
+}

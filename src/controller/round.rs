@@ -1,0 +1,139 @@
+//! A round and its fate: one that fails, hangs or panics harms no other.
+
+use std::{panic::AssertUnwindSafe, time::Duration};
+
+use futures::FutureExt;
+use kube::runtime::controller::Action;
+use thiserror::Error;
+use tokio::time::Instant;
+
+use crate::{
+    adapters::cluster::{act::ActError, commit::CommitError, mirror::Key, observe::ObserveError},
+    model::plan::Requeue,
+};
+
+use super::context::{Context, backoff, spread};
+
+/// The longest that a round may take.
+const LIMIT: Duration = Duration::from_secs(60);
+/// To look again at once is to look again after this: what was written must get back to the cache.
+const SOON: Duration = Duration::from_millis(10);
+
+/// Why a round ended early. Traffic stays where it is.
+#[derive(Debug, Error)]
+pub enum RoundError {
+    /// There was nothing to decide from.
+    #[error("cannot observe")]
+    Observe(#[from] ObserveError),
+    /// The decision is not durable.
+    #[error("cannot commit")]
+    Commit(#[from] CommitError),
+    /// The decision was not carried out.
+    #[error("cannot act")]
+    Act(#[from] ActError),
+    /// Our own fault: it panicked.
+    #[error("the round panicked: {0}")]
+    Panicked(String),
+    /// It took too long.
+    #[error("the round took longer than {} s", LIMIT.as_secs())]
+    TooLong,
+}
+
+impl RoundError {
+    /// A word for metrics.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Observe(e) => e.kind(),
+            Self::Commit(e) => e.kind(),
+            Self::Act(e) => e.kind(),
+            Self::Panicked(_) => "panic",
+            Self::TooLong => "tooLong",
+        }
+    }
+    fn is_conflict(&self) -> bool {
+        match self {
+            Self::Commit(e) => e.is_conflict(),
+            Self::Act(e) => e.is_conflict(),
+            _ => false,
+        }
+    }
+    /// The error and its causes, in one line.
+    fn chain(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause: &dyn std::error::Error = self;
+        while let Some(source) = cause.source() {
+            text = format!("{text}: {source}");
+            cause = source;
+        }
+        text
+    }
+}
+
+/// Does a round of `controller` for the object `key`, and times it.
+pub async fn guarded(
+    cx: &Context,
+    controller: &'static str,
+    key: &Key,
+    round: impl Future<Output = Result<Requeue, RoundError>>,
+) -> Result<Action, RoundError> {
+    let began = Instant::now();
+    let result = match tokio::time::timeout(LIMIT, AssertUnwindSafe(round).catch_unwind()).await {
+        Ok(Ok(result)) => result,
+        Ok(Err(panic)) => Err(RoundError::Panicked(words(panic.as_ref()))),
+        Err(_) => Err(RoundError::TooLong),
+    };
+    let outcome = result.as_ref().map_or_else(RoundError::kind, |_| "ok");
+    cx.metrics.reconciled(controller, outcome, began.elapsed());
+    let requeue = result?;
+    cx.failures.clear(controller, key);
+    Ok(Action::requeue(wait(cx, key, requeue)))
+}
+
+fn words(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|s| (*s).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_default()
+}
+
+/// How long to wait for the next look. Never for ever: a change may be missed.
+fn wait(cx: &Context, key: &Key, requeue: Requeue) -> Duration {
+    match requeue {
+        Requeue::Now => SOON,
+        Requeue::At(at) => {
+            let left = cx.clock.now().duration_until(at);
+            Duration::try_from(left).unwrap_or_default().max(SOON)
+        }
+        // Not all at the same time.
+        Requeue::OnChange(longest) => longest.mul_f64(1.0 - 0.2 * spread(key, 0)).max(SOON),
+    }
+}
+
+/// When to try again after a failure.
+pub fn after_failure(
+    cx: &Context,
+    controller: &'static str,
+    key: &Key,
+    error: &RoundError,
+) -> Action {
+    let count = cx.failures.add(controller, key);
+    let ms = Duration::from_millis;
+    let wait = match error {
+        RoundError::Observe(ObserveError::Stale(_)) => {
+            tracing::debug!(controller, object = %key, error = error.chain(), "not yet");
+            backoff(ms(20), ms(1_000), count, key)
+        }
+        RoundError::Observe(ObserveError::NotReady(_)) => {
+            tracing::info!(controller, object = %key, error = error.chain(), "not yet");
+            backoff(ms(250), ms(5_000), count, key)
+        }
+        _ if error.is_conflict() => {
+            tracing::debug!(controller, object = %key, error = error.chain(), "somebody was faster");
+            backoff(ms(150), ms(5_000), count.saturating_sub(4).max(1), key)
+        }
+        _ => {
+            tracing::warn!(controller, object = %key, error = error.chain(), count, "round failed");
+            backoff(ms(500), ms(30_000), count, key)
+        }
+    };
+    Action::requeue(wait)
+}
