@@ -36,10 +36,10 @@ pub struct AuditEntry {
 }
 
 impl AuditEntry {
-    /// Whether it asked for a change.
+    /// Whether it asked for a change (a dry run does not).
     #[must_use]
     pub fn is_write(&self) -> bool {
-        !matches!(self.verb.as_str(), "get" | "list" | "watch")
+        !matches!(self.verb.as_str(), "get" | "list" | "watch") && !self.uri.contains("dryRun=All")
     }
 }
 

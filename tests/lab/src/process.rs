@@ -77,11 +77,11 @@ impl Supervisor {
                     let why = status.map_or_else(|e| e.to_string(), |s| ended(s));
                     failed.send_replace(Some(Failure { part, why }));
                 }
-                Some(done) = stopped.recv() => {
+                // Also when its `Part` is dropped.
+                done = stopped.recv() => {
                     drop(child.kill().await);
-                    drop(done.send(()));
+                    let _ = done.map(|d| d.send(()));
                 }
-                else => drop(child.kill().await),
             }
         });
         Ok(Part { stop })

@@ -66,8 +66,8 @@ impl Progress for Terminal {
         );
         if self.moving {
             drop(write!(stderr(), "\r\x1b[K{line}"));
-        } else if secs == 0 || secs >= self.said.get() + 20 {
-            self.said.set(secs);
+        } else if secs == 0 && self.said.get() == 0 || secs >= self.said.get() + 20 {
+            self.said.set(secs.max(1));
             drop(writeln!(stderr(), "{line}"));
         }
     }

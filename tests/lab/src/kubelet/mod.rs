@@ -1,0 +1,148 @@
+//! A kubelet whose pods are processes, and the scheduler for its only node.
+//!
+//! Each pod has an address and a network of its own on the lab's bridge, so every port is free in
+//! it. What it does as a real kubelet: phases, conditions, restarts, probes, grace periods, waiting
+//! reasons, environment, ServiceAccount tokens, the simple volumes. What it does not: limits,
+//! security contexts, sidecar containers, lifecycle hooks but `sleep`, logs and exec through the
+//! API server (logs are files in the run folder).
+
+mod container;
+mod environment;
+mod images;
+mod pod;
+mod probe;
+mod sandbox;
+mod status;
+
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::{Node, Pod};
+use kube::{
+    Api, Client,
+    api::{Patch, PatchParams},
+    runtime::{WatchStreamExt, watcher},
+};
+use serde_json::json;
+use tokio::{sync::watch, task::JoinHandle};
+
+pub use self::images::Images;
+use self::{pod::PodTask, sandbox::Addresses};
+use crate::{
+    apply::create,
+    error::{Context, Result},
+    inside::HOST_IP,
+};
+
+/// The name of the node.
+pub const NODE: &str = "lab";
+
+/// What all pods share.
+struct Shared {
+    client: Client,
+    images: Images,
+    run_dir: PathBuf,
+    ca_pem: String,
+    addresses: Addresses,
+}
+
+/// The running kubelet; it ends when it is dropped.
+pub(crate) struct Kubelet {
+    task: JoinHandle<()>,
+}
+
+impl Drop for Kubelet {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Kubelet {
+    /// Makes the node and begins to run pods.
+    pub(crate) async fn start(
+        client: Client,
+        images: Images,
+        run_dir: &Path,
+        ca_pem: &str,
+    ) -> Result<Self> {
+        make_node(&client).await?;
+        let shared = Arc::new(Shared {
+            client,
+            images,
+            run_dir: run_dir.to_owned(),
+            ca_pem: ca_pem.to_owned(),
+            addresses: Addresses::default(),
+        });
+        Ok(Self { task: tokio::spawn(follow(shared)) })
+    }
+}
+
+async fn make_node(client: &Client) -> Result<()> {
+    let api: Api<Node> = Api::all(client.clone());
+    let node = serde_json::from_value(json!({
+        "metadata": {"name": NODE, "labels": {
+            "kubernetes.io/hostname": NODE, "kubernetes.io/os": "linux",
+            "topology.kubernetes.io/zone": "lab",
+        }},
+    }))
+    .context(|| "the node")?;
+    create(&api, &node, "the node").await?;
+    let now = jiff::Timestamp::now();
+    let room = json!({"cpu": "64", "memory": "64Gi", "pods": "1000"});
+    let status = json!({"status": {
+        "capacity": room, "allocatable": room,
+        "addresses": [
+            {"type": "InternalIP", "address": HOST_IP}, {"type": "Hostname", "address": NODE},
+        ],
+        "conditions": [{
+            "type": "Ready", "status": "True", "reason": "KubeletReady",
+            "message": "pods are processes here",
+            "lastHeartbeatTime": now, "lastTransitionTime": now,
+        }],
+    }});
+    api.patch_status(NODE, &PatchParams::default(), &Patch::Merge(&status))
+        .await
+        .map(drop)
+        .context(|| "the node's status")
+}
+
+/// Gives every pod a task, and tells it what became of its object.
+async fn follow(shared: Arc<Shared>) {
+    let api: Api<Pod> = Api::all(shared.client.clone());
+    let events = watcher(api, watcher::Config::default()).default_backoff();
+    let mut events = std::pin::pin!(events);
+    let mut pods: HashMap<String, watch::Sender<Arc<Pod>>> = HashMap::new();
+    let mut listed: Vec<String> = Vec::new();
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(watcher::Event::Init) => listed.clear(),
+            Ok(watcher::Event::InitApply(pod)) => {
+                listed.extend(pod.metadata.uid.clone());
+                apply(&shared, &mut pods, pod);
+            }
+            Ok(watcher::Event::InitDone) => pods.retain(|uid, _| listed.contains(uid)),
+            Ok(watcher::Event::Apply(pod)) => apply(&shared, &mut pods, pod),
+            // Its task hears of it by the end of the channel.
+            Ok(watcher::Event::Delete(pod)) => {
+                pods.remove(&pod.metadata.uid.unwrap_or_default());
+            }
+            Err(e) => tracing::warn!("watching pods: {e}"),
+        }
+    }
+}
+
+fn apply(shared: &Arc<Shared>, pods: &mut HashMap<String, watch::Sender<Arc<Pod>>>, pod: Pod) {
+    let uid = pod.metadata.uid.clone().unwrap_or_default();
+    let pod = Arc::new(pod);
+    if let Some(known) = pods.get(&uid) {
+        known.send_replace(pod);
+        return;
+    }
+    let (tell, seen) = watch::channel(pod);
+    pods.insert(uid, tell);
+    tokio::spawn(PodTask::new(shared.clone(), seen).run());
+}
