@@ -149,12 +149,13 @@ pub(crate) fn init(args: Vec<OsString>) -> Result<std::convert::Infallible> {
     }
 }
 
-/// The pod network: a bridge on which the lab itself has the first address.
+/// The pod network: a bridge on which the lab itself has the first address. It has a hardware
+/// address of its own, for else it would take another with every pod, and pods would not find it.
 fn network() -> Result<()> {
     ip_batch(
         &["ip", "-batch", "-"],
         &format!(
-            "link set lo up\nlink add lab0 type bridge\n\
+            "link set lo up\nlink add lab0 address 02:00:0a:63:00:01 type bridge\n\
              addr add {HOST_IP}/16 dev lab0\nlink set lab0 up\n"
         ),
     )

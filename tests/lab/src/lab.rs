@@ -241,6 +241,31 @@ impl Lab {
         self.supervisor.await_or_fail(what, limit, future).await
     }
 
+    /// Asks again every 100 ms until there is an answer: for what has no event to await (Kubernetes
+    /// objects have; use [`kube::runtime::wait::await_condition`] with [`Lab::within`]).
+    ///
+    /// # Errors
+    /// When it did not come within `limit`; the message names `what`, and where the logs are.
+    pub async fn until<T, Fut>(
+        &self,
+        what: &str,
+        limit: Duration,
+        mut ask: impl FnMut() -> Fut,
+    ) -> Result<T>
+    where
+        Fut: Future<Output = Option<T>>,
+    {
+        let asking = async {
+            loop {
+                if let Some(answer) = ask().await {
+                    return answer;
+                }
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        };
+        self.within(what, limit, asking).await
+    }
+
     /// Runs kubectl as admin; gives what it printed.
     ///
     /// # Errors

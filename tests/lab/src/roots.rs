@@ -64,10 +64,13 @@ fn resolved(place: &Path) -> PathBuf {
 /// an overlay over the host's own, so nothing of the host's is hidden or changed.
 fn host_copy(root: &Path, open: &[OsString]) -> Result<()> {
     let what = || "making a private root";
+    // What is written into overlays; they want it on a mount that may be bound.
+    let scratch = root.with_extension("scratch");
+    fs::create_dir_all(&scratch).context(what)?;
+    mount(Some("tmpfs"), &scratch, Some("tmpfs"), MsFlags::empty(), NONE).context(what)?;
     mount(Some("tmpfs"), root, Some("tmpfs"), MsFlags::empty(), NONE).context(what)?;
     // Else it would be copied into itself, being somewhere below a folder that is bound.
     mount(NONE, root, NONE, MsFlags::MS_UNBINDABLE, NONE).context(what)?;
-    let scratch = root.join(".scratch");
     for entry in fs::read_dir("/").context(what)?.flatten() {
         let (from, to) = (entry.path(), root.join(entry.file_name()));
         let kind = entry.file_type().context(what)?;

@@ -207,8 +207,10 @@ impl Environment<'_> {
             return Ok(None);
         }
         let pod = (self.name(), self.pod.metadata.uid.as_deref().unwrap_or_default());
-        let token =
-            access::token_of(self.client, self.namespace(), account, Some(pod)).await?;
+        // A token is bound only to a pod that names its account.
+        let named = self.pod.spec.as_ref().is_some_and(|s| s.service_account_name.is_some());
+        let pod = named.then_some(pod);
+        let token = access::token_of(self.client, self.namespace(), account, pod).await?;
         pki::write(&folder.join("ca.crt"), self.ca_pem)?;
         pki::write(&folder.join("namespace"), self.namespace())?;
         pki::write(&folder.join("token"), &token)?;

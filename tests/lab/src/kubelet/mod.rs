@@ -36,6 +36,7 @@ use crate::{
     apply::create,
     error::{Context, Result},
     inside::HOST_IP,
+    process,
 };
 
 /// The name of the node.
@@ -48,6 +49,16 @@ struct Shared {
     run_dir: PathBuf,
     ca_pem: String,
     addresses: Addresses,
+}
+
+impl Shared {
+    /// A line in the kubelet's log.
+    fn note(&self, line: &str) {
+        use std::io::Write;
+        if let Ok(mut log) = process::append(&self.run_dir.join("logs/kubelet.log")) {
+            drop(writeln!(log, "{} {line}", jiff::Timestamp::now()));
+        }
+    }
 }
 
 /// The running kubelet; it ends when it is dropped.
@@ -130,7 +141,7 @@ async fn follow(shared: Arc<Shared>) {
             Ok(watcher::Event::Delete(pod)) => {
                 pods.remove(&pod.metadata.uid.unwrap_or_default());
             }
-            Err(e) => tracing::warn!("watching pods: {e}"),
+            Err(e) => shared.note(&format!("watching pods: {e}")),
         }
     }
 }

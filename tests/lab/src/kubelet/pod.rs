@@ -58,11 +58,15 @@ impl PodTask {
 
     pub(super) async fn run(mut self) {
         if let Err(e) = self.live().await {
-            tracing::warn!(pod = self.name, "{e}");
+            self.note("running", &e);
         }
         if !self.gone {
             self.delete().await;
         }
+    }
+
+    fn note(&self, doing: &str, what: &dyn std::fmt::Display) {
+        self.shared.note(&format!("pod {}: {doing}: {what}", self.name));
     }
 
     fn pod(&self) -> Arc<Pod> {
@@ -130,7 +134,7 @@ impl PodTask {
         let bound: kube::Result<serde_json::Value> =
             self.api.create_subresource("binding", &self.name, &params, &binding).await;
         if let Err(e) = bound {
-            tracing::debug!(pod = self.name, "binding: {e}"); // Bound already, or gone.
+            self.note("binding", &e); // Bound already, or gone.
         }
     }
 
@@ -233,9 +237,9 @@ impl PodTask {
         match self.api.patch_status(&self.name, &params, &Patch::Merge(&patch)).await {
             Ok(_) => self.written = status,
             Err(kube::Error::Api(s)) if matches!(s.code, 404 | 409) => {
-                tracing::debug!(pod = self.name, "status: {s}");
+                self.note("status", &s);
             }
-            Err(e) => tracing::warn!(pod = self.name, "status: {e}"),
+            Err(e) => self.note("status", &e),
         }
     }
 
@@ -251,7 +255,7 @@ impl PodTask {
         match self.api.delete(&self.name, &params).await {
             Ok(_) => {}
             Err(kube::Error::Api(s)) if matches!(s.code, 404 | 409) => {}
-            Err(e) => tracing::warn!(pod = self.name, "deleting: {e}"),
+            Err(e) => self.note("deleting", &e),
         }
     }
 }
