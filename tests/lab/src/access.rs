@@ -28,16 +28,30 @@ pub(crate) struct User {
 }
 
 /// The admin, whose kubeconfig the lab gives out.
-pub(crate) const ADMIN: User = User { name: "lab-admin", groups: "system:masters" };
+pub(crate) const ADMIN: User = User {
+    name: "lab-admin",
+    groups: "system:masters",
+};
 /// The controller manager.
-pub(crate) const CONTROLLERS: User =
-    User { name: "system:kube-controller-manager", groups: "system:masters" };
+pub(crate) const CONTROLLERS: User = User {
+    name: "system:kube-controller-manager",
+    groups: "system:masters",
+};
 /// The process kubelet, which is the scheduler too.
-pub(crate) const KUBELET: User = User { name: "system:node:lab", groups: "system:masters" };
+pub(crate) const KUBELET: User = User {
+    name: "system:node:lab",
+    groups: "system:masters",
+};
 /// Envoy Gateway.
-pub(crate) const GATEWAY: User = User { name: "lab-envoy-gateway", groups: "system:masters" };
+pub(crate) const GATEWAY: User = User {
+    name: "lab-envoy-gateway",
+    groups: "system:masters",
+};
 /// Prometheus.
-pub(crate) const PROMETHEUS: User = User { name: "lab-prometheus", groups: "system:masters" };
+pub(crate) const PROMETHEUS: User = User {
+    name: "lab-prometheus",
+    groups: "system:masters",
+};
 
 /// The users, as a file for `--token-auth-file`.
 pub(crate) fn token_file() -> String {
@@ -69,8 +83,9 @@ pub(crate) async fn client(kubeconfig: &str) -> Result<Client> {
     let wrong = |e: &dyn std::fmt::Display| Error::Invalid(format!("kubeconfig: {e}"));
     let parsed: Kubeconfig = serde_json::from_str(kubeconfig).context(|| "kubeconfig")?;
     let options = KubeConfigOptions::default();
-    let config =
-        Config::from_custom_kubeconfig(parsed, &options).await.map_err(|e| wrong(&e))?;
+    let config = Config::from_custom_kubeconfig(parsed, &options)
+        .await
+        .map_err(|e| wrong(&e))?;
     Client::try_from(config).context(|| "making a client")
 }
 
@@ -82,20 +97,23 @@ pub(crate) async fn token_of(
     pod: Option<(&str, &str)>,
 ) -> Result<String> {
     let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), namespace);
-    let bound = pod.map(|(name, uid)| {
-        k8s_openapi::api::authentication::v1::BoundObjectReference {
+    let bound = pod.map(
+        |(name, uid)| k8s_openapi::api::authentication::v1::BoundObjectReference {
             api_version: Some("v1".into()),
             kind: Some("Pod".into()),
             name: Some(name.into()),
             uid: Some(uid.into()),
-        }
-    });
+        },
+    );
     let spec = TokenRequestSpec {
         expiration_seconds: Some(86_400),
         bound_object_ref: bound,
         audiences: Vec::new(),
     };
-    let request = TokenRequest { spec, ..TokenRequest::default() };
+    let request = TokenRequest {
+        spec,
+        ..TokenRequest::default()
+    };
     let answer = accounts
         .create_token_request(account, &PostParams::default(), &request)
         .await

@@ -73,8 +73,12 @@ struct App {
 
 /// Runs the application until it is told to end; gives the exit code.
 pub(crate) fn main() -> i32 {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let served = runtime.context(|| "starting a runtime").and_then(|r| r.block_on(serve()));
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let served = runtime
+        .context(|| "starting a runtime")
+        .and_then(|r| r.block_on(serve()));
     match served {
         Ok(code) => code,
         Err(e) => {
@@ -90,13 +94,17 @@ fn var(name: &str) -> Option<String> {
 
 fn duration(name: &str, default: Duration) -> Result<Duration> {
     let wrong = |e| Error::Invalid(format!("{name}: {e}"));
-    var(name).map_or(Ok(default), |v| humantime::parse_duration(&v).map_err(wrong))
+    var(name).map_or(Ok(default), |v| {
+        humantime::parse_duration(&v).map_err(wrong)
+    })
 }
 
 fn rate(text: &str) -> Result<f64> {
     match text.parse::<f64>() {
         Ok(rate) if (0.0..=1.0).contains(&rate) => Ok(rate),
-        _ => Err(Error::Invalid(format!("an error rate is from 0 to 1, not {text}"))),
+        _ => Err(Error::Invalid(format!(
+            "an error rate is from 0 to 1, not {text}"
+        ))),
     }
 }
 
@@ -104,7 +112,9 @@ async fn serve() -> Result<i32> {
     let mut terminate =
         tokio::signal::unix::signal(SignalKind::terminate()).context(|| "handling SIGTERM")?;
     let drain = duration("DRAIN", Duration::from_secs(1))?;
-    let crash = var("CRASH_AFTER").map(|_| duration("CRASH_AFTER", Duration::ZERO)).transpose()?;
+    let crash = var("CRASH_AFTER")
+        .map(|_| duration("CRASH_AFTER", Duration::ZERO))
+        .transpose()?;
     let crash = async {
         match crash {
             Some(after) => sleep(after).await,
@@ -118,8 +128,9 @@ async fn serve() -> Result<i32> {
         sleep(start_delay).await;
         let ip = var("LAB_POD_IP").unwrap_or_else(|| "0.0.0.0".into());
         let address = format!("{ip}:{}", var("PORT").unwrap_or_else(|| "8080".into()));
-        let listener =
-            TcpListener::bind(&address).await.context(|| format!("listening on {address}"))?;
+        let listener = TcpListener::bind(&address)
+            .await
+            .context(|| format!("listening on {address}"))?;
         println!("version {} listens on {address}", app.version);
         let stop = async move {
             terminate.recv().await;
@@ -159,11 +170,17 @@ impl App {
         };
         let requests = Family::<RequestLabels, Counter>::default();
         let times = Family::<TimeLabels, Histogram>::new_with_constructor(|| {
-            Histogram::new([0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0])
+            Histogram::new([
+                0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
+            ])
         });
         let mut registry = Registry::default();
         registry.register("http_requests", "Answers given", requests.clone());
-        registry.register("http_request_duration_seconds", "Time to answer", times.clone());
+        registry.register(
+            "http_request_duration_seconds",
+            "Time to answer",
+            times.clone(),
+        );
         Ok(Self {
             version: var("VERSION").or(tag).unwrap_or_else(|| "none".into()),
             service: var("SERVICE").unwrap_or_else(|| "app".into()),
@@ -178,17 +195,31 @@ impl App {
     }
 
     fn behaviour(&self) -> Behaviour {
-        *self.behaviour.lock().unwrap_or_else(PoisonError::into_inner)
+        *self
+            .behaviour
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn times(&self) -> TimeLabels {
-        TimeLabels { version: self.version.clone(), service: self.service.clone() }
+        TimeLabels {
+            version: self.version.clone(),
+            service: self.service.clone(),
+        }
     }
 
     fn count(&self, code: u16, since: Instant) {
         let (version, service) = (self.version.clone(), self.service.clone());
-        self.requests.get_or_create(&RequestLabels { code, version, service }).inc();
-        self.times.get_or_create(&self.times()).observe(since.elapsed().as_secs_f64());
+        self.requests
+            .get_or_create(&RequestLabels {
+                code,
+                version,
+                service,
+            })
+            .inc();
+        self.times
+            .get_or_create(&self.times())
+            .observe(since.elapsed().as_secs_f64());
     }
 }
 
@@ -210,25 +241,44 @@ async fn answer(State(app): State<Arc<App>>) -> Response {
     if !behaviour.latency.is_zero() {
         sleep(behaviour.latency).await;
     }
-    let bad = is_error(app.asked.fetch_add(1, Ordering::Relaxed), behaviour.error_rate);
+    let bad = is_error(
+        app.asked.fetch_add(1, Ordering::Relaxed),
+        behaviour.error_rate,
+    );
     let mut headers = HeaderMap::new();
     let version = HeaderValue::from_str(&app.version);
-    headers.insert("x-version", version.unwrap_or(HeaderValue::from_static("unprintable")));
+    headers.insert(
+        "x-version",
+        version.unwrap_or(HeaderValue::from_static("unprintable")),
+    );
     if app.draining.load(Ordering::SeqCst) {
         // The other end had better not send the next request here.
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
-    let status = if bad { StatusCode::INTERNAL_SERVER_ERROR } else { StatusCode::OK };
+    let status = if bad {
+        StatusCode::INTERNAL_SERVER_ERROR
+    } else {
+        StatusCode::OK
+    };
     if bad {
         headers.insert("x-injected", HeaderValue::from_static("error"));
     }
     app.count(status.as_u16(), start);
-    (status, headers, if bad { "injected error\n" } else { "ok\n" }).into_response()
+    (
+        status,
+        headers,
+        if bad { "injected error\n" } else { "ok\n" },
+    )
+        .into_response()
 }
 
 async fn readyz(State(app): State<Arc<App>>) -> StatusCode {
     let ready = app.ready.load(Ordering::SeqCst) && !app.draining.load(Ordering::SeqCst);
-    if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }
+    if ready {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    }
 }
 
 async fn metrics(State(app): State<Arc<App>>) -> Response {
@@ -244,7 +294,11 @@ async fn metrics(State(app): State<Arc<App>>) -> Response {
 
 async fn change(State(app): State<Arc<App>>, RawQuery(query): RawQuery) -> Response {
     let mut new = app.behaviour();
-    for pair in query.unwrap_or_default().split('&').filter(|p| !p.is_empty()) {
+    for pair in query
+        .unwrap_or_default()
+        .split('&')
+        .filter(|p| !p.is_empty())
+    {
         let changed = match pair.split_once('=') {
             Some(("error_rate", value)) => rate(value).map(|r| new.error_rate = r),
             Some(("latency", value)) => humantime::parse_duration(value)

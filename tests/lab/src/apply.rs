@@ -43,7 +43,10 @@ fn split(text: &str) -> Vec<String> {
             part.push('\n');
         }
     }
-    parts.retain(|p| p.lines().any(|l| !l.trim().is_empty() && !l.trim().starts_with('#')));
+    parts.retain(|p| {
+        p.lines()
+            .any(|l| !l.trim().is_empty() && !l.trim().starts_with('#'))
+    });
     parts
 }
 
@@ -56,7 +59,10 @@ pub(crate) struct Applier {
 
 impl Applier {
     pub(crate) fn new(client: Client) -> Self {
-        Self { client, known: Arc::default() }
+        Self {
+            client,
+            known: Arc::default(),
+        }
     }
 
     /// Applies every document (server-side, forced, as `lab`), in order; `default` is the namespace
@@ -73,7 +79,9 @@ impl Applier {
         let object: DynamicObject =
             serde_json::from_value(document).context(|| "reading a manifest")?;
         let Some(types) = object.types.clone() else {
-            return Err(Error::Invalid("a manifest without apiVersion and kind".into()));
+            return Err(Error::Invalid(
+                "a manifest without apiVersion and kind".into(),
+            ));
         };
         let name = object.metadata.name.clone().unwrap_or_default();
         let (resource, capabilities) = self.resolve(&types).await?;
@@ -114,7 +122,10 @@ impl Applier {
         let found = asked.resolve_gvk(&gvk);
         *known = Some(Arc::new(asked));
         found.ok_or_else(|| {
-            Error::Invalid(format!("the API server knows no {} {}", types.api_version, types.kind))
+            Error::Invalid(format!(
+                "the API server knows no {} {}",
+                types.api_version, types.kind
+            ))
         })
     }
 }
@@ -136,8 +147,12 @@ mod tests {
 
     #[test]
     fn documents_are_split_and_lists_opened() {
-        let text = "# only a remark\n---\na: 1\n---\n\n--- # next\nkind: List\nitems: [{b: 2}, {c: 3}]\n";
+        let text =
+            "# only a remark\n---\na: 1\n---\n\n--- # next\nkind: List\nitems: [{b: 2}, {c: 3}]\n";
         let all = documents(text).expect("valid");
-        assert_eq!(serde_json::json!(all), serde_json::json!([{"a": 1}, {"b": 2}, {"c": 3}]));
+        assert_eq!(
+            serde_json::json!(all),
+            serde_json::json!([{"a": 1}, {"b": 2}, {"c": 3}])
+        );
     }
 }

@@ -63,7 +63,10 @@ fn entry(line: &str) -> Option<AuditEntry> {
         name: text(&object["name"]),
         user: text(&e["user"]["username"]),
         user_agent: text(&e["userAgent"]),
-        code: e["responseStatus"]["code"].as_u64().and_then(|c| c.try_into().ok()).unwrap_or(0),
+        code: e["responseStatus"]["code"]
+            .as_u64()
+            .and_then(|c| c.try_into().ok())
+            .unwrap_or(0),
         stage: text(&e["stage"]),
         uri: text(&e["requestURI"]),
     })
@@ -81,7 +84,10 @@ mod tests {
             "responseStatus":{"metadata":{},"code":200},"stageTimestamp":"2026-11-24T10:00:00.000001Z"}"#;
         let e = entry(line).expect("an entry");
         assert!(e.is_write());
-        assert_eq!((e.resource.as_str(), e.subresource.as_str(), e.code), ("pods", "status", 200));
+        assert_eq!(
+            (e.resource.as_str(), e.subresource.as_str(), e.code),
+            ("pods", "status", 200)
+        );
         assert_eq!(entry("{\"kind\":\"Ev"), None);
     }
 }

@@ -50,13 +50,26 @@ impl ControlPlane {
         let run_dir = supervisor.run_dir().to_owned();
         let pki = run_dir.join("pki");
         let ca_pem = make_pki(&pki)?;
-        let mut plane = Self { ca_pem, pki, run_dir, _parts: Vec::new() };
-        plane._parts.push(supervisor.start("etcd", plane.etcd(parts))?);
-        plane._parts.push(supervisor.start("kube-apiserver", plane.api_server(parts)?)?);
+        let mut plane = Self {
+            ca_pem,
+            pki,
+            run_dir,
+            _parts: Vec::new(),
+        };
+        plane
+            ._parts
+            .push(supervisor.start("etcd", plane.etcd(parts))?);
+        plane
+            ._parts
+            .push(supervisor.start("kube-apiserver", plane.api_server(parts)?)?);
         let client = access::client(&plane.kubeconfig_of(&access::ADMIN)?).await?;
-        supervisor.await_or_fail("the API server", LIMIT, ready(&client)).await?;
+        supervisor
+            .await_or_fail("the API server", LIMIT, ready(&client))
+            .await?;
         let manager = plane.controller_manager(parts)?;
-        plane._parts.push(supervisor.start("kube-controller-manager", manager)?);
+        plane
+            ._parts
+            .push(supervisor.start("kube-controller-manager", manager)?);
         Ok(plane)
     }
 
@@ -71,7 +84,10 @@ impl ControlPlane {
 
     /// The same, written to a file.
     pub(crate) fn kubeconfig_file(&self, user: &access::User) -> Result<PathBuf> {
-        let path = self.run_dir.join("kubeconfigs").join(user.name.replace(':', "-"));
+        let path = self
+            .run_dir
+            .join("kubeconfigs")
+            .join(user.name.replace(':', "-"));
         access::write_private(&path, &self.kubeconfig_of(user)?)?;
         Ok(path)
     }
@@ -142,7 +158,11 @@ impl ControlPlane {
             .arg("--root-ca-file")
             .arg(self.pki.join("ca.crt"))
             .arg(format!("--controllers={CONTROLLERS}"))
-            .args(["--leader-elect=false", "--secure-port=0", "--profiling=false"])
+            .args([
+                "--leader-elect=false",
+                "--secure-port=0",
+                "--profiling=false",
+            ])
             .args(["--kube-api-qps=200", "--kube-api-burst=400"]);
         Ok(command)
     }
@@ -151,7 +171,14 @@ impl ControlPlane {
 /// Makes the certificates and keys; gives the authority's certificate.
 fn make_pki(folder: &Path) -> Result<String> {
     let authority = Authority::new("lab")?;
-    let names = ["127.0.0.1", HOST_IP, "10.96.0.1", "localhost", "kubernetes", "kubernetes.default"];
+    let names = [
+        "127.0.0.1",
+        HOST_IP,
+        "10.96.0.1",
+        "localhost",
+        "kubernetes",
+        "kubernetes.default",
+    ];
     let server = authority.issue("kube-apiserver", &names)?;
     let (sa_key, sa_pub) = pki::signing_key()?;
     let ca = authority.pem();

@@ -28,7 +28,9 @@ pub enum Error {
         output: String,
     },
     /// A part of the lab ended or did not become ready.
-    #[error("lab part {part}: {why}\n--- end of {log}:\n{tail}\n--- everything of this lab: {run_dir}")]
+    #[error(
+        "lab part {part}: {why}\n--- end of {log}:\n{tail}\n--- everything of this lab: {run_dir}"
+    )]
     Part {
         /// Which part.
         part: String,
@@ -73,13 +75,19 @@ pub(crate) trait Context<T> {
 
 impl<T> Context<T> for std::io::Result<T> {
     fn context<S: Into<String>>(self, what: impl FnOnce() -> S) -> Result<T> {
-        self.map_err(|source| Error::Io { what: what().into(), source })
+        self.map_err(|source| Error::Io {
+            what: what().into(),
+            source,
+        })
     }
 }
 
 impl<T> Context<T> for std::result::Result<T, kube::Error> {
     fn context<S: Into<String>>(self, what: impl FnOnce() -> S) -> Result<T> {
-        self.map_err(|source| Error::Kube { what: what().into(), source: Box::new(source) })
+        self.map_err(|source| Error::Kube {
+            what: what().into(),
+            source: Box::new(source),
+        })
     }
 }
 
@@ -91,6 +99,9 @@ impl<T> Context<T> for serde_json::Result<T> {
 
 impl<T> Context<T> for nix::Result<T> {
     fn context<S: Into<String>>(self, what: impl FnOnce() -> S) -> Result<T> {
-        self.map_err(|e| Error::Io { what: what().into(), source: e.into() })
+        self.map_err(|e| Error::Io {
+            what: what().into(),
+            source: e.into(),
+        })
     }
 }

@@ -69,8 +69,13 @@ impl Gateway {
         let command = server(parts, plane, &folder)?;
         let server = supervisor.start("envoy-gateway", command)?;
         applier.apply(&manifests(), GATEWAY_NAMESPACE).await?;
-        supervisor.await_or_fail("the first answer of Envoy", LIMIT, answers()).await?;
-        Ok(Self { _server: server, relay })
+        supervisor
+            .await_or_fail("the first answer of Envoy", LIMIT, answers())
+            .await?;
+        Ok(Self {
+            _server: server,
+            relay,
+        })
     }
 
     pub(crate) fn relay(&self) -> &Relay {
@@ -177,9 +182,15 @@ impl Certs {
         let (svc, full) = (format!("{own}.svc"), format!("{own}.svc.cluster.local"));
         let mut all = Vec::new();
         for (name, names) in [
-            ("envoy-gateway", vec!["envoy-gateway", &own, &svc, &full, "localhost"]),
+            (
+                "envoy-gateway",
+                vec!["envoy-gateway", &own, &svc, &full, "localhost"],
+            ),
             ("envoy", vec!["*.envoy-gateway-system", "localhost"]),
-            ("envoy-rate-limit", vec!["*.envoy-gateway-system", "localhost"]),
+            (
+                "envoy-rate-limit",
+                vec!["*.envoy-gateway-system", "localhost"],
+            ),
         ] {
             let pair = authority.issue(name, &names)?;
             let files = BTreeMap::from([
@@ -199,23 +210,39 @@ impl Certs {
     async fn install(&self, client: &Client) -> Result<()> {
         let namespaces: Api<Namespace> = Api::all(client.clone());
         for name in [SYSTEM, GATEWAY_NAMESPACE] {
-            let metadata = ObjectMeta { name: Some(name.into()), ..ObjectMeta::default() };
-            let namespace = Namespace { metadata, ..Namespace::default() };
+            let metadata = ObjectMeta {
+                name: Some(name.into()),
+                ..ObjectMeta::default()
+            };
+            let namespace = Namespace {
+                metadata,
+                ..Namespace::default()
+            };
             create(&namespaces, &namespace, "a namespace of the gateway").await?;
         }
         let secrets: Api<Secret> = Api::namespaced(client.clone(), SYSTEM);
         for (name, files) in &self.0 {
-            let data = files.iter().map(|(k, v)| (k.clone(), v.clone().into_bytes()));
+            let data = files
+                .iter()
+                .map(|(k, v)| (k.clone(), v.clone().into_bytes()));
             create(&secrets, &secret(name, data), "a secret of the gateway").await?;
         }
         let hmac = [("hmac-secret".to_owned(), vec![7; 32])];
-        create(&secrets, &secret("envoy-oidc-hmac", hmac), "a secret of the gateway").await
+        create(
+            &secrets,
+            &secret("envoy-oidc-hmac", hmac),
+            "a secret of the gateway",
+        )
+        .await
     }
 }
 
 fn secret(name: &str, data: impl IntoIterator<Item = (String, Vec<u8>)>) -> Secret {
     Secret {
-        metadata: ObjectMeta { name: Some(name.into()), ..ObjectMeta::default() },
+        metadata: ObjectMeta {
+            name: Some(name.into()),
+            ..ObjectMeta::default()
+        },
         data: Some(data.into_iter().map(|(k, v)| (k, ByteString(v))).collect()),
         ..Secret::default()
     }

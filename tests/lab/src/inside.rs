@@ -13,11 +13,12 @@
 use std::{
     env,
     ffi::OsString,
+    fs,
     io::Write,
     os::unix::process::{CommandExt, ExitStatusExt, parent_id},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, ExitStatus, Stdio},
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use nix::sys::{
@@ -72,18 +73,66 @@ pub(crate) fn this_program() -> Result<PathBuf> {
     env::current_exe().context(|| "looking up this program's own path")
 }
 
+/// Names the folder for the runs of one program, for the program inside.
+const RUNS: &str = "SERIN_LAB_RUNS";
+/// A run folder with this file in it is kept.
+const KEEP: &str = "keep";
+
+/// A fresh folder for a lab; it is kept unless it is discarded.
+pub(crate) fn new_run_dir() -> Result<PathBuf> {
+    let base = env::var_os(RUNS).map_or_else(env::temp_dir, PathBuf::from);
+    let path = (0..)
+        .map(|n: u32| base.join(n.to_string()))
+        .find(|p| !p.exists())
+        .unwrap_or(base);
+    let what = || format!("making {}", path.display());
+    fs::create_dir_all(&path).context(what)?;
+    fs::write(path.join(KEEP), "").context(what)?;
+    Ok(path)
+}
+
+/// The run folder goes when the program ends.
+pub(crate) fn discard(run_dir: &Path) {
+    drop(fs::remove_file(run_dir.join(KEEP)));
+}
+
+fn make_runs() -> Result<PathBuf> {
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    let path = env::temp_dir().join(format!("serin-lab-{:x}", now.as_micros()));
+    fs::create_dir_all(&path).context(|| format!("making {}", path.display()))?;
+    Ok(path)
+}
+
+/// After the end, when nothing is mounted any more: removes the folders that were discarded, and
+/// says which are kept.
+fn clear(runs: &Path) {
+    for run in fs::read_dir(runs).into_iter().flatten().flatten() {
+        if run.path().join(KEEP).exists() {
+            eprintln!("lab: everything of it is kept in {}", run.path().display());
+        } else {
+            drop(fs::remove_dir_all(run.path()));
+        }
+    }
+    drop(fs::remove_dir(runs)); // Unless something is kept in it.
+}
+
 fn outside(parts: &Parts) -> Result<i32> {
+    let runs = make_runs()?;
     let mut command = Command::new(this_program()?);
     command
         .args([roles::ROLE, "launch"])
         .args(env::args_os().skip(1))
-        .env(parts::HANDED, parts.to_json()?);
+        .env(parts::HANDED, parts.to_json()?)
+        .env(RUNS, &runs);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context(|| "starting a runtime")?;
-    let status = runtime.block_on(wait_for(command))?;
-    Ok(code_of(status))
+    let status = runtime.block_on(wait_for(command));
+    clear(&runs);
+    Ok(code_of(status?))
 }
 
 /// Waits for the program inside. The terminal's Ctrl-C reaches it too, so it may end in its own way.
@@ -114,20 +163,32 @@ async fn wait_for(command: Command) -> Result<ExitStatus> {
 }
 
 fn code_of(status: ExitStatus) -> i32 {
-    status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
+    status
+        .code()
+        .unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
 }
 
 /// Role `launch`: tied to the life of the program outside, becomes `unshare`.
 pub(crate) fn launch(args: Vec<OsString>) -> Result<std::convert::Infallible> {
     nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).context(|| "tying to the parent's life")?;
     let source = Command::new("unshare")
-        .args(["--map-root-user", "--net", "--mount", "--pid", "--fork", "--kill-child"])
+        .args([
+            "--map-root-user",
+            "--net",
+            "--mount",
+            "--pid",
+            "--fork",
+            "--kill-child",
+        ])
         .arg("--mount-proc")
         .arg(this_program()?)
         .args([roles::ROLE, "init"])
         .args(args)
         .exec();
-    Err(Error::Io { what: "running unshare".into(), source })
+    Err(Error::Io {
+        what: "running unshare".into(),
+        source,
+    })
 }
 
 /// Role `init`: pid 1 of the namespace. Runs the program, reaps, and ends with it.
@@ -163,7 +224,12 @@ fn network() -> Result<()> {
 
 /// Runs `ip -batch` with `lines` on its standard input.
 pub(crate) fn ip_batch(argv: &[&str], lines: &str) -> Result<()> {
-    let what = || format!("running {} (Debian: apt-get install iproute2)", argv.join(" "));
+    let what = || {
+        format!(
+            "running {} (Debian: apt-get install iproute2)",
+            argv.join(" ")
+        )
+    };
     let mut child = Command::new(argv[0])
         .args(&argv[1..])
         .stdin(Stdio::piped())

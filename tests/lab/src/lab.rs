@@ -4,7 +4,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     sync::atomic::{AtomicU32, Ordering},
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
 use k8s_openapi::api::core::v1::Namespace;
@@ -12,6 +12,7 @@ use kube::{
     Api, Client,
     api::{DynamicObject, ObjectMeta},
 };
+use nix::sys::signal::Signal;
 use tokio::sync::Mutex;
 
 use crate::{
@@ -22,7 +23,7 @@ use crate::{
     error::{Context, Error, Result},
     gateway::{GATEWAY_PORT, Gateway},
     inside::{self, HOST_IP},
-    kubelet::{Images, Kubelet},
+    kubelet::{self, Images, Kubelet},
     metrics::{self, ALERTMANAGER_PORT, Alert, PROMETHEUS_PORT, Series},
     parts::Parts,
     pki,
@@ -39,19 +40,20 @@ pub struct Options {
     pub gateway: bool,
     /// Prometheus and Alertmanager.
     pub metrics: bool,
-    /// Where the run folder is made; default: the folder for temporary files.
-    pub folder: Option<PathBuf>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { gateway: true, metrics: true, folder: None }
+        Self {
+            gateway: true,
+            metrics: true,
+        }
     }
 }
 
 /// A lab that is up. Ports are fixed, so there is one at a time in a program.
 ///
-/// Dropped without [`Lab::down`] it keeps its run folder, with every log, and says where that is.
+/// Without [`Lab::down`] its run folder is kept, with every log, and the program says where it is.
 pub struct Lab {
     client: Client,
     kubeconfig: PathBuf,
@@ -63,11 +65,10 @@ pub struct Lab {
     gateway: Option<Gateway>,
     prometheus: Mutex<Option<Part>>,
     _alertmanager: Option<Part>,
-    _kubelet: Kubelet,
+    kubelet: Kubelet,
     supervisor: Supervisor,
     took: Duration,
     names: AtomicU32,
-    keep: bool,
 }
 
 impl Lab {
@@ -79,13 +80,9 @@ impl Lab {
         let start = Instant::now();
         inside::install_crypto();
         let parts = Parts::handed()?;
-        let run_dir = run_dir(&options)?;
+        let run_dir = inside::new_run_dir()?;
         let supervisor = Supervisor::new(&run_dir)?;
-        let lab = Self::start(&options, parts, supervisor, start).await;
-        if lab.is_err() {
-            eprintln!("lab: it did not come up; its logs are in {}", run_dir.display());
-        }
-        lab
+        Self::start(&options, parts, supervisor, start).await
     }
 
     async fn start(
@@ -113,13 +110,17 @@ impl Lab {
             if !options.gateway {
                 return Ok(None);
             }
-            Gateway::start(&parts, &supervisor, &plane, &client, &applier).await.map(Some)
+            Gateway::start(&parts, &supervisor, &plane, &client, &applier)
+                .await
+                .map(Some)
         };
         let prometheus = async {
             if !options.metrics {
                 return Ok(None);
             }
-            metrics::prometheus(&parts, &supervisor, &plane).await.map(Some)
+            metrics::prometheus(&parts, &supervisor, &plane)
+                .await
+                .map(Some)
         };
         let kubelet = Kubelet::start(kubelet_client, images.clone(), run_dir, plane.ca_pem());
         let (gateway, prometheus, kubelet) = tokio::try_join!(gateway, prometheus, kubelet)?;
@@ -135,20 +136,17 @@ impl Lab {
             gateway,
             prometheus: Mutex::new(prometheus),
             _alertmanager: alertmanager,
-            _kubelet: kubelet,
+            kubelet,
             supervisor,
             took: start.elapsed(),
             names: AtomicU32::new(0),
-            keep: true,
         })
     }
 
-    /// Ends the lab and removes its run folder.
-    pub async fn down(mut self) {
-        self.keep = false;
-        if let Some(prometheus) = self.prometheus.lock().await.take() {
-            prometheus.kill().await;
-        }
+    /// Ends the lab. When the program ends, its run folder is removed.
+    pub async fn down(self) {
+        self.supervisor.end_all().await;
+        inside::discard(self.run_dir());
     }
 
     /// How long it took to come up.
@@ -183,7 +181,10 @@ impl Lab {
     /// When the API server gives no token for it.
     pub async fn kubeconfig_for(&self, namespace: &str, name: &str) -> Result<PathBuf> {
         let text = self.kubeconfig_text_for(namespace, name).await?;
-        let path = self.run_dir().join("kubeconfigs").join(format!("{namespace}-{name}"));
+        let path = self
+            .run_dir()
+            .join("kubeconfigs")
+            .join(format!("{namespace}-{name}"));
         access::write_private(&path, &text)?;
         Ok(path)
     }
@@ -308,10 +309,34 @@ impl Lab {
     /// When the API server refuses.
     pub async fn namespace(&self, prefix: &str) -> Result<String> {
         let name = format!("{prefix}-{}", self.names.fetch_add(1, Ordering::SeqCst));
-        let metadata = ObjectMeta { name: Some(name.clone()), ..ObjectMeta::default() };
-        let namespace = Namespace { metadata, ..Namespace::default() };
+        let metadata = ObjectMeta {
+            name: Some(name.clone()),
+            ..ObjectMeta::default()
+        };
+        let namespace = Namespace {
+            metadata,
+            ..Namespace::default()
+        };
         create(&Api::all(self.client.clone()), &namespace, &name).await?;
         Ok(name)
+    }
+
+    /// Kills a container's processes at once, as a crash does; its pod then restarts it.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn kill_container(&self, namespace: &str, pod: &str, container: &str) -> Result<()> {
+        let key = (namespace.to_owned(), pod.to_owned(), container.to_owned());
+        self.kubelet.signal(&key, Signal::SIGKILL)
+    }
+
+    /// What a container has written so far, over all its restarts. (`kubectl logs` does not work
+    /// here.)
+    ///
+    /// # Errors
+    /// When there was no such pod.
+    pub fn container_log(&self, namespace: &str, pod: &str, container: &str) -> Result<String> {
+        kubelet::container_log(self.run_dir(), namespace, pod, container)
     }
 
     /// Every request that the API server has answered so far, the oldest first.
@@ -358,8 +383,7 @@ impl Lab {
     pub async fn start_prometheus(&self) -> Result<()> {
         let mut running = self.prometheus.lock().await;
         if running.is_none() {
-            *running =
-                Some(metrics::prometheus(&self.parts, &self.supervisor, &self.plane).await?);
+            *running = Some(metrics::prometheus(&self.parts, &self.supervisor, &self.plane).await?);
         }
         Ok(())
     }
@@ -402,24 +426,6 @@ impl Lab {
     }
 }
 
-impl Drop for Lab {
-    fn drop(&mut self) {
-        if self.keep {
-            eprintln!("lab: everything of it is kept in {}", self.run_dir().display());
-        } else {
-            drop(fs::remove_dir_all(self.run_dir()));
-        }
-    }
-}
-
-fn run_dir(options: &Options) -> Result<PathBuf> {
-    let base = options.folder.clone().unwrap_or_else(std::env::temp_dir);
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let path = base.join(format!("serin-lab-{:x}", now.as_micros()));
-    fs::create_dir_all(&path).context(|| format!("making {}", path.display()))?;
-    Ok(path)
-}
-
 fn http_client() -> Result<reqwest::Client> {
     reqwest::Client::builder()
         .no_proxy()
@@ -434,7 +440,13 @@ fn write_commands(run_dir: &Path, parts: &Parts) -> Result<()> {
     for (name, tool) in [("kubectl", &parts.kubectl), ("helm", &parts.helm)] {
         let path = run_dir.join("bin").join(name);
         let args: String = tool.args.iter().map(|a| format!(" {a}")).collect();
-        pki::write(&path, &format!("#!/bin/sh\nexec '{}'{args} \"$@\"\n", tool.program.display()))?;
+        pki::write(
+            &path,
+            &format!(
+                "#!/bin/sh\nexec '{}'{args} \"$@\"\n",
+                tool.program.display()
+            ),
+        )?;
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755))
             .context(|| format!("making {} executable", path.display()))?;
     }

@@ -180,15 +180,21 @@ impl Load {
     /// # Errors
     /// When the URL is not one, or the rate is not above 0.
     pub fn start(url: &str, host: &str, rate: f64) -> Result<Self> {
-        let uri: Uri = url.parse().map_err(|e| Error::Invalid(format!("{url}: {e}")))?;
+        let uri: Uri = url
+            .parse()
+            .map_err(|e| Error::Invalid(format!("{url}: {e}")))?;
         let address =
             net::address_of(&uri).ok_or_else(|| Error::Invalid(format!("{url}: no host")))?;
         if !(rate > 0.0 && rate.is_finite()) {
-            return Err(Error::Invalid(format!("a rate of {rate} requests a second")));
+            return Err(Error::Invalid(format!(
+                "a rate of {rate} requests a second"
+            )));
         }
         let shared = Arc::new(Shared {
             address,
-            path: uri.path_and_query().map_or_else(|| "/".into(), ToString::to_string),
+            path: uri
+                .path_and_query()
+                .map_or_else(|| "/".into(), ToString::to_string),
             host: host.to_owned(),
             start: Instant::now(),
             idle: Mutex::default(),
@@ -221,7 +227,9 @@ impl Load {
         for record in &counts.records[counts.first_after(since)..] {
             if !began_after || record.sent() >= since {
                 let version = counts.versions[usize::from(record.version)].clone();
-                record.what.count(window.by_version.entry(version).or_default());
+                record
+                    .what
+                    .count(window.by_version.entry(version).or_default());
             }
         }
         window
@@ -268,7 +276,9 @@ async fn send_all(
             let shared = shared.clone();
             running.spawn(async move { shared.send_one(at).await });
         } else {
-            shared.counts().failed(at, &Fault::new("overflow", "too many in flight"));
+            shared
+                .counts()
+                .failed(at, &Fault::new("overflow", "too many in flight"));
         }
     }
     while running.join_next().await.is_some() {}
@@ -332,7 +342,10 @@ impl Shared {
     /// Unless the answer said `connection: close`.
     async fn keep(&self, mut connection: SendRequest<Body>) {
         if connection.ready().await.is_ok() {
-            self.idle.lock().unwrap_or_else(PoisonError::into_inner).push_back(connection);
+            self.idle
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push_back(connection);
         }
     }
 
@@ -355,7 +368,9 @@ impl Shared {
         for record in &counts.records {
             let version = &counts.versions[usize::from(record.version)];
             let at = Duration::from_millis(record.answered_ms.into());
-            record.what.count(report.by_version.entry(version.clone()).or_default());
+            record
+                .what
+                .count(report.by_version.entry(version.clone()).or_default());
             report.last_seen_at.insert(version.clone(), at);
             if record.what != What::Ok {
                 report.first_bad_at.entry(version.clone()).or_insert(at);
@@ -375,7 +390,8 @@ impl Shared {
 impl Counted {
     /// Records are kept in the order of their answers.
     fn first_after(&self, since: Duration) -> usize {
-        self.records.partition_point(|r| Duration::from_millis(r.answered_ms.into()) < since)
+        self.records
+            .partition_point(|r| Duration::from_millis(r.answered_ms.into()) < since)
     }
 
     fn answered(&mut self, at: Duration, took: Duration, now: Duration, answer: &Response<Bytes>) {
@@ -387,10 +403,14 @@ impl Counted {
             (_, Some("error")) => What::Injected,
             _ => What::Unexplained,
         };
-        let index = self.versions.iter().position(|v| v == version).unwrap_or_else(|| {
-            self.versions.push(version.to_owned());
-            self.versions.len() - 1
-        });
+        let index = self
+            .versions
+            .iter()
+            .position(|v| v == version)
+            .unwrap_or_else(|| {
+                self.versions.push(version.to_owned());
+                self.versions.len() - 1
+            });
         self.records.push(Record {
             answered_ms: now.as_millis().try_into().unwrap_or(u32::MAX),
             took_us: took.as_micros().try_into().unwrap_or(u32::MAX),
@@ -398,7 +418,10 @@ impl Counted {
             what,
         });
         if what == What::Unexplained {
-            let body = String::from_utf8_lossy(answer.body()).chars().take(200).collect();
+            let body = String::from_utf8_lossy(answer.body())
+                .chars()
+                .take(200)
+                .collect();
             self.unexplained(Unexplained {
                 kind: "status".into(),
                 at,

@@ -78,7 +78,9 @@ fn outside() -> i32 {
 }
 
 async fn in_lab(command: &[String]) -> Result<i32, String> {
-    let lab = Lab::up(Options::default()).await.map_err(|e| e.to_string())?;
+    let lab = Lab::up(Options::default())
+        .await
+        .map_err(|e| e.to_string())?;
     eprintln!("lab up in {:.1} s", lab.took().as_secs_f64());
     for (name, value) in lab.environment() {
         if name.starts_with("LAB_") || name == "KUBECONFIG" {
@@ -99,5 +101,7 @@ async fn in_lab(command: &[String]) -> Result<i32, String> {
 }
 
 fn code(status: ExitStatus) -> i32 {
-    status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
+    status
+        .code()
+        .unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
 }

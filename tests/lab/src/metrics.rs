@@ -64,7 +64,10 @@ pub(crate) async fn prometheus(
     let mut command = parts.prometheus.command();
     command
         .arg(format!("--config.file={}", file.display()))
-        .arg(format!("--storage.tsdb.path={}", folder.join("data").display()))
+        .arg(format!(
+            "--storage.tsdb.path={}",
+            folder.join("data").display()
+        ))
         .arg(format!("--web.listen-address=0.0.0.0:{PROMETHEUS_PORT}"))
         .args(["--web.enable-lifecycle", "--storage.tsdb.retention.time=1d"]);
     let part = supervisor.start("prometheus", command)?;
@@ -76,7 +79,10 @@ pub(crate) async fn prometheus(
 pub(crate) async fn alertmanager(parts: &Parts, supervisor: &Supervisor) -> Result<Part> {
     let folder = supervisor.run_dir().join("alertmanager");
     let file = folder.join("config.yaml");
-    pki::write(&file, "route: {receiver: lab, group_wait: 0s}\nreceivers: [{name: lab}]\n")?;
+    pki::write(
+        &file,
+        "route: {receiver: lab, group_wait: 0s}\nreceivers: [{name: lab}]\n",
+    )?;
     let mut command = parts.alertmanager.command();
     command
         .arg(format!("--config.file={}", file.display()))
@@ -136,12 +142,17 @@ pub(crate) async fn query(http: &reqwest::Client, base: &str, promql: &str) -> R
         .json()
         .await
         .map_err(|e| wrong(&e))?;
-    let data = answer.data.ok_or_else(|| wrong(&answer.error.unwrap_or_default()))?;
+    let data = answer
+        .data
+        .ok_or_else(|| wrong(&answer.error.unwrap_or_default()))?;
     data.result
         .into_iter()
         .map(|s| {
             let value = s.value.1.parse().map_err(|e| wrong(&e))?;
-            Ok(Series { labels: s.metric, value })
+            Ok(Series {
+                labels: s.metric,
+                value,
+            })
         })
         .collect()
 }

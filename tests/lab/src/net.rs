@@ -23,34 +23,46 @@ pub(crate) struct Fault {
 
 impl Fault {
     pub(crate) fn new(kind: &'static str, detail: impl std::fmt::Display) -> Self {
-        Self { kind, detail: detail.to_string() }
+        Self {
+            kind,
+            detail: detail.to_string(),
+        }
     }
 }
 
 /// Opens a connection to `host:port`.
 pub(crate) async fn connect(address: &str) -> Result<SendRequest<Body>, Fault> {
-    let stream = TcpStream::connect(address).await.map_err(|e| Fault::new("connect", e))?;
-    stream.set_nodelay(true).map_err(|e| Fault::new("connect", e))?;
-    let (sender, connection) =
-        handshake(TokioIo::new(stream)).await.map_err(|e| Fault::new("connect", e))?;
+    let stream = TcpStream::connect(address)
+        .await
+        .map_err(|e| Fault::new("connect", e))?;
+    stream
+        .set_nodelay(true)
+        .map_err(|e| Fault::new("connect", e))?;
+    let (sender, connection) = handshake(TokioIo::new(stream))
+        .await
+        .map_err(|e| Fault::new("connect", e))?;
     tokio::spawn(async move { drop(connection.await) });
     Ok(sender)
 }
 
 /// Sends one request on a connection of its own; gives the answer with its body.
-pub(crate) async fn once(
-    address: &str,
-    request: Request<Body>,
-) -> Result<Response<Bytes>, Fault> {
+pub(crate) async fn once(address: &str, request: Request<Body>) -> Result<Response<Bytes>, Fault> {
     let mut sender = connect(address).await?;
-    let answer = sender.send_request(request).await.map_err(|e| Fault::new("request", e))?;
+    let answer = sender
+        .send_request(request)
+        .await
+        .map_err(|e| Fault::new("request", e))?;
     collect(answer).await
 }
 
 /// Reads the body to its end.
 pub(crate) async fn collect(answer: Response<Incoming>) -> Result<Response<Bytes>, Fault> {
     let (head, body) = answer.into_parts();
-    let body = body.collect().await.map_err(|e| Fault::new("body", e))?.to_bytes();
+    let body = body
+        .collect()
+        .await
+        .map_err(|e| Fault::new("body", e))?
+        .to_bytes();
     Ok(Response::from_parts(head, body))
 }
 

@@ -5,10 +5,19 @@ use std::{
     future::Future,
     path::{Path, PathBuf},
     process::{Command, ExitStatus, Stdio},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use tokio::sync::{mpsc, oneshot, watch};
+use nix::{
+    sys::signal::{Signal, killpg},
+    unistd::Pid,
+};
+use tokio::{
+    process::Child,
+    sync::{mpsc, oneshot, watch},
+    task::JoinHandle,
+};
 
 use crate::error::{Context, Error, Result};
 
@@ -17,6 +26,8 @@ use crate::error::{Context, Error, Result};
 pub(crate) struct Supervisor {
     run_dir: PathBuf,
     failed: watch::Sender<Option<Failure>>,
+    ending: watch::Sender<bool>,
+    tasks: Arc<Mutex<Vec<JoinHandle<()>>>>,
 }
 
 #[derive(Debug, Clone)]
@@ -29,6 +40,14 @@ struct Failure {
 #[derive(Debug)]
 pub(crate) struct Part {
     stop: mpsc::Sender<oneshot::Sender<()>>,
+}
+
+/// Ends a part with everything that it started.
+async fn kill(child: &mut Child) {
+    if let Some(id) = child.id().and_then(|id| i32::try_from(id).ok()) {
+        let _ = killpg(Pid::from_raw(id), Signal::SIGKILL);
+    }
+    drop(child.kill().await);
 }
 
 impl Part {
@@ -45,7 +64,25 @@ impl Supervisor {
     pub(crate) fn new(run_dir: &Path) -> Result<Self> {
         let logs = run_dir.join("logs");
         fs::create_dir_all(&logs).context(|| format!("making {}", logs.display()))?;
-        Ok(Self { run_dir: run_dir.to_owned(), failed: watch::Sender::new(None) })
+        Ok(Self {
+            run_dir: run_dir.to_owned(),
+            failed: watch::Sender::new(None),
+            ending: watch::Sender::new(false),
+            tasks: Arc::default(),
+        })
+    }
+
+    /// Ends all parts, and waits for their ends.
+    pub(crate) async fn end_all(&self) {
+        self.ending.send_replace(true);
+        let tasks = std::mem::take(&mut *self.tasks());
+        for task in tasks {
+            drop(task.await);
+        }
+    }
+
+    fn tasks(&self) -> MutexGuard<'_, Vec<JoinHandle<()>>> {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn run_dir(&self) -> &Path {
@@ -71,19 +108,22 @@ impl Supervisor {
             .context(|| format!("starting {part}"))?;
         let (stop, mut stopped) = mpsc::channel::<oneshot::Sender<()>>(1);
         let (failed, part) = (self.failed.clone(), part.to_owned());
-        tokio::spawn(async move {
+        let mut ending = self.ending.subscribe();
+        let task = tokio::spawn(async move {
             tokio::select! {
                 status = child.wait() => {
-                    let why = status.map_or_else(|e| e.to_string(), |s| ended(s));
+                    let why = status.map_or_else(|e| e.to_string(), ended);
                     failed.send_replace(Some(Failure { part, why }));
                 }
                 // Also when its `Part` is dropped.
                 done = stopped.recv() => {
-                    drop(child.kill().await);
+                    kill(&mut child).await;
                     let _ = done.map(|d| d.send(()));
                 }
+                () = async { drop(ending.wait_for(|e| *e).await) } => kill(&mut child).await,
             }
         });
+        self.tasks().push(task);
         Ok(Part { stop })
     }
 
@@ -107,12 +147,22 @@ impl Supervisor {
     /// Resolves when some part has ended that should not have.
     pub(crate) async fn failure(&self) -> Error {
         let mut failed = self.failed.subscribe();
-        let failure = failed.wait_for(Option::is_some).await.ok().and_then(|f| f.clone());
+        let failure = failed
+            .wait_for(Option::is_some)
+            .await
+            .ok()
+            .and_then(|f| f.clone());
         match failure {
             Some(Failure { part, why }) => {
                 let log = self.log_of(&part);
                 let tail = tail(&log, 15);
-                Error::Part { part, why, log, tail, run_dir: self.run_dir.clone() }
+                Error::Part {
+                    part,
+                    why,
+                    log,
+                    tail,
+                    run_dir: self.run_dir.clone(),
+                }
             }
             // The sender lives in `self`: this does not happen.
             None => std::future::pending().await,
@@ -127,7 +177,11 @@ fn ended(status: ExitStatus) -> String {
 /// Opens a log for appending.
 pub(crate) fn append(path: &Path) -> Result<File> {
     let what = || format!("opening {}", path.display());
-    OpenOptions::new().create(true).append(true).open(path).context(what)
+    OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(path)
+        .context(what)
 }
 
 /// The last lines of a file.

@@ -22,6 +22,7 @@ use tokio::{
         tcp::{OwnedReadHalf, OwnedWriteHalf},
     },
     sync::{mpsc, watch},
+    task::JoinHandle,
 };
 
 use crate::error::{Context, Result};
@@ -33,18 +34,40 @@ const RELAY_PORT: u16 = 18005;
 
 /// Envoy's bootstrap, an argument of its, with the relay's port for the gateway's.
 pub(crate) fn rewrite_bootstrap(arg: &OsStr) -> OsString {
-    let Some(text) = arg.to_str() else { return OsString::from_vec(arg.as_bytes().to_vec()) };
+    let Some(text) = arg.to_str() else {
+        return OsString::from_vec(arg.as_bytes().to_vec());
+    };
     // The text is YAML or, for a bootstrap that somebody patched, JSON.
     let mut text = text.to_owned();
-    for before in ["port_value: ", "\"port_value\":", "\"portValue\":", "portValue: "] {
-        text = text.replace(&format!("{before}{GATEWAY_PORT}"), &format!("{before}{RELAY_PORT}"));
+    for before in [
+        "port_value: ",
+        "\"port_value\":",
+        "\"portValue\":",
+        "portValue: ",
+    ] {
+        text = text.replace(
+            &format!("{before}{GATEWAY_PORT}"),
+            &format!("{before}{RELAY_PORT}"),
+        );
     }
     text.into()
 }
 
 /// The running relay.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Relay {
+    gate: Gate,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+#[derive(Debug, Clone)]
+struct Gate {
     holds: Arc<AtomicUsize>,
     held: watch::Sender<bool>,
 }
@@ -52,7 +75,7 @@ pub(crate) struct Relay {
 /// While it lives, Envoy hears nothing from its gateway. Several may overlap; the last one counts.
 #[derive(Debug)]
 #[must_use = "the data plane is released when this is dropped"]
-pub struct Hold(Relay);
+pub struct Hold(Gate);
 
 impl Hold {
     /// Lets everything go that was held back.
@@ -73,21 +96,24 @@ impl Relay {
         let listener = TcpListener::bind(("127.0.0.1", RELAY_PORT))
             .await
             .context(|| format!("listening on port {RELAY_PORT}, the relay's"))?;
-        let relay = Self { holds: Arc::default(), held: watch::Sender::new(false) };
-        let held = relay.held.subscribe();
-        tokio::spawn(async move {
+        let gate = Gate {
+            holds: Arc::default(),
+            held: watch::Sender::new(false),
+        };
+        let held = gate.held.subscribe();
+        let task = tokio::spawn(async move {
             while let Ok((envoy, _)) = listener.accept().await {
                 tokio::spawn(carry(envoy, held.clone()));
             }
         });
-        Ok(relay)
+        Ok(Self { gate, task })
     }
 
     /// Holds back from now on.
     pub(crate) fn hold(&self) -> Hold {
-        self.holds.fetch_add(1, Ordering::SeqCst);
-        self.held.send_replace(true);
-        Hold(self.clone())
+        self.gate.holds.fetch_add(1, Ordering::SeqCst);
+        self.gate.held.send_replace(true);
+        Hold(self.gate.clone())
     }
 
     /// Holds back for `time`.

@@ -56,8 +56,14 @@ fn sandbox(args: &[OsString]) -> Result<Infallible> {
     };
     let (ip, link) = (ip.to_string_lossy(), link.to_string_lossy());
     unshare(CloneFlags::CLONE_NEWNET).context(|| "making a network namespace")?;
-    mount(Some("/proc/self/ns/net"), file.as_os_str(), NONE, MsFlags::MS_BIND, NONE)
-        .context(|| "keeping a network namespace")?;
+    mount(
+        Some("/proc/self/ns/net"),
+        file.as_os_str(),
+        NONE,
+        MsFlags::MS_BIND,
+        NONE,
+    )
+    .context(|| "keeping a network namespace")?;
     // The other end is born in the lab's namespace, that of pid 1.
     inside::ip_batch(
         &["ip", "-batch", "-"],
@@ -96,10 +102,14 @@ fn container(args: &[OsString]) -> Result<Infallible> {
     let netns = fs::File::open(&spec.netns).context(|| "opening the pod's network namespace")?;
     setns(netns, CloneFlags::CLONE_NEWNET).context(|| "joining the pod's network namespace")?;
     // Opened now: a volume may hide the place where the program is.
-    let program = fs::File::open(&spec.program)
-        .context(|| format!("opening {}", spec.program.display()))?;
+    let program =
+        fs::File::open(&spec.program).context(|| format!("opening {}", spec.program.display()))?;
     roots::place(&spec.mounts, &spec.root)?;
-    let cwd = if spec.cwd.is_dir() { spec.cwd.as_path() } else { Path::new("/") };
+    let cwd = if spec.cwd.is_dir() {
+        spec.cwd.as_path()
+    } else {
+        Path::new("/")
+    };
     let source = Command::new(format!("/proc/self/fd/{}", program.as_raw_fd()))
         .arg0(&spec.program)
         .args(&spec.args)
@@ -107,7 +117,10 @@ fn container(args: &[OsString]) -> Result<Infallible> {
         .envs(&spec.env)
         .current_dir(cwd)
         .exec();
-    Err(Error::Io { what: format!("exec {}", spec.program.display()), source })
+    Err(Error::Io {
+        what: format!("exec {}", spec.program.display()),
+        source,
+    })
 }
 
 /// Role `certs FOLDER ROOT PROGRAM ARGS...`: PROGRAM sees FOLDER at `/certs`; ROOT is an empty
@@ -119,7 +132,10 @@ fn with_certs(args: &[OsString]) -> Result<Infallible> {
     let mounts = [(PathBuf::from(folder), PathBuf::from("/certs"))];
     roots::place(&mounts, Path::new(root))?;
     let source = Command::new(program).args(rest).exec();
-    Err(Error::Io { what: format!("exec {}", program.display()), source })
+    Err(Error::Io {
+        what: format!("exec {}", program.display()),
+        source,
+    })
 }
 
 /// Role `envoy PROGRAM ARGS...`: Envoy, talking to the relay instead of straight to its gateway.
@@ -131,5 +147,8 @@ fn envoy(args: Vec<OsString>) -> Result<Infallible> {
         .args(args.map(|a| crate::relay::rewrite_bootstrap(&a)))
         .arg("--disable-hot-restart")
         .exec();
-    Err(Error::Io { what: format!("exec {}", program.display()), source })
+    Err(Error::Io {
+        what: format!("exec {}", program.display()),
+        source,
+    })
 }

@@ -25,9 +25,14 @@ pub(crate) fn place(mounts: &[(PathBuf, PathBuf)], root: &Path) -> Result<()> {
     unshare(CloneFlags::CLONE_NEWNS).context(|| "making a mount namespace")?;
     mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NONE)
         .context(|| "making mounts private")?;
-    let mounts: Vec<_> = mounts.iter().map(|(from, to)| (from, resolved(to))).collect();
-    let open: Vec<OsString> =
-        mounts.iter().filter_map(|(_, to)| to.iter().nth(1).map(OsString::from)).collect();
+    let mounts: Vec<_> = mounts
+        .iter()
+        .map(|(from, to)| (from, resolved(to)))
+        .collect();
+    let open: Vec<OsString> = mounts
+        .iter()
+        .filter_map(|(_, to)| to.iter().nth(1).map(OsString::from))
+        .collect();
     host_copy(root, &open)?;
     for (from, to) in mounts {
         let inner = root.join(to.strip_prefix("/").unwrap_or(&to));
@@ -55,7 +60,11 @@ fn resolved(place: &Path) -> PathBuf {
         let (Some(parent), Some(name)) = (at.parent(), at.file_name()) else {
             return place.to_owned();
         };
-        rest = if rest.as_os_str().is_empty() { name.into() } else { Path::new(name).join(rest) };
+        rest = if rest.as_os_str().is_empty() {
+            name.into()
+        } else {
+            Path::new(name).join(rest)
+        };
         at = parent;
     }
 }
@@ -67,7 +76,14 @@ fn host_copy(root: &Path, open: &[OsString]) -> Result<()> {
     // What is written into overlays; they want it on a mount that may be bound.
     let scratch = root.with_extension("scratch");
     fs::create_dir_all(&scratch).context(what)?;
-    mount(Some("tmpfs"), &scratch, Some("tmpfs"), MsFlags::empty(), NONE).context(what)?;
+    mount(
+        Some("tmpfs"),
+        &scratch,
+        Some("tmpfs"),
+        MsFlags::empty(),
+        NONE,
+    )
+    .context(what)?;
     mount(Some("tmpfs"), root, Some("tmpfs"), MsFlags::empty(), NONE).context(what)?;
     // Else it would be copied into itself, being somewhere below a folder that is bound.
     mount(NONE, root, NONE, MsFlags::MS_UNBINDABLE, NONE).context(what)?;
@@ -103,5 +119,12 @@ fn overlay(lower: &Path, at: &Path, scratch: &Path) -> Result<()> {
         work.display()
     );
     let options = Some(options.as_str());
-    mount(Some("overlay"), at, Some("overlay"), MsFlags::empty(), options).context(what)
+    mount(
+        Some("overlay"),
+        at,
+        Some("overlay"),
+        MsFlags::empty(),
+        options,
+    )
+    .context(what)
 }

@@ -26,7 +26,10 @@ impl Suite {
     /// An empty list; the lab has everything.
     #[must_use]
     pub fn new() -> Self {
-        Self { at_once: 1, ..Self::default() }
+        Self {
+            at_once: 1,
+            ..Self::default()
+        }
     }
 
     /// What the lab consists of.
@@ -50,7 +53,8 @@ impl Suite {
         F: FnOnce(Arc<Lab>) -> Fut + Send + 'static,
         Fut: Future<Output = CaseResult> + Send + 'static,
     {
-        self.cases.push((name, Box::new(move |lab| body(lab).boxed())));
+        self.cases
+            .push((name, Box::new(move |lab| body(lab).boxed())));
         self
     }
 
@@ -96,7 +100,11 @@ impl Suite {
                     return false;
                 }
             };
-            println!("lab up in {:.1} s: {}", lab.took().as_secs_f64(), lab.run_dir().display());
+            println!(
+                "lab up in {:.1} s: {}",
+                lab.took().as_secs_f64(),
+                lab.run_dir().display()
+            );
             let mut results = stream::iter(self.cases.into_iter().map(|(name, body)| {
                 let lab = lab.clone();
                 async move { (name, run_case(name, body, lab).await) }
@@ -124,11 +132,13 @@ impl Suite {
 }
 
 async fn finish(lab: Arc<Lab>, well: bool) {
+    if !well {
+        return; // Its folder is kept, and named when the program ends.
+    }
     match Arc::try_unwrap(lab) {
-        Ok(lab) if well => lab.down().await,
-        Ok(lab) => drop(lab),
+        Ok(lab) => lab.down().await,
         // A test left something running; the namespaces end it.
-        Err(lab) => println!("lab: everything of it is kept in {}", lab.run_dir().display()),
+        Err(lab) => inside::discard(lab.run_dir()),
     }
 }
 
@@ -149,7 +159,10 @@ async fn run_case(name: &str, body: Body, lab: Arc<Lab>) -> Option<String> {
         }
     };
     let how = if why.is_none() { "ok" } else { "FAILED" };
-    println!("test {name} ... {how} ({:.1} s)", start.elapsed().as_secs_f64());
+    println!(
+        "test {name} ... {how} ({:.1} s)",
+        start.elapsed().as_secs_f64()
+    );
     why
 }
 
@@ -164,9 +177,13 @@ fn chain(e: &dyn StdError) -> String {
 }
 
 fn panic_text(e: tokio::task::JoinError) -> String {
-    let Ok(panic) = e.try_into_panic() else { return "cancelled".into() };
+    let Ok(panic) = e.try_into_panic() else {
+        return "cancelled".into();
+    };
     let text = panic.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("panicked").to_owned()
+    text.or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("panicked")
+        .to_owned()
 }
 
 /// Which tests the arguments choose.
@@ -195,7 +212,13 @@ impl Chosen {
     }
 
     fn takes(&self, name: &str) -> bool {
-        let fits = |part: &String| if self.exact { part == name } else { name.contains(part) };
+        let fits = |part: &String| {
+            if self.exact {
+                part == name
+            } else {
+                name.contains(part)
+            }
+        };
         (self.parts.is_empty() || self.parts.iter().any(fits)) && !self.skipped.iter().any(fits)
     }
 }

@@ -88,21 +88,37 @@ fn routes(lab: &Lab, namespace: &str) -> Api<DynamicObject> {
 async fn accepted(lab: &Lab, namespace: &str) -> CaseResult {
     let condition = |route: Option<&DynamicObject>| {
         let Some(route) = route else { return false };
-        let parents = route.data["status"]["parents"].as_array().cloned().unwrap_or_default();
+        let parents = route.data["status"]["parents"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
         !parents.is_empty()
-            && parents.iter().flat_map(|p| p["conditions"].as_array().cloned()).flatten().all(|c| {
-                c["status"] == "True"
-                    && c["observedGeneration"].as_i64() == route.metadata.generation
-            })
+            && parents
+                .iter()
+                .flat_map(|p| p["conditions"].as_array().cloned())
+                .flatten()
+                .all(|c| {
+                    c["status"] == "True"
+                        && c["observedGeneration"].as_i64() == route.metadata.generation
+                })
     };
     let waiting = await_condition(routes(lab, namespace), "app", condition);
-    lab.within("the route's acceptance", LIMIT, waiting).await??;
+    lab.within("the route's acceptance", LIMIT, waiting)
+        .await??;
     Ok(())
 }
 
 /// Every Deployment has its pods ready.
 async fn served(lab: &Lab, namespace: &str) -> CaseResult {
-    lab.kubectl(&["-n", namespace, "rollout", "status", "deployment", "--timeout=120s"]).await?;
+    lab.kubectl(&[
+        "-n",
+        namespace,
+        "rollout",
+        "status",
+        "deployment",
+        "--timeout=120s",
+    ])
+    .await?;
     Ok(())
 }
 
@@ -119,8 +135,10 @@ async fn first_answer(lab: &Lab, namespace: &str) -> CaseResult {
 
 async fn set_up(lab: &Lab, prefix: &str, more_env: &str) -> Result<String, serin_lab::Error> {
     let namespace = lab.namespace(prefix).await?;
-    lab.apply_yaml_in(&namespace, &two_versions(more_env)).await?;
-    lab.apply_yaml_in(&namespace, &route(&namespace, 90, 10)).await?;
+    lab.apply_yaml_in(&namespace, &two_versions(more_env))
+        .await?;
+    lab.apply_yaml_in(&namespace, &route(&namespace, 90, 10))
+        .await?;
     Ok(namespace)
 }
 
@@ -137,7 +155,8 @@ async fn traffic(lab: Arc<Lab>) -> CaseResult {
     let split = lab.until("400 answers", LIMIT, enough(load.now())).await?;
     let share = split.share("v2").unwrap_or_default();
     assert!((0.02..0.25).contains(&share), "10 % asked, {share} seen");
-    lab.apply_yaml_in(&namespace, &route(&namespace, 0, 100)).await?;
+    lab.apply_yaml_in(&namespace, &route(&namespace, 0, 100))
+        .await?;
     accepted(&lab, &namespace).await?;
     let all_new = lab.until("v2 alone", LIMIT, || async {
         let recent = load.recent(Duration::from_millis(500));
@@ -151,27 +170,36 @@ async fn traffic(lab: Arc<Lab>) -> CaseResult {
     assert_eq!(report.answered, report.sent);
     let v2 = report.of("v2");
     let errors = v2.injected * 100 / v2.all();
-    assert!((8..=12).contains(&errors), "10 % of v2's answers are errors, not {errors}");
+    assert!(
+        (8..=12).contains(&errors),
+        "10 % of v2's answers are errors, not {errors}"
+    );
     assert!(report.first_bad_at.contains_key("v1"));
     Ok(())
 }
 
 async fn held(lab: Arc<Lab>) -> CaseResult {
     let namespace = set_up(&lab, "held", "").await?;
-    lab.apply_yaml_in(&namespace, &route(&namespace, 1, 0)).await?;
+    lab.apply_yaml_in(&namespace, &route(&namespace, 1, 0))
+        .await?;
     served(&lab, &namespace).await?;
     accepted(&lab, &namespace).await?;
     first_answer(&lab, &namespace).await?;
     let load = Load::start(&lab.gateway_url(), &format!("{namespace}.test"), 50.0)?;
     let hold = lab.hold_data_plane()?;
-    lab.apply_yaml_in(&namespace, &route(&namespace, 0, 1)).await?;
+    lab.apply_yaml_in(&namespace, &route(&namespace, 0, 1))
+        .await?;
     accepted(&lab, &namespace).await?;
     let at = load.now();
     let window = lab.until("100 answers while held", LIMIT, || async {
         Some(load.window(at, true)).filter(|w| w.answers() >= 100)
     });
     let window = window.await?;
-    assert_eq!(window.of("v2").all(), 0, "accepted, but held back: {window:?}");
+    assert_eq!(
+        window.of("v2").all(),
+        0,
+        "accepted, but held back: {window:?}"
+    );
     hold.release();
     lab.until("v2 after the release", LIMIT, || async {
         let recent = load.recent(Duration::from_millis(500));
@@ -197,11 +225,17 @@ async fn prometheus(lab: Arc<Lab>) -> CaseResult {
         (series.len() == 2).then_some(series)
     };
     let series = lab.until("the rates of both versions", LIMIT, seen).await?;
-    assert!(series.iter().all(|s| s.labels.contains_key("pod_template_hash")), "{series:?}");
+    assert!(
+        series
+            .iter()
+            .all(|s| s.labels.contains_key("pod_template_hash")),
+        "{series:?}"
+    );
     lab.stop_prometheus().await;
     assert!(lab.query("up").await.is_err());
     lab.start_prometheus().await?;
-    lab.until("the rates of both versions again", LIMIT, seen).await?;
+    lab.until("the rates of both versions again", LIMIT, seen)
+        .await?;
     assert_eq!(load.stop().await.unexplained, 0);
     Ok(())
 }
@@ -210,10 +244,16 @@ async fn alert(lab: Arc<Lab>) -> CaseResult {
     let alerts = json!([{"labels": {"alertname": "LabTest"}, "annotations": {"summary": "hello"}}]);
     let http = reqwest::Client::builder().no_proxy().build()?;
     let url = format!("{}/api/v2/alerts", lab.alertmanager_url());
-    http.post(url).json(&alerts).send().await?.error_for_status()?;
+    http.post(url)
+        .json(&alerts)
+        .send()
+        .await?
+        .error_for_status()?;
     let listed = lab.until("the alert", LIMIT, || async {
         let alerts = lab.alerts().await.ok()?;
-        alerts.into_iter().find(|a| a.labels["alertname"] == "LabTest")
+        alerts
+            .into_iter()
+            .find(|a| a.labels["alertname"] == "LabTest")
     });
     assert_eq!(listed.await?.annotations["summary"], "hello");
     Ok(())
@@ -236,7 +276,12 @@ spec:
 }
 
 fn first(pod: Option<&Pod>) -> Option<ContainerStatus> {
-    pod?.status.as_ref()?.container_statuses.as_ref()?.first().cloned()
+    pod?.status
+        .as_ref()?
+        .container_statuses
+        .as_ref()?
+        .first()
+        .cloned()
 }
 
 async fn pod_is(
@@ -248,7 +293,9 @@ async fn pod_is(
 ) -> Result<Pod, Box<dyn std::error::Error + Send + Sync>> {
     let api: Api<Pod> = Api::namespaced(lab.client(), namespace);
     let condition = |pod: Option<&Pod>| first(pod).is_some_and(|c| is(&c));
-    let found = lab.within(what, LIMIT, await_condition(api, name, condition)).await??;
+    let found = lab
+        .within(what, LIMIT, await_condition(api, name, condition))
+        .await??;
     found.ok_or_else(|| format!("{name} is gone").into())
 }
 
@@ -269,20 +316,44 @@ async fn broken_pods(lab: Arc<Lab>) -> CaseResult {
         + &pod("absent", "example.com/no-such:v9", "")
         + &pod("never", "lab/app:v1", never);
     lab.apply_yaml_in(&namespace, &text).await?;
-    let crashed = pod_is(&lab, &namespace, "crash", "a crash loop", waits_for("CrashLoopBackOff"));
+    let crashed = pod_is(
+        &lab,
+        &namespace,
+        "crash",
+        "a crash loop",
+        waits_for("CrashLoopBackOff"),
+    );
     let crashed = crashed.await?;
     let status = first(Some(&crashed)).ok_or("no status")?;
     assert!(status.restart_count > 0 && !status.ready);
-    let last = status.last_state.and_then(|s| s.terminated).ok_or("no last state")?;
+    let last = status
+        .last_state
+        .and_then(|s| s.terminated)
+        .ok_or("no last state")?;
     assert_eq!(last.exit_code, 1);
-    let absent = pod_is(&lab, &namespace, "absent", "the back-off", waits_for("ImagePullBackOff"));
+    let absent = pod_is(
+        &lab,
+        &namespace,
+        "absent",
+        "the back-off",
+        waits_for("ImagePullBackOff"),
+    );
     let status = first(Some(&absent.await?)).ok_or("no status")?;
-    let message = status.state.and_then(|s| s.waiting).and_then(|w| w.message).unwrap_or_default();
+    let message = status
+        .state
+        .and_then(|s| s.waiting)
+        .and_then(|w| w.message)
+        .unwrap_or_default();
     assert!(message.contains("example.com/no-such:v9"), "{message}");
     let started = |c: &ContainerStatus| c.started == Some(true);
     let never = pod_is(&lab, &namespace, "never", "its start", started).await?;
     let conditions = never.status.and_then(|s| s.conditions).unwrap_or_default();
-    assert!(conditions.iter().any(|c| c.type_ == "Ready" && c.status == "False"), "{conditions:?}");
+    assert!(
+        conditions
+            .iter()
+            .any(|c| c.type_ == "Ready" && c.status == "False"),
+        "{conditions:?}"
+    );
     Ok(())
 }
 
@@ -301,11 +372,27 @@ async fn endings(lab: Arc<Lab>) -> CaseResult {
     for name in ["stubborn", "polite"] {
         pod_is(&lab, &namespace, name, "readiness", ready).await?;
     }
-    lab.kubectl(&["-n", &namespace, "delete", "pod", "--all", "--timeout=100s"]).await?;
+    lab.kill_container(&namespace, "polite", "main")?;
+    let restarted = |c: &ContainerStatus| c.ready && c.restart_count == 1;
+    pod_is(
+        &lab,
+        &namespace,
+        "polite",
+        "a restart after a kill",
+        restarted,
+    )
+    .await?;
+    lab.until("a second beginning in the log", LIMIT, || async {
+        let log = lab.container_log(&namespace, "polite", "main").ok()?;
+        (log.matches("listens").count() == 2).then_some(())
+    })
+    .await?;
+    lab.kubectl(&["-n", &namespace, "delete", "pod", "--all", "--timeout=100s"])
+        .await?;
     let audit = lab.audit()?;
-    let deletions = audit.iter().filter(|e| {
-        e.namespace == namespace && e.verb == "delete" && e.user == "system:node:lab"
-    });
+    let deletions = audit
+        .iter()
+        .filter(|e| e.namespace == namespace && e.verb == "delete" && e.user == "system:node:lab");
     assert_eq!(deletions.count(), 3, "the kubelet deletes each pod at last");
     Ok(())
 }
@@ -352,7 +439,10 @@ spec:
     lab.apply_yaml_in(&namespace, &objects).await?;
     let over = |c: &ContainerStatus| c.state.as_ref().is_some_and(|s| s.terminated.is_some());
     let pod = pod_is(&lab, &namespace, "looks", "its end", over).await?;
-    assert_eq!(pod.status.and_then(|s| s.phase).as_deref(), Some("Succeeded"));
+    assert_eq!(
+        pod.status.and_then(|s| s.phase).as_deref(),
+        Some("Succeeded")
+    );
     Ok(())
 }
 
@@ -378,8 +468,10 @@ subjects: [{{kind: ServiceAccount, name: reader, namespace: {namespace}}}]
     lab.apply_yaml_in(&namespace, &objects).await?;
     let client = lab.client_for_service_account(&namespace, "reader").await?;
     let pods: Api<Pod> = Api::namespaced(client, &namespace);
-    lab.until("the right to list", LIMIT, || async { pods.list(&Default::default()).await.ok() })
-        .await?;
+    lab.until("the right to list", LIMIT, || async {
+        pods.list(&Default::default()).await.ok()
+    })
+    .await?;
     let patch = Patch::Merge(json!({"metadata": {"labels": {"a": "b"}}}));
     let refused = pods.patch("any", &PatchParams::default(), &patch).await;
     assert!(matches!(refused, Err(kube::Error::Api(s)) if s.code == 403));
@@ -387,7 +479,10 @@ subjects: [{{kind: ServiceAccount, name: reader, namespace: {namespace}}}]
     let audit = lab.audit()?;
     let theirs: Vec<_> = audit.iter().filter(|e| e.user == user).collect();
     assert!(theirs.iter().any(|e| e.verb == "list" && e.code == 200));
-    assert!(theirs.iter().any(|e| e.is_write() && e.code == 403), "{theirs:?}");
+    assert!(
+        theirs.iter().any(|e| e.is_write() && e.code == 403),
+        "{theirs:?}"
+    );
     Ok(())
 }
 
@@ -395,16 +490,36 @@ async fn tools(lab: Arc<Lab>) -> CaseResult {
     let namespace = lab.namespace("tools").await?;
     let chart = lab.run_dir().join("chart");
     std::fs::create_dir_all(chart.join("templates"))?;
-    std::fs::write(chart.join("Chart.yaml"), "apiVersion: v2\nname: tiny\nversion: 0.1.0\n")?;
+    std::fs::write(
+        chart.join("Chart.yaml"),
+        "apiVersion: v2\nname: tiny\nversion: 0.1.0\n",
+    )?;
     std::fs::write(
         chart.join("templates/map.yaml"),
         "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: '{{ .Release.Name }}'}\n",
     )?;
     let chart = chart.display().to_string();
-    lab.helm(&["-n", &namespace, "upgrade", "--install", "it", &chart, "--wait"]).await?;
-    let listed = lab.kubectl(&["-n", &namespace, "get", "configmap", "it", "-o", "name"]).await?;
+    lab.helm(&[
+        "-n",
+        &namespace,
+        "upgrade",
+        "--install",
+        "it",
+        &chart,
+        "--wait",
+    ])
+    .await?;
+    let listed = lab
+        .kubectl(&["-n", &namespace, "get", "configmap", "it", "-o", "name"])
+        .await?;
     assert_eq!(listed.trim(), "configmap/it");
-    let refused = lab.kubectl(&["get", "nonsense"]).await.map_err(|e| e.to_string());
-    assert!(refused.is_err_and(|e| e.contains("nonsense")), "the output is in the message");
+    let refused = lab
+        .kubectl(&["get", "nonsense"])
+        .await
+        .map_err(|e| e.to_string());
+    assert!(
+        refused.is_err_and(|e| e.contains("nonsense")),
+        "the output is in the message"
+    );
     Ok(())
 }

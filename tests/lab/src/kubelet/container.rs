@@ -11,7 +11,9 @@ use std::{
 
 use futures::{FutureExt, future::Fuse};
 use k8s_openapi::{
-    api::core::v1::{Container, ContainerState, ContainerStateRunning, ContainerStateTerminated, Pod},
+    api::core::v1::{
+        Container, ContainerState, ContainerStateRunning, ContainerStateTerminated, Pod,
+    },
     apimachinery::pkg::apis::meta::v1::Time,
 };
 use nix::{
@@ -25,7 +27,7 @@ use tokio::{
 };
 
 use super::{
-    Shared,
+    ContainerKey, Shared,
     environment::{Environment, expand},
     images::Image,
     probe::{self, Verdict},
@@ -111,7 +113,11 @@ impl ContainerTask {
     }
 
     fn runs_again(&self, well: bool) -> bool {
-        let policy = self.pod.spec.as_ref().and_then(|s| s.restart_policy.as_deref());
+        let policy = self
+            .pod
+            .spec
+            .as_ref()
+            .and_then(|s| s.restart_policy.as_deref());
         match policy {
             Some("Never") => false,
             Some("OnFailure") => !well,
@@ -168,12 +174,24 @@ impl ContainerTask {
 
     async fn run_once(&mut self, image: &Image) -> Result<Ended> {
         let mut child = self.spawn(image).await?;
-        let pid = child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw);
+        let pid = child
+            .id()
+            .and_then(|id| i32::try_from(id).ok())
+            .map(Pid::from_raw);
+        let key = self.key();
+        if let Some(pid) = pid {
+            self.shared.running().insert(key.clone(), pid);
+        }
         let started_at = now();
-        let running = ContainerStateRunning { started_at: Some(started_at.clone()) };
+        let running = ContainerStateRunning {
+            started_at: Some(started_at.clone()),
+        };
         self.show(|v| {
             v.last = v.state.terminated.clone().or(v.last.take());
-            v.state = ContainerState { running: Some(running), ..ContainerState::default() };
+            v.state = ContainerState {
+                running: Some(running),
+                ..ContainerState::default()
+            };
             v.has_run = true;
         });
         let (say, mut verdicts) = mpsc::unbounded_channel();
@@ -188,7 +206,7 @@ impl ContainerTask {
                 () = &mut ending => {}
                 grace = stop_grace(&mut self.stop), if !told => {
                     told = true;
-                    ending = end(self.hook(pid), grace, pid).boxed().fuse();
+                    ending = end(self.hook(), grace, pid).boxed().fuse();
                 }
                 Some(verdict) = verdicts.recv() => match verdict {
                     Verdict::Started => self.show(|v| v.started = true),
@@ -196,20 +214,29 @@ impl ContainerTask {
                     Verdict::Unhealthy(why) => {
                         self.note(&why);
                         let grace = self.grace();
-                        ending = end(self.hook(pid), grace, pid).boxed().fuse();
+                        ending = end(self.hook(), grace, pid).boxed().fuse();
                     }
                 }
             }
         };
+        self.shared.running().remove(&key);
         if let Some(pid) = pid {
             let _ = killpg(pid, Signal::SIGKILL); // What it left behind.
         }
         self.terminated(status, started_at);
-        Ok(if told { Ended::Told } else { Ended::Itself { well: status.success() } })
+        Ok(if told {
+            Ended::Told
+        } else {
+            Ended::Itself {
+                well: status.success(),
+            }
+        })
     }
 
     fn terminated(&mut self, status: ExitStatus, started_at: Time) {
-        let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
+        let code = status
+            .code()
+            .unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
         let reason = if code == 0 { "Completed" } else { "Error" };
         let terminated = ContainerStateTerminated {
             exit_code: code,
@@ -220,20 +247,40 @@ impl ContainerTask {
             ..ContainerStateTerminated::default()
         };
         self.show(|v| {
-            v.state = ContainerState { terminated: Some(terminated), ..ContainerState::default() };
+            v.state = ContainerState {
+                terminated: Some(terminated),
+                ..ContainerState::default()
+            };
             (v.ready, v.started) = (false, false);
         });
     }
 
+    fn key(&self) -> ContainerKey {
+        let meta = &self.pod.metadata;
+        (
+            meta.namespace.clone().unwrap_or_default(),
+            meta.name.clone().unwrap_or_default(),
+            self.view.name.clone(),
+        )
+    }
+
     /// The pod's own grace period, for ends that nobody asked for.
     fn grace(&self) -> Duration {
-        let given = self.pod.spec.as_ref().and_then(|s| s.termination_grace_period_seconds);
+        let given = self
+            .pod
+            .spec
+            .as_ref()
+            .and_then(|s| s.termination_grace_period_seconds);
         Duration::from_secs(given.and_then(|s| u64::try_from(s).ok()).unwrap_or(30))
     }
 
     /// The time that the preStop hook takes: only its `sleep` is known here.
-    fn hook(&self, _: Option<Pid>) -> Duration {
-        let hook = self.container.lifecycle.as_ref().and_then(|l| l.pre_stop.as_ref());
+    fn hook(&self) -> Duration {
+        let hook = self
+            .container
+            .lifecycle
+            .as_ref()
+            .and_then(|l| l.pre_stop.as_ref());
         let seconds = hook.and_then(|h| h.sleep.as_ref()).map_or(0, |s| s.seconds);
         Duration::from_secs(seconds.try_into().unwrap_or(0))
     }
@@ -263,13 +310,28 @@ impl ContainerTask {
         let expanded = |words: &Option<Vec<String>>| -> Vec<String> {
             words.iter().flatten().map(|w| expand(w, &env)).collect()
         };
-        let (command, args) = (expanded(&self.container.command), expanded(&self.container.args));
+        let (command, args) = (
+            expanded(&self.container.command),
+            expanded(&self.container.args),
+        );
         let (program, args) = argv(image, &command, args);
         let root = self.folder.join(format!("root-{}", self.view.name));
         fs::create_dir_all(&root).context(|| format!("making {}", root.display()))?;
-        let cwd = self.container.working_dir.as_ref().map_or(self.folder.clone(), PathBuf::from);
+        let cwd = self
+            .container
+            .working_dir
+            .as_ref()
+            .map_or(self.folder.clone(), PathBuf::from);
         let netns = self.sandbox.netns.clone();
-        let spec = ContainerSpec { program, args, env, cwd, netns, root, mounts };
+        let spec = ContainerSpec {
+            program,
+            args,
+            env,
+            cwd,
+            netns,
+            root,
+            mounts,
+        };
         let file = self.folder.join(format!("{}.json", self.view.name));
         let text = serde_json::to_vec(&spec).context(|| "writing a container spec")?;
         fs::write(&file, text).context(|| format!("writing {}", file.display()))?;
@@ -291,10 +353,17 @@ impl ContainerTask {
 /// like the image's program means that program; any other is this machine's.
 fn argv(image: &Image, command: &[String], args: Vec<String>) -> (PathBuf, Vec<String>) {
     let Some((first, more)) = command.split_first() else {
-        return (image.program.clone(), [image.entry_args.clone(), args].concat());
+        return (
+            image.program.clone(),
+            [image.entry_args.clone(), args].concat(),
+        );
     };
     let own = Path::new(first).file_name() == image.program.file_name();
-    let program = if own { image.program.clone() } else { on_path(first) };
+    let program = if own {
+        image.program.clone()
+    } else {
+        on_path(first)
+    };
     (program, [more.to_vec(), args].concat())
 }
 
@@ -303,7 +372,9 @@ fn on_path(program: &str) -> PathBuf {
         return program.into();
     }
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let found = std::env::split_paths(&path).map(|d| d.join(program)).find(|p| p.is_file());
+    let found = std::env::split_paths(&path)
+        .map(|d| d.join(program))
+        .find(|p| p.is_file());
     found.unwrap_or_else(|| program.into())
 }
 

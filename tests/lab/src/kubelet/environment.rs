@@ -40,7 +40,10 @@ impl Environment<'_> {
     }
 
     /// The variables of a container, later ones able to refer to earlier ones by `$(NAME)`.
-    pub(super) async fn variables(&self, container: &Container) -> Result<BTreeMap<String, String>> {
+    pub(super) async fn variables(
+        &self,
+        container: &Container,
+    ) -> Result<BTreeMap<String, String>> {
         let mut all = BTreeMap::from([
             ("PATH".to_owned(), std::env::var("PATH").unwrap_or_default()),
             ("HOME".to_owned(), "/".to_owned()),
@@ -48,7 +51,10 @@ impl Environment<'_> {
             ("KUBERNETES_SERVICE_HOST".to_owned(), HOST_IP.to_owned()),
             ("KUBERNETES_SERVICE_PORT".to_owned(), API_PORT.to_string()),
             ("LAB_POD_IP".to_owned(), self.ip.to_owned()),
-            ("LAB_IMAGE".to_owned(), container.image.clone().unwrap_or_default()),
+            (
+                "LAB_IMAGE".to_owned(),
+                container.image.clone().unwrap_or_default(),
+            ),
         ]);
         for source in container.env_from.iter().flatten() {
             let prefix = source.prefix.clone().unwrap_or_default();
@@ -59,7 +65,10 @@ impl Environment<'_> {
             if let Some(secret) = &source.secret_ref {
                 from.extend(self.secret(&secret.name, secret.optional).await?);
             }
-            all.extend(from.into_iter().map(|(k, v)| (format!("{prefix}{k}"), text(v))));
+            all.extend(
+                from.into_iter()
+                    .map(|(k, v)| (format!("{prefix}{k}"), text(v))),
+            );
         }
         for variable in container.env.iter().flatten() {
             let value = match (&variable.value, &variable.value_from) {
@@ -79,16 +88,30 @@ impl Environment<'_> {
             return self.field(&field.field_path).map(Some);
         }
         let (kind, name, key, optional, data) = if let Some(r) = &source.config_map_key_ref {
-            ("configmap", &r.name, &r.key, r.optional, self.config_map(&r.name, r.optional).await?)
+            (
+                "configmap",
+                &r.name,
+                &r.key,
+                r.optional,
+                self.config_map(&r.name, r.optional).await?,
+            )
         } else if let Some(r) = &source.secret_key_ref {
-            ("secret", &r.name, &r.key, r.optional, self.secret(&r.name, r.optional).await?)
+            (
+                "secret",
+                &r.name,
+                &r.key,
+                r.optional,
+                self.secret(&r.name, r.optional).await?,
+            )
         } else {
             return Ok(None);
         };
         match data.into_iter().find(|(k, _)| k == key) {
             Some((_, value)) => Ok(Some(text(value))),
             None if optional == Some(true) => Ok(None),
-            None => Err(Error::Invalid(format!("couldn't find key {key} in {kind} {name}"))),
+            None => Err(Error::Invalid(format!(
+                "couldn't find key {key} in {kind} {name}"
+            ))),
         }
     }
 
@@ -98,7 +121,12 @@ impl Environment<'_> {
         let spec = self.pod.spec.as_ref();
         let keyed = |start: &str| path.strip_prefix(start)?.strip_suffix("']");
         if let Some(key) = keyed("metadata.labels['") {
-            return Ok(meta.labels.as_ref().and_then(|l| l.get(key)).cloned().unwrap_or_default());
+            return Ok(meta
+                .labels
+                .as_ref()
+                .and_then(|l| l.get(key))
+                .cloned()
+                .unwrap_or_default());
         }
         if let Some(key) = keyed("metadata.annotations['") {
             let found = meta.annotations.as_ref().and_then(|l| l.get(key));
@@ -118,18 +146,37 @@ impl Environment<'_> {
 
     async fn config_map(&self, name: &str, optional: Option<bool>) -> Result<Files> {
         let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), self.namespace());
-        let found = api.get_opt(name).await.context(|| format!("reading configmap {name}"))?;
-        let Some(map) = found else { return absent("configmap", name, optional) };
-        let plain = map.data.into_iter().flatten().map(|(k, v)| (k, v.into_bytes()));
+        let found = api
+            .get_opt(name)
+            .await
+            .context(|| format!("reading configmap {name}"))?;
+        let Some(map) = found else {
+            return absent("configmap", name, optional);
+        };
+        let plain = map
+            .data
+            .into_iter()
+            .flatten()
+            .map(|(k, v)| (k, v.into_bytes()));
         let binary = map.binary_data.into_iter().flatten().map(|(k, v)| (k, v.0));
         Ok(plain.chain(binary).collect())
     }
 
     async fn secret(&self, name: &str, optional: Option<bool>) -> Result<Files> {
         let api: Api<Secret> = Api::namespaced(self.client.clone(), self.namespace());
-        let found = api.get_opt(name).await.context(|| format!("reading secret {name}"))?;
-        let Some(secret) = found else { return absent("secret", name, optional) };
-        Ok(secret.data.into_iter().flatten().map(|(k, v)| (k, v.0)).collect())
+        let found = api
+            .get_opt(name)
+            .await
+            .context(|| format!("reading secret {name}"))?;
+        let Some(secret) = found else {
+            return absent("secret", name, optional);
+        };
+        Ok(secret
+            .data
+            .into_iter()
+            .flatten()
+            .map(|(k, v)| (k, v.0))
+            .collect())
     }
 
     /// The folders that the container wants to see: its volumes, and its ServiceAccount's token.
@@ -138,12 +185,16 @@ impl Environment<'_> {
         if let Some(tokens) = self.account_folder().await? {
             all.push((tokens, PathBuf::from(TOKENS)));
         }
-        let volumes = self.pod.spec.iter().flat_map(|s| s.volumes.iter().flatten());
+        let volumes = self
+            .pod
+            .spec
+            .iter()
+            .flat_map(|s| s.volumes.iter().flatten());
         let volumes: BTreeMap<_, _> = volumes.map(|v| (v.name.as_str(), v)).collect();
         for mount in container.volume_mounts.iter().flatten() {
-            let volume = volumes.get(mount.name.as_str()).ok_or_else(|| {
-                Error::Invalid(format!("no volume is named {}", mount.name))
-            })?;
+            let volume = volumes
+                .get(mount.name.as_str())
+                .ok_or_else(|| Error::Invalid(format!("no volume is named {}", mount.name)))?;
             let from = self.volume(volume).await?;
             let from = from.join(mount.sub_path.as_deref().unwrap_or_default());
             all.push((from, PathBuf::from(&mount.mount_path)));
@@ -158,7 +209,10 @@ impl Environment<'_> {
             return Ok(folder);
         }
         let files = if let Some(v) = &volume.config_map {
-            chosen(self.config_map(&v.name, v.optional).await?, v.items.as_deref())
+            chosen(
+                self.config_map(&v.name, v.optional).await?,
+                v.items.as_deref(),
+            )
         } else if let Some(v) = &volume.secret {
             let name = v.secret_name.as_deref().unwrap_or_default();
             chosen(self.secret(name, v.optional).await?, v.items.as_deref())
@@ -166,7 +220,10 @@ impl Environment<'_> {
             let mut files = Files::new();
             for item in v.items.iter().flatten() {
                 if let Some(field) = &item.field_ref {
-                    files.push((item.path.clone(), self.field(&field.field_path)?.into_bytes()));
+                    files.push((
+                        item.path.clone(),
+                        self.field(&field.field_path)?.into_bytes(),
+                    ));
                 }
             }
             files
@@ -174,7 +231,10 @@ impl Environment<'_> {
             Files::new()
         } else {
             let kinds = "emptyDir, configMap, secret and downwardAPI";
-            return Err(Error::Invalid(format!("volume {}: only {kinds} here", volume.name)));
+            return Err(Error::Invalid(format!(
+                "volume {}: only {kinds} here",
+                volume.name
+            )));
         };
         let what = || format!("making {}", folder.display());
         fs::create_dir_all(&folder).context(what)?;
@@ -194,21 +254,39 @@ impl Environment<'_> {
         }
         let account = account_of(self.pod);
         let api: Api<ServiceAccount> = Api::namespaced(self.client.clone(), self.namespace());
-        let found =
-            api.get_opt(account).await.context(|| format!("reading serviceaccount {account}"))?;
-        let wanted = self.pod.spec.as_ref().and_then(|s| s.automount_service_account_token);
+        let found = api
+            .get_opt(account)
+            .await
+            .context(|| format!("reading serviceaccount {account}"))?;
+        let wanted = self
+            .pod
+            .spec
+            .as_ref()
+            .and_then(|s| s.automount_service_account_token);
         let Some(found) = found else {
             if account == "default" || wanted == Some(false) {
                 return Ok(None); // Not made yet, and hardly needed.
             }
-            return Err(Error::Invalid(format!("serviceaccount {account:?} not found")));
+            return Err(Error::Invalid(format!(
+                "serviceaccount {account:?} not found"
+            )));
         };
-        if !wanted.or(found.automount_service_account_token).unwrap_or(true) {
+        if !wanted
+            .or(found.automount_service_account_token)
+            .unwrap_or(true)
+        {
             return Ok(None);
         }
-        let pod = (self.name(), self.pod.metadata.uid.as_deref().unwrap_or_default());
+        let pod = (
+            self.name(),
+            self.pod.metadata.uid.as_deref().unwrap_or_default(),
+        );
         // A token is bound only to a pod that names its account.
-        let named = self.pod.spec.as_ref().is_some_and(|s| s.service_account_name.is_some());
+        let named = self
+            .pod
+            .spec
+            .as_ref()
+            .is_some_and(|s| s.service_account_name.is_some());
         let pod = named.then_some(pod);
         let token = access::token_of(self.client, self.namespace(), account, pod).await?;
         pki::write(&folder.join("ca.crt"), self.ca_pem)?;
@@ -242,7 +320,10 @@ fn text(bytes: Vec<u8>) -> String {
 }
 
 fn account_of(pod: &Pod) -> &str {
-    let name = pod.spec.as_ref().and_then(|s| s.service_account_name.as_deref());
+    let name = pod
+        .spec
+        .as_ref()
+        .and_then(|s| s.service_account_name.as_deref());
     name.filter(|n| !n.is_empty()).unwrap_or("default")
 }
 

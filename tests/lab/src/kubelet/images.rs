@@ -27,7 +27,13 @@ impl Images {
     /// `program`, with `entry_args` before the pod's own `args`. The last match counts.
     pub fn register(&self, pattern: &str, program: impl Into<PathBuf>, entry_args: &[&str]) {
         let entry_args = entry_args.iter().map(ToString::to_string).collect();
-        self.push(pattern, Some(Image { program: program.into(), entry_args }));
+        self.push(
+            pattern,
+            Some(Image {
+                program: program.into(),
+                entry_args,
+            }),
+        );
     }
 
     /// From now on images that match `pattern` cannot be pulled, as if they did not exist.
@@ -37,12 +43,18 @@ impl Images {
 
     fn push(&self, pattern: &str, image: Option<Image>) {
         let mut all = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        all.push(Entry { pattern: pattern.to_owned(), image });
+        all.push(Entry {
+            pattern: pattern.to_owned(),
+            image,
+        });
     }
 
     pub(crate) fn find(&self, name: &str) -> Option<Image> {
         let all = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        all.iter().rev().find(|e| matches(&e.pattern, name)).and_then(|e| e.image.clone())
+        all.iter()
+            .rev()
+            .find(|e| matches(&e.pattern, name))
+            .and_then(|e| e.image.clone())
     }
 }
 

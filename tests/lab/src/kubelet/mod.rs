@@ -16,8 +16,9 @@ mod status;
 
 use std::{
     collections::HashMap,
+    fs,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use futures::StreamExt;
@@ -27,14 +28,18 @@ use kube::{
     api::{Patch, PatchParams},
     runtime::{WatchStreamExt, watcher},
 };
+use nix::{
+    sys::signal::{Signal, kill, killpg},
+    unistd::Pid,
+};
 use serde_json::json;
 use tokio::{sync::watch, task::JoinHandle};
 
 pub use self::images::Images;
-use self::{pod::PodTask, sandbox::Addresses};
+use self::pod::PodTask;
 use crate::{
     apply::create,
-    error::{Context, Result},
+    error::{Context, Error, Result},
     inside::HOST_IP,
     process,
 };
@@ -48,10 +53,17 @@ struct Shared {
     images: Images,
     run_dir: PathBuf,
     ca_pem: String,
-    addresses: Addresses,
+    running: Mutex<HashMap<ContainerKey, Pid>>,
 }
 
+/// Namespace, pod and container.
+type ContainerKey = (String, String, String);
+
 impl Shared {
+    /// The processes of the containers that run.
+    fn running(&self) -> MutexGuard<'_, HashMap<ContainerKey, Pid>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
     /// A line in the kubelet's log.
     fn note(&self, line: &str) {
         use std::io::Write;
@@ -64,6 +76,7 @@ impl Shared {
 /// The running kubelet; it ends when it is dropped.
 pub(crate) struct Kubelet {
     task: JoinHandle<()>,
+    shared: Arc<Shared>,
 }
 
 impl Drop for Kubelet {
@@ -86,9 +99,20 @@ impl Kubelet {
             images,
             run_dir: run_dir.to_owned(),
             ca_pem: ca_pem.to_owned(),
-            addresses: Addresses::default(),
+            running: Mutex::default(),
         });
-        Ok(Self { task: tokio::spawn(follow(shared)) })
+        let task = tokio::spawn(follow(shared.clone()));
+        Ok(Self { task, shared })
+    }
+
+    /// Sends a signal to a container's processes, as a crash or an out-of-memory killer would.
+    pub(crate) fn signal(&self, key: &ContainerKey, signal: Signal) -> Result<()> {
+        let what = || format!("{}/{} has no running container {}", key.0, key.1, key.2);
+        let pid = self.shared.running().get(key).copied();
+        let pid = pid.ok_or_else(|| Error::Invalid(what()))?;
+        killpg(pid, signal)
+            .or_else(|_| kill(pid, signal))
+            .context(what)
     }
 }
 
@@ -156,4 +180,22 @@ fn apply(shared: &Arc<Shared>, pods: &mut HashMap<String, watch::Sender<Arc<Pod>
     let (tell, seen) = watch::channel(pod);
     pods.insert(uid, tell);
     tokio::spawn(PodTask::new(shared.clone(), seen).run());
+}
+
+/// What a container has written, from the newest pod of that name.
+pub(crate) fn container_log(
+    run_dir: &Path,
+    namespace: &str,
+    pod: &str,
+    container: &str,
+) -> Result<String> {
+    let what = || format!("reading the log of {namespace}/{pod}");
+    let start = format!("{namespace}_{pod}_");
+    let pods = fs::read_dir(run_dir.join("pods")).context(what)?.flatten();
+    let newest = pods
+        .filter(|e| e.file_name().to_string_lossy().starts_with(&start))
+        .max_by_key(|e| e.metadata().and_then(|m| m.created()).ok())
+        .ok_or_else(|| Error::Invalid(format!("no pod {namespace}/{pod} has run")))?;
+    let log = fs::read(newest.path().join(format!("{container}.log"))).context(what)?;
+    Ok(String::from_utf8_lossy(&log).into_owned())
 }

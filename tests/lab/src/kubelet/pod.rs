@@ -1,6 +1,6 @@
 //! One pod, from being bound to being gone.
 
-use std::{fs, path::PathBuf, sync::Arc, time::Duration};
+use std::{fs, path::Path, sync::Arc, time::Duration};
 
 use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use kube::{
@@ -48,7 +48,12 @@ impl PodTask {
             uid: pod.metadata.uid.clone().unwrap_or_default(),
             seen,
             facts: PodFacts::default(),
-            init: spec.init_containers.iter().flatten().map(View::new).collect(),
+            init: spec
+                .init_containers
+                .iter()
+                .flatten()
+                .map(View::new)
+                .collect(),
             main: spec.containers.iter().map(View::new).collect(),
             written: PodStatus::default(),
             stop: watch::Sender::new(None),
@@ -66,7 +71,8 @@ impl PodTask {
     }
 
     fn note(&self, doing: &str, what: &dyn std::fmt::Display) {
-        self.shared.note(&format!("pod {}: {doing}: {what}", self.name));
+        self.shared
+            .note(&format!("pod {}: {doing}: {what}", self.name));
     }
 
     fn pod(&self) -> Arc<Pod> {
@@ -85,12 +91,17 @@ impl PodTask {
         ));
         fs::create_dir_all(&folder).context(|| format!("making {}", folder.display()))?;
         self.facts.started_at = Some(now());
-        let sandbox = Arc::new(Sandbox::make(&self.shared.addresses, &folder).await?);
+        let sandbox = Arc::new(Sandbox::make(&folder).await?);
         self.facts.ip = Some(sandbox.ip.clone());
         let inits = self.init.len();
         for index in 0..inits {
-            self.containers(&sandbox, &folder, true, index..index + 1).await;
-            let well = self.init[index].state.terminated.as_ref().is_some_and(|t| t.exit_code == 0);
+            self.containers(&sandbox, &folder, true, index..index + 1)
+                .await;
+            let well = self.init[index]
+                .state
+                .terminated
+                .as_ref()
+                .is_some_and(|t| t.exit_code == 0);
             if !well || self.stop.borrow().is_some() {
                 return self.over().await;
             }
@@ -131,8 +142,10 @@ impl PodTask {
             "target": {"apiVersion": "v1", "kind": "Node", "name": NODE},
         });
         let params = PostParams::default();
-        let bound: kube::Result<serde_json::Value> =
-            self.api.create_subresource("binding", &self.name, &params, &binding).await;
+        let bound: kube::Result<serde_json::Value> = self
+            .api
+            .create_subresource("binding", &self.name, &params, &binding)
+            .await;
         if let Err(e) = bound {
             self.note("binding", &e); // Bound already, or gone.
         }
@@ -142,13 +155,17 @@ impl PodTask {
     async fn containers(
         &mut self,
         sandbox: &Arc<Sandbox>,
-        folder: &PathBuf,
+        folder: &Path,
         init: bool,
         which: std::ops::Range<usize>,
     ) {
         let pod = self.pod();
         let spec = pod.spec.clone().unwrap_or_default();
-        let list = if init { spec.init_containers.unwrap_or_default() } else { spec.containers };
+        let list = if init {
+            spec.init_containers.unwrap_or_default()
+        } else {
+            spec.containers
+        };
         let (views, mut updates) = mpsc::unbounded_channel();
         let mut tasks = JoinSet::new();
         for index in which {
@@ -157,12 +174,16 @@ impl PodTask {
                 pod: pod.clone(),
                 container: list[index].clone(),
                 sandbox: sandbox.clone(),
-                folder: folder.clone(),
+                folder: folder.to_owned(),
                 init,
                 stop: self.stop.subscribe(),
                 index,
                 views: views.clone(),
-                view: if init { self.init[index].clone() } else { self.main[index].clone() },
+                view: if init {
+                    self.init[index].clone()
+                } else {
+                    self.main[index].clone()
+                },
             };
             tasks.spawn(task.run());
         }
@@ -227,14 +248,24 @@ impl PodTask {
         if self.gone {
             return;
         }
-        let status = compose(&self.pod(), &self.written, &self.facts, &self.init, &self.main);
+        let status = compose(
+            &self.pod(),
+            &self.written,
+            &self.facts,
+            &self.init,
+            &self.main,
+        );
         if status == self.written {
             return;
         }
         // With the uid, so that a namesake that came after is never written to.
         let patch = json!({"metadata": {"uid": self.uid}, "status": status});
         let params = PatchParams::default();
-        match self.api.patch_status(&self.name, &params, &Patch::Merge(&patch)).await {
+        match self
+            .api
+            .patch_status(&self.name, &params, &Patch::Merge(&patch))
+            .await
+        {
             Ok(_) => self.written = status,
             Err(kube::Error::Api(s)) if matches!(s.code, 404 | 409) => {
                 self.note("status", &s);

@@ -38,13 +38,15 @@ struct Target {
 /// Runs all probes of a container that has just started; ends when it is dropped.
 pub(super) async fn run(container: Container, ip: String, say: mpsc::UnboundedSender<Verdict>) {
     let ports = container.ports.into_iter().flatten();
-    let ports = ports.filter_map(|p| Some((p.name?, p.container_port))).collect();
+    let ports = ports
+        .filter_map(|p| Some((p.name?, p.container_port)))
+        .collect();
     let target = Target { ip, ports };
-    if let Some(probe) = &container.startup_probe {
-        if let Err(why) = until_decided(probe, &target).await {
-            drop(say.send(Verdict::Unhealthy(format!("Startup probe failed: {why}"))));
-            return;
-        }
+    if let Some(probe) = &container.startup_probe
+        && let Err(why) = until_decided(probe, &target).await
+    {
+        drop(say.send(Verdict::Unhealthy(format!("Startup probe failed: {why}"))));
+        return;
     }
     drop(say.send(Verdict::Started));
     let readiness = async {
@@ -69,7 +71,10 @@ fn seconds(value: Option<i32>, default: u64) -> Duration {
 }
 
 fn threshold(value: Option<i32>, default: u32) -> u32 {
-    value.and_then(|v| u32::try_from(v).ok()).filter(|v| *v > 0).unwrap_or(default)
+    value
+        .and_then(|v| u32::try_from(v).ok())
+        .filter(|v| *v > 0)
+        .unwrap_or(default)
 }
 
 /// The startup probe: until it succeeds or has failed too often.
@@ -137,12 +142,17 @@ async fn ask(probe: &Probe, target: &Target) -> Result<(), String> {
                 action.host.as_ref().unwrap_or(&target.ip),
                 port(&action.port, target)?
             );
-            TcpStream::connect(&address).await.map(drop).map_err(|e| e.to_string())
+            TcpStream::connect(&address)
+                .await
+                .map(drop)
+                .map_err(|e| e.to_string())
         } else {
             Err("the lab's kubelet knows httpGet and tcpSocket probes only".into())
         }
     };
-    timeout(limit, answer).await.unwrap_or_else(|_| Err(format!("no answer in {limit:?}")))
+    timeout(limit, answer)
+        .await
+        .unwrap_or_else(|_| Err(format!("no answer in {limit:?}")))
 }
 
 async fn http_get(action: &HTTPGetAction, target: &Target) -> Result<(), String> {

@@ -11,19 +11,15 @@ use nix::mount::{MntFlags, umount2};
 
 use crate::{
     error::{Context, Result},
-    inside, process,
-    roles,
+    inside, process, roles,
 };
 
-/// Hands out addresses, each once: a new pod never gets the address of one that is gone.
-#[derive(Debug, Default)]
-pub(super) struct Addresses(AtomicU32);
+/// Each address is given once: a new pod never gets that of one that is gone.
+static GIVEN: AtomicU32 = AtomicU32::new(0);
 
-impl Addresses {
-    fn next(&self) -> (u32, String) {
-        let n = self.0.fetch_add(1, Ordering::SeqCst);
-        (n, format!("10.99.{}.{}", 1 + (n / 250) % 250, 1 + n % 250))
-    }
+fn next_address() -> (u32, String) {
+    let n = GIVEN.fetch_add(1, Ordering::SeqCst);
+    (n, format!("10.99.{}.{}", 1 + (n / 250) % 250, 1 + n % 250))
 }
 
 /// The network namespace of one pod.
@@ -34,12 +30,15 @@ pub(super) struct Sandbox {
 }
 
 impl Sandbox {
-    pub(super) async fn make(addresses: &Addresses, folder: &Path) -> Result<Self> {
-        let (n, ip) = addresses.next();
+    pub(super) async fn make(folder: &Path) -> Result<Self> {
+        let (n, ip) = next_address();
         let (netns, link) = (folder.join("netns"), format!("pod{n}"));
         fs::write(&netns, "").context(|| format!("making {}", netns.display()))?;
         let mut command = Command::new(inside::this_program()?);
-        command.args([roles::ROLE, "sandbox"]).arg(&netns).args([&ip, &link]);
+        command
+            .args([roles::ROLE, "sandbox"])
+            .arg(&netns)
+            .args([&ip, &link]);
         process::output(command).await?;
         let sandbox = Self { ip, netns };
         let mut command = Command::new("ip");

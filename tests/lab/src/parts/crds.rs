@@ -22,18 +22,24 @@ pub(super) fn collect(module: &Path, to: &Path) -> Result<()> {
     let mut crds = Vec::new();
     for (name, inner) in [
         (GATEWAY_API, "config/crd/standard"),
-        (ENVOY_GATEWAY, "charts/gateway-crds-helm/templates/generated"),
+        (
+            ENVOY_GATEWAY,
+            "charts/gateway-crds-helm/templates/generated",
+        ),
     ] {
         let folder = module_folder(module, name)?.join(inner);
         let what = || format!("reading {}", folder.display());
-        let mut files: Vec<_> =
-            fs::read_dir(&folder).context(what)?.flatten().map(|e| e.path()).collect();
+        let mut files: Vec<_> = fs::read_dir(&folder)
+            .context(what)?
+            .flatten()
+            .map(|e| e.path())
+            .collect();
         files.sort();
         for file in files {
             let text = fs::read_to_string(&file).context(what)?;
-            crds.extend(crds_in(&text).map_err(|e| {
-                Error::Invalid(format!("{}: {e}", file.display()))
-            })?);
+            crds.extend(
+                crds_in(&text).map_err(|e| Error::Invalid(format!("{}: {e}", file.display())))?,
+            );
         }
     }
     let text = serde_json::to_vec(&crds).context(|| "writing CRDs")?;
@@ -44,7 +50,9 @@ pub(super) fn collect(module: &Path, to: &Path) -> Result<()> {
 fn crds_in(text: &str) -> Result<Vec<Value>> {
     let plain: Vec<&str> = text.lines().filter(|l| !l.contains("{{")).collect();
     let documents = crate::apply::documents(&plain.join("\n"))?;
-    let crds = documents.into_iter().filter(|d| d["kind"] == "CustomResourceDefinition");
+    let crds = documents
+        .into_iter()
+        .filter(|d| d["kind"] == "CustomResourceDefinition");
     Ok(crds
         .map(|mut d| {
             strip(&mut d);

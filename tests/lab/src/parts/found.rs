@@ -16,10 +16,26 @@ struct Wanted {
 }
 
 const WANTED: [Wanted; 4] = [
-    Wanted { name: "prometheus", version_args: &["--version"], at_least: (2, 40) },
-    Wanted { name: "alertmanager", version_args: &["--version"], at_least: (0, 25) },
-    Wanted { name: "helm", version_args: &["version", "--short"], at_least: (4, 0) },
-    Wanted { name: "envoy", version_args: &["--version"], at_least: (1, 38) },
+    Wanted {
+        name: "prometheus",
+        version_args: &["--version"],
+        at_least: (2, 40),
+    },
+    Wanted {
+        name: "alertmanager",
+        version_args: &["--version"],
+        at_least: (0, 25),
+    },
+    Wanted {
+        name: "helm",
+        version_args: &["version", "--short"],
+        at_least: (4, 0),
+    },
+    Wanted {
+        name: "envoy",
+        version_args: &["--version"],
+        at_least: (1, 38),
+    },
 ];
 
 /// The programs that the machine has.
@@ -39,11 +55,17 @@ impl Found {
             })
             .collect();
         let assets = env::var_os("KUBEBUILDER_ASSETS").filter(|v| !v.is_empty());
-        Self { on_path, assets: assets.map(PathBuf::from) }
+        Self {
+            on_path,
+            assets: assets.map(PathBuf::from),
+        }
     }
 
     pub(super) fn on_path(&self, name: &str) -> Option<PathBuf> {
-        self.on_path.iter().find(|(n, _)| *n == name).map(|(_, at)| at.clone())
+        self.on_path
+            .iter()
+            .find(|(n, _)| *n == name)
+            .map(|(_, at)| at.clone())
     }
 
     /// A binary of the control plane in `$KUBEBUILDER_ASSETS`.
@@ -54,7 +76,10 @@ impl Found {
 
     /// What no lab can be prepared without.
     pub(super) fn needs(&self) -> Result<()> {
-        need("go", "the Go toolchain, 1.24 or newer: https://go.dev/doc/install")?;
+        need(
+            "go",
+            "the Go toolchain, 1.24 or newer: https://go.dev/doc/install",
+        )?;
         if self.on_path("envoy").is_none() {
             need("python3", "Debian: apt-get install python3 python3-pip")?;
         }
@@ -74,7 +99,15 @@ pub(crate) fn needs_namespaces() -> Result<()> {
     need("unshare", "Debian: apt-get install util-linux")?;
     need("ip", "Debian: apt-get install iproute2")?;
     let tried = std::process::Command::new("unshare")
-        .args(["--map-root-user", "--net", "--mount", "--pid", "--fork", "--mount-proc", "true"])
+        .args([
+            "--map-root-user",
+            "--net",
+            "--mount",
+            "--pid",
+            "--fork",
+            "--mount-proc",
+            "true",
+        ])
         .output();
     match tried {
         Ok(out) if out.status.success() => Ok(()),
@@ -89,23 +122,27 @@ pub(crate) fn needs_namespaces() -> Result<()> {
 
 fn which(program: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH")?;
-    env::split_paths(&path).map(|d| d.join(program)).find(|p| is_program(p))
+    env::split_paths(&path)
+        .map(|d| d.join(program))
+        .find(|p| is_program(p))
 }
 
 fn is_program(path: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt;
-    path.metadata().is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
+    path.metadata()
+        .is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
 }
 
 /// The first `N.N` in a text, which is how all of them print it.
 fn version_in(text: &str) -> Option<(u64, u64)> {
-    text.split(|c: char| !c.is_ascii_digit() && c != '.').find_map(|word| {
-        let mut numbers = word.split('.').map(str::parse::<u64>);
-        match (numbers.next(), numbers.next(), numbers.next()) {
-            (Some(Ok(major)), Some(Ok(minor)), Some(Ok(_))) => Some((major, minor)),
-            _ => None,
-        }
-    })
+    text.split(|c: char| !c.is_ascii_digit() && c != '.')
+        .find_map(|word| {
+            let mut numbers = word.split('.').map(str::parse::<u64>);
+            match (numbers.next(), numbers.next(), numbers.next()) {
+                (Some(Ok(major)), Some(Ok(minor)), Some(Ok(_))) => Some((major, minor)),
+                _ => None,
+            }
+        })
 }
 
 #[cfg(test)]
@@ -114,7 +151,10 @@ mod tests {
 
     #[test]
     fn versions_as_the_tools_print_them() {
-        assert_eq!(version_in("prometheus, version 2.42.0+ds (branch: debian/sid"), Some((2, 42)));
+        assert_eq!(
+            version_in("prometheus, version 2.42.0+ds (branch: debian/sid"),
+            Some((2, 42))
+        );
         assert_eq!(version_in("v4.3.1+g1a2b3c4"), Some((4, 3)));
         let envoy = "envoy  version: 0f1d2/1.40.0/Clean/RELEASE/BoringSSL";
         assert_eq!(version_in(envoy), Some((1, 40)));

@@ -16,8 +16,8 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-pub use self::progress::{Progress, Quiet, Step, Terminal};
 pub(crate) use self::found::needs_namespaces;
+pub use self::progress::{Progress, Quiet, Step, Terminal};
 use crate::error::{Context, Error, Result};
 
 /// The environment variable that hands the parts to the program inside.
@@ -35,11 +35,17 @@ pub struct Tool {
 
 impl Tool {
     fn new(program: impl Into<PathBuf>) -> Self {
-        Self { program: program.into(), args: Vec::new() }
+        Self {
+            program: program.into(),
+            args: Vec::new(),
+        }
     }
 
     fn sub(program: &Path, name: &str) -> Self {
-        Self { program: program.to_owned(), args: vec![name.to_owned()] }
+        Self {
+            program: program.to_owned(),
+            args: vec![name.to_owned()],
+        }
     }
 
     /// A command that runs the part.
@@ -121,7 +127,11 @@ pub fn prepare(progress: &dyn Progress) -> Result<Parts> {
 
 /// `$SERIN_LAB_CACHE`, or `serin-lab` in the user's cache folder.
 fn cache_folder() -> Result<PathBuf> {
-    let set = |name: &str| env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+    let set = |name: &str| {
+        env::var_os(name)
+            .filter(|v| !v.is_empty())
+            .map(PathBuf::from)
+    };
     let folder = set("SERIN_LAB_CACHE")
         .or_else(|| set("XDG_CACHE_HOME").map(|c| c.join("serin-lab")))
         .or_else(|| set("HOME").map(|h| h.join(".cache/serin-lab")))
@@ -132,7 +142,9 @@ fn cache_folder() -> Result<PathBuf> {
 
 /// The folder with the modules that pin the parts.
 fn pins(part: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("parts").join(part)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("parts")
+        .join(part)
 }
 
 /// A short name for what pins a part: FNV-1a over everything given (a cache key, not a seal).
@@ -150,5 +162,7 @@ fn hash_of<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> String {
 fn output_of(program: impl AsRef<OsStr>, args: &[&str]) -> Option<String> {
     let out = Command::new(program).args(args).output().ok()?;
     let text = [out.stdout, out.stderr].concat();
-    out.status.success().then(|| String::from_utf8_lossy(&text).into_owned())
+    out.status
+        .success()
+        .then(|| String::from_utf8_lossy(&text).into_owned())
 }

@@ -53,7 +53,10 @@ impl Terminal {
     /// One for this process's standard error.
     #[must_use]
     pub fn new() -> Self {
-        Self { moving: stderr().is_terminal(), said: Cell::new(0) }
+        Self {
+            moving: stderr().is_terminal(),
+            said: Cell::new(0),
+        }
     }
 }
 
