@@ -322,7 +322,7 @@ fn rolling_back(
         });
         decided.desired.weight = Some(0);
         decided.desired.retreat = true;
-        cx.settled_at(0) && fenced(cx, status)
+        cx.settled_at(0) && (fenced(cx, status) || cx.deleting())
     } else {
         balance(cx, &mut decided.desired, stable, &attempt.hash, 0);
         cx.observed
