@@ -2,6 +2,8 @@
 //! no law is broken on the way, and the timeline is the one that was reviewed.
 //! `UPDATE=1 cargo test --test scenarios` rewrites the timelines.
 
+#![allow(clippy::panic, reason = "a test that cannot read its data says so")]
+
 use std::{fs, path::PathBuf};
 
 use jiff::SignedDuration;
