@@ -3,14 +3,14 @@
 use serde_json::{Value, json};
 
 use crate::{
-    api::traffic::HttpRouteRef,
+    api::traffic::{self, HttpRouteRef},
     model::{
         object::{Kind, ObjectRef, Objects},
         traffic::RouteFault,
     },
 };
 
-use super::router::{Backends, Router};
+use super::router::{Backends, Entry, Router};
 
 /// HTTPRoute of the Gateway API.
 pub const HTTP_ROUTE: Kind = Kind {
@@ -22,12 +22,25 @@ pub const HTTP_ROUTE: Kind = Kind {
 
 const PATH: &str = "spec.strategy.canary.trafficRouting.gatewayAPI.httpRoutes";
 
+/// The line in the list of routers.
+pub fn entry(named: Option<&traffic::GatewayApi>, backends: &Backends) -> Entry {
+    Entry {
+        kinds: &[HTTP_ROUTE],
+        router: named.map(|named| -> Box<dyn Router> {
+            Box::new(GatewayApi {
+                routes: named.http_routes.clone(),
+                backends: backends.clone(),
+            })
+        }),
+    }
+}
+
 /// The lens on HTTPRoutes.
-pub struct GatewayApi {
+struct GatewayApi {
     /// The routes that the Rollout names.
-    pub routes: Vec<HttpRouteRef>,
+    routes: Vec<HttpRouteRef>,
     /// The Services between which they split.
-    pub backends: Backends,
+    backends: Backends,
 }
 
 /// Where a managed rule has its two backends, and their weights.
