@@ -105,7 +105,11 @@ impl Providers {
 /// What may be said of a flag: its name, never an address with a secret in it.
 fn name_in(flag: &str) -> String {
     let sound = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-    flag.split('=').next().filter(|name| name.chars().all(sound)).unwrap_or_default().to_owned()
+    flag.split('=')
+        .next()
+        .filter(|name| name.chars().all(sound))
+        .unwrap_or_default()
+        .to_owned()
 }
 
 #[cfg(test)]
