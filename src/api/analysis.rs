@@ -1,5 +1,10 @@
 //! Kinds AnalysisTemplate, ClusterAnalysisTemplate and AnalysisRun.
 
+#![allow(
+    clippy::duplicated_attributes,
+    reason = "a column for each printcolumn, all of type string"
+)]
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};

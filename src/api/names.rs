@@ -90,6 +90,10 @@ pub mod reason {
     pub const STATUS_REBUILT: &str = "StatusRebuilt";
     /// All is as desired.
     pub const HEALTHY: &str = "Healthy";
+    /// A role Service turned to another revision.
+    pub const SERVICE_SWITCHED: &str = "ServiceSwitched";
+    /// An old revision was deleted.
+    pub const REVISION_DELETED: &str = "RevisionDeleted";
     /// Old pods are scaled down.
     pub const SCALED_DOWN: &str = "ScaledDown";
     /// The steps in the spec differ from those of the attempt in flight.

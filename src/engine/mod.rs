@@ -225,28 +225,28 @@ fn choose(
     for intent in intents {
         match intent.hazard {
             None => actions.extend(intent.actions),
-            Some(what) => {
+            Some(hazard) => {
                 hazards += 1;
                 if hazards > 1 {
                     continue;
                 }
                 let decision = status.decision.get_or_insert_default();
                 decision.sequence = next;
-                decision.what = Some(what.clone());
-                let weight = what.starts_with("weight ");
+                decision.what = Some(hazard.what.clone());
+                let weight = hazard.reason == Some(reason::WEIGHT_CHANGED);
                 if let Some(traffic) = status.traffic.as_mut().filter(|_| weight) {
                     traffic.written = desired.weight.and_then(|w| i32::try_from(w).ok());
                     traffic.written_by = next;
                 }
-                let why = if weight {
-                    reason::WEIGHT_CHANGED
-                } else if what.starts_with("scale ") {
-                    reason::SCALED_DOWN
-                } else {
-                    "Decided"
-                };
-                if status.history.last().is_none_or(|h| h.message != what) {
-                    note(status, now, "Normal", why, &what);
+                if let Some(why) = hazard.reason {
+                    // A decision that is made again, since its effect was refused, is told once.
+                    if status
+                        .history
+                        .last()
+                        .is_none_or(|h| h.message != hazard.what)
+                    {
+                        note(status, now, "Normal", why, &hazard.what);
+                    }
                 }
                 actions.extend(intent.actions);
             }

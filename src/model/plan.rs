@@ -68,8 +68,17 @@ pub enum Action {
 pub struct Intent {
     /// The action or actions: one hazardous intent may concern several routes.
     pub actions: Vec<Action>,
-    /// What it does, for the history, where it is hazardous.
-    pub hazard: Option<String>,
+    /// What it does, where it is hazardous.
+    pub hazard: Option<Hazard>,
+}
+
+/// A hazardous intent, for the history.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hazard {
+    /// In a word; none where it is not worth an entry.
+    pub reason: Option<&'static str>,
+    /// In a sentence.
+    pub what: String,
 }
 
 impl Intent {
@@ -81,10 +90,17 @@ impl Intent {
         }
     }
     /// A hazardous one.
-    pub fn hazardous(actions: Vec<Action>, what: impl Into<String>) -> Self {
+    pub fn hazardous(
+        actions: Vec<Action>,
+        reason: Option<&'static str>,
+        what: impl Into<String>,
+    ) -> Self {
         Self {
             actions,
-            hazard: Some(what.into()),
+            hazard: Some(Hazard {
+                reason,
+                what: what.into(),
+            }),
         }
     }
 }

@@ -66,6 +66,9 @@ pub struct Spec {
     pub steps: Vec<Step>,
     /// The analysis in the background.
     pub analysis: Option<BackgroundAnalysis>,
+    /// What the attempt in flight still measures, by the path where it stands: its steps are a
+    /// snapshot, so the spec may no longer name it.
+    pub in_flight: Vec<(String, Analysis)>,
 }
 
 /// Names of the role Services.
@@ -159,6 +162,7 @@ impl Spec {
             ),
             steps: canary.steps.clone(),
             analysis: canary.analysis.clone(),
+            in_flight: in_flight(rollout),
             routing,
         };
         if faults.0.is_empty() {
@@ -211,6 +215,25 @@ impl Spec {
             routes: vec![],
         }
     }
+}
+
+/// What the attempt in flight measures, from its snapshot.
+fn in_flight(rollout: &Rollout) -> Vec<(String, Analysis)> {
+    let attempt = rollout.status.as_ref().and_then(|s| s.attempt.as_ref());
+    let Some(attempt) = attempt.filter(|a| a.outcome.is_none()) else {
+        return vec![];
+    };
+    let steps = attempt.steps.iter().enumerate();
+    let steps = steps.filter_map(|(i, s)| {
+        Some((
+            format!("status.attempt.steps[{i}].analysis"),
+            s.analysis.clone()?,
+        ))
+    });
+    let background = attempt.analysis.as_ref();
+    steps
+        .chain(background.map(|b| ("status.attempt.analysis".to_owned(), b.analysis())))
+        .collect()
 }
 
 /// The templates that an analysis names.
@@ -307,14 +330,15 @@ fn check_routing(canary: &Canary, faults: &mut Faults) {
             }
         }
     }
-    for (path, analysis) in [("analysis", canary.analysis.as_ref())] {
-        let starting = analysis.and_then(|a| a.starting_step).unwrap_or(0);
-        if analysis.is_some() && usize::try_from(starting).is_ok_and(|s| s > canary.steps.len()) {
-            faults.add(
-                format!("{base}.{path}.startingStep"),
-                format!("{starting}: there are {} steps", canary.steps.len()),
-            );
-        }
+    let Some(analysis) = &canary.analysis else {
+        return;
+    };
+    let starting = analysis.starting_step.unwrap_or(0);
+    if usize::try_from(starting).is_ok_and(|s| s > canary.steps.len()) {
+        faults.add(
+            format!("{base}.analysis.startingStep"),
+            format!("{starting}: there are {} steps", canary.steps.len()),
+        );
     }
 }
 

@@ -57,6 +57,7 @@ pub(super) fn realize(desired: &Desired, observed: &Observed) -> Vec<Intent> {
             vec![Action::Delete {
                 target: target(old),
             }],
+            None,
             format!(
                 "delete AnalysisRun {}: more than {KEPT} have ended",
                 name(old)

@@ -247,7 +247,11 @@ pub fn turn(cx: &Context<'_>, status: &mut RolloutStatus) -> bool {
     let stage = status.attempt.as_ref().and_then(|a| Stage::parse(&a.stage));
     let hash = status.attempt.as_ref().map(|a| a.hash.clone());
     if cx.deleting() {
-        let flight = stage.is_some_and(Stage::can_abort);
+        // With orphaned dependents nothing is counted any more: the traffic goes where the stable
+        // Service points, which has full size before and after it turned.
+        let orphaned = cx.observed.revisions.is_empty()
+            && matches!(stage, Some(Stage::Switching | Stage::Returning));
+        let flight = orphaned || stage.is_some_and(Stage::can_abort);
         if flight {
             give_up(
                 cx,

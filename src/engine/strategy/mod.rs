@@ -222,3 +222,18 @@ pub fn both(hash: &str) -> Roles {
         canary: hash.to_owned(),
     }
 }
+
+/// S3: the largest weight that what is committed allows the canary.
+pub fn allowed_weight(status: &RolloutStatus) -> u32 {
+    let Some(attempt) = &status.attempt else {
+        return 0;
+    };
+    match Stage::parse(&attempt.stage) {
+        Some(Stage::Stepping) => {
+            let index = usize::try_from(attempt.step_index).unwrap_or(0);
+            steps::stance(&attempt.steps, index).weight
+        }
+        Some(Stage::Promoting | Stage::Switching) => 100,
+        _ => 0,
+    }
+}

@@ -137,6 +137,7 @@ fn starting(
         .insert(stable.to_owned(), cx.spec.replicas);
     decided.desired.claim = cx.routed();
     if cx.routed() {
+        keep_size(cx, &mut decided.desired, hash);
         decided.desired.weight = Some(0);
         decided.desired.retreat = true;
         // The canary Service turns only when nothing is sent to it.
@@ -174,6 +175,17 @@ fn starting(
     };
     decided.wake = decided.waiting.as_ref().and_then(|w| w.until);
     decided
+}
+
+/// A revision keeps its size; named all the same, so that it is fenced.
+fn keep_size(cx: &Context<'_>, desired: &mut Desired, hash: &str) {
+    if let Some(set) = cx
+        .observed
+        .revision(hash)
+        .and_then(|r| r.replica_set.as_ref())
+    {
+        desired.replicas.insert(hash.to_owned(), set.desired);
+    }
 }
 
 /// Promoted: the stable Service turns to the new revision while all traffic goes to the canary Service.
@@ -302,9 +314,15 @@ fn rolling_back(
         .insert(stable.to_owned(), cx.spec.replicas);
     decided.desired.claim = cx.routed();
     let back = if cx.routed() {
+        keep_size(cx, &mut decided.desired, &attempt.hash);
+        let canary = cx.selected(true).unwrap_or(stable).to_owned();
+        decided.desired.roles = Some(Roles {
+            stable: stable.to_owned(),
+            canary,
+        });
         decided.desired.weight = Some(0);
         decided.desired.retreat = true;
-        cx.settled_at(0) && fenced(cx, status)
+        cx.settled_at(0) && (fenced(cx, status) || cx.deleting())
     } else {
         balance(cx, &mut decided.desired, stable, &attempt.hash, 0);
         cx.observed

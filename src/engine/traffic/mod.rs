@@ -270,6 +270,7 @@ pub fn realize(
         Ok(patches) => Realized {
             intents: vec![Intent::hazardous(
                 patch(observed, patches, numbers.next),
+                Some(crate::api::names::reason::WEIGHT_CHANGED),
                 format!("weight {current} to {wanted}"),
             )],
             held: None,

@@ -153,6 +153,7 @@ fn resize(
             (wanted >= floor).then(|| {
                 Intent::hazardous(
                     vec![scale(numbers.next)],
+                    Some(crate::api::names::reason::SCALED_DOWN),
                     format!("scale {} from {} to {wanted}", set.name, set.desired),
                 )
             })

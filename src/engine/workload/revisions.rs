@@ -104,6 +104,7 @@ pub fn delete(observed: &Observed, revision: &Revision) -> Intent {
     };
     Intent::hazardous(
         vec![action],
+        Some(crate::api::names::reason::REVISION_DELETED),
         format!("delete old revision {}", revision.hash),
     )
 }

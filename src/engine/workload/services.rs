@@ -144,6 +144,7 @@ fn one(
         let action = Action::Patch { target, operations };
         return Some(Intent::hazardous(
             vec![action],
+            Some(crate::api::names::reason::SERVICE_SWITCHED),
             format!("point Service {name} to revision {hash}"),
         ));
     }

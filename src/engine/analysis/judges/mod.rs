@@ -79,3 +79,44 @@ pub(super) fn clip(text: &str, longest: usize) -> String {
     short.push('…');
     short
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_short() {
+        for (value, wanted) in [
+            (0.0, "0"),
+            (-0.0, "0"),
+            (0.99, "0.99"),
+            (1.0, "1"),
+            (100.0, "100"),
+            (0.902_345_678, "0.902346"),
+            (-12.345_678_9, "-12.3457"),
+            (999_999.4, "999999"),
+            (999_999.7, "1e6"),
+            (123_456_789.0, "1.23457e8"),
+            (0.000_123_456_7, "0.000123457"),
+            (0.000_012_345_67, "1.23457e-5"),
+            (1e300, "1e300"),
+            (f64::MIN_POSITIVE, "2.22507e-308"),
+            (f64::NAN, "NaN"),
+        ] {
+            assert_eq!(number(value), wanted);
+        }
+    }
+
+    #[test]
+    fn texts_are_short_and_in_one_line() {
+        assert_eq!(clip("a\nb", 10), "a b");
+        assert_eq!(clip("ééééé", 5), "ééééé");
+        assert_eq!(clip("éééééé", 5), "éééé…");
+    }
+
+    #[test]
+    fn without_a_judge_there_is_no_pass() {
+        let judgement = judge(&Metric::default(), &Reading::Value(1.0));
+        assert_eq!(judgement.verdict, Verdict::Error);
+    }
+}

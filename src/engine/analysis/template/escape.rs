@@ -39,7 +39,8 @@ impl Type {
         if fits {
             Ok(())
         } else {
-            Err(format!("{value:?}: {wanted}"))
+            let found: String = value.chars().take(64).collect();
+            Err(format!("{found:?}: {wanted}"))
         }
     }
 }

@@ -6,6 +6,8 @@
 pub(super) mod arguments;
 mod escape;
 #[cfg(test)]
+mod hostile;
+#[cfg(test)]
 mod tests;
 
 use std::{collections::BTreeMap, time::Duration};

@@ -1,0 +1,509 @@
+//! The virtual cluster: objects with resourceVersions, the six actions, and a look at all of it.
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use serde_json::{Value, json};
+
+use crate::{
+    api::{
+        AnalysisRun, AnalysisTemplateSpec, Rollout, RolloutStatus,
+        names::{DECISION, FINALIZER, POD_TEMPLATE_HASH, VERDICT},
+    },
+    engine::traffic::gateway_api::HTTP_ROUTE,
+    model::{
+        object::{
+            ANALYSIS_RUN, CONTROLLER_REVISION, Kind, ObjectRef, Objects, REPLICA_SET, ROLLOUT,
+            SERVICE, Target, annotate, annotation, annotation_number, has_annotations,
+        },
+        observed::{Current, Observed, TemplateKey, Trouble},
+        plan::Action,
+        revisions::{ReplicaSetView, Revision, hash},
+    },
+};
+
+use super::{
+    data_plane::{DataPlane, accepted},
+    pods::{Pod, PodSet, count},
+    scenario::Version,
+};
+
+/// Why a write was refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Conflict(pub String);
+
+/// The virtual cluster.
+pub struct Cluster {
+    /// Every object but the Rollout.
+    pub objects: Objects,
+    /// The Rollout; none once it is gone.
+    pub rollout: Option<Rollout>,
+    /// Analysis templates.
+    pub templates: BTreeMap<TemplateKey, AnalysisTemplateSpec>,
+    /// Pods by ReplicaSet.
+    pub pods: BTreeMap<String, PodSet>,
+    /// The gateway.
+    pub gateway: DataPlane,
+    /// How versions behave.
+    pub versions: BTreeMap<String, Version>,
+    /// From creation to readiness.
+    pub ready_after: SignedDuration,
+    /// From a route's change to its acceptance.
+    pub accept_after: SignedDuration,
+    /// From a route's change to its effect.
+    pub effect_after: SignedDuration,
+    /// Successful writes so far.
+    pub writes: u64,
+    version: u64,
+}
+
+fn number(value: &Value, path: &str) -> u32 {
+    value
+        .pointer(path)
+        .and_then(Value::as_u64)
+        .and_then(|n| u32::try_from(n).ok())
+        .unwrap_or(0)
+}
+
+fn text<'a>(value: &'a Value, path: &str) -> &'a str {
+    value
+        .pointer(path)
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+}
+
+impl Cluster {
+    /// An empty cluster with a Rollout.
+    pub fn new(rollout: Rollout) -> Self {
+        Self {
+            objects: Objects::new(),
+            rollout: Some(rollout),
+            templates: BTreeMap::new(),
+            pods: BTreeMap::new(),
+            gateway: DataPlane::default(),
+            versions: BTreeMap::new(),
+            ready_after: SignedDuration::from_secs(2),
+            accept_after: SignedDuration::from_millis(100),
+            effect_after: SignedDuration::from_millis(200),
+            writes: 0,
+            version: 10,
+        }
+    }
+
+    fn fresh(&mut self) -> String {
+        self.version += 1;
+        self.version.to_string()
+    }
+
+    /// Puts an object in as it stands, as somebody else would.
+    pub fn put(&mut self, kind: Kind, mut value: Value, now: Timestamp) {
+        let name = text(&value, "/metadata/name").to_owned();
+        let reference = ObjectRef::new(kind, name);
+        let old = self.objects.get(&reference).cloned();
+        let version = self.fresh();
+        if let Some(meta) = value.get_mut("metadata").and_then(Value::as_object_mut) {
+            meta.entry("uid")
+                .or_insert_with(|| json!(format!("uid-{version}")));
+            meta.insert("resourceVersion".into(), json!(version));
+        }
+        self.grown(&reference, old.as_ref(), value, now);
+    }
+
+    /// Stores a changed object: its generation grows when its spec changed, and the world notices.
+    fn grown(
+        &mut self,
+        reference: &ObjectRef,
+        old: Option<&Value>,
+        mut value: Value,
+        now: Timestamp,
+    ) {
+        let before = old
+            .and_then(|o| o.pointer("/metadata/generation"))
+            .and_then(Value::as_i64)
+            .unwrap_or(0);
+        let changed = old.is_none_or(|o| o.get("spec") != value.get("spec"));
+        let generation = before + i64::from(changed);
+        if let Some(meta) = value.get_mut("metadata").and_then(Value::as_object_mut) {
+            meta.insert("generation".into(), json!(generation));
+        }
+        if reference.kind == HTTP_ROUTE && changed {
+            let weight = canary_weight(&value);
+            self.gateway.tell(
+                now,
+                generation,
+                weight,
+                self.accept_after,
+                self.effect_after,
+            );
+        }
+        self.objects.insert(reference.clone(), value);
+        if reference.kind == REPLICA_SET {
+            self.size_pods(&reference.name.clone(), now);
+        }
+    }
+
+    /// Carries one action out, or refuses it as the API server would.
+    pub fn act(&mut self, action: &Action, now: Timestamp) -> Result<(), Conflict> {
+        match action {
+            Action::Create { object, value } => {
+                if !self.objects.contains_key(object) {
+                    self.writes += 1;
+                    self.put(object.kind, value.clone(), now);
+                }
+                Ok(())
+            }
+            Action::Patch { target, operations } if target.object.kind == ROLLOUT => {
+                self.patch_rollout(operations)
+            }
+            Action::Patch { target, operations } => self.patch(target, operations, now),
+            Action::Scale {
+                target,
+                replicas,
+                decision,
+                has_annotations,
+            } => {
+                let mut operations =
+                    vec![json!({"op": "replace", "path": "/spec/replicas", "value": replicas})];
+                operations.extend(annotate(*has_annotations, DECISION, &decision.to_string()));
+                self.patch(target, &operations, now)
+            }
+            Action::Delete { target } => {
+                self.guard(target)?;
+                self.writes += 1;
+                self.objects.remove(&target.object);
+                self.pods.remove(&target.object.name);
+                Ok(())
+            }
+            Action::Claim => self.finalizers(|f| f.push(FINALIZER.to_owned())),
+            Action::Release => self.finalizers(|f| f.retain(|x| x != FINALIZER)),
+        }
+    }
+
+    fn finalizers(&mut self, change: impl Fn(&mut Vec<String>)) -> Result<(), Conflict> {
+        let version = self.fresh();
+        self.writes += 1;
+        let Some(rollout) = &mut self.rollout else {
+            return Err(Conflict("the Rollout is gone".into()));
+        };
+        let finalizers = rollout.metadata.finalizers.get_or_insert_default();
+        change(finalizers);
+        let free = finalizers.is_empty() && rollout.metadata.deletion_timestamp.is_some();
+        rollout.metadata.resource_version = Some(version);
+        if free {
+            self.rollout = None;
+        }
+        Ok(())
+    }
+
+    fn guard(&self, target: &Target) -> Result<Value, Conflict> {
+        let live = self
+            .objects
+            .get(&target.object)
+            .ok_or_else(|| Conflict(format!("{} is gone", target.object.name)))?;
+        let same = text(live, "/metadata/resourceVersion") == target.resource_version
+            && text(live, "/metadata/uid") == target.uid;
+        if same {
+            Ok(live.clone())
+        } else {
+            Err(Conflict(format!("{} has changed", target.object.name)))
+        }
+    }
+
+    fn patch(
+        &mut self,
+        target: &Target,
+        operations: &[Value],
+        now: Timestamp,
+    ) -> Result<(), Conflict> {
+        let old = self.guard(target)?;
+        let mut new = old.clone();
+        apply(&mut new, operations)?;
+        let version = self.fresh();
+        if let Some(meta) = new.get_mut("metadata").and_then(Value::as_object_mut) {
+            meta.insert("resourceVersion".into(), json!(version));
+        }
+        self.writes += 1;
+        self.grown(&target.object, Some(&old), new, now);
+        Ok(())
+    }
+
+    fn patch_rollout(&mut self, operations: &[Value]) -> Result<(), Conflict> {
+        let version = self.fresh();
+        let Some(rollout) = &mut self.rollout else {
+            return Err(Conflict("the Rollout is gone".into()));
+        };
+        let mut value = serde_json::to_value(&*rollout).map_err(|e| Conflict(e.to_string()))?;
+        apply(&mut value, operations)?;
+        *rollout = serde_json::from_value(value).map_err(|e| Conflict(e.to_string()))?;
+        rollout.metadata.resource_version = Some(version);
+        self.writes += 1;
+        Ok(())
+    }
+
+    /// Commits a status if the Rollout is still the one that was looked at.
+    pub fn commit(&mut self, seen: Option<&str>, status: &RolloutStatus) -> Result<bool, Conflict> {
+        let version = self.fresh();
+        let Some(rollout) = &mut self.rollout else {
+            return Err(Conflict("the Rollout is gone".into()));
+        };
+        if rollout.metadata.resource_version.as_deref() != seen {
+            return Err(Conflict("the Rollout has changed".into()));
+        }
+        if rollout.status.as_ref() == Some(status) {
+            return Ok(false);
+        }
+        rollout.status = Some(status.clone());
+        rollout.metadata.resource_version = Some(version);
+        self.writes += 1;
+        Ok(true)
+    }
+
+    /// Somebody changes the Rollout.
+    pub fn edit(&mut self, spec_changed: bool, change: impl FnOnce(&mut Rollout)) {
+        let version = self.fresh();
+        if let Some(rollout) = &mut self.rollout {
+            change(rollout);
+            rollout.metadata.resource_version = Some(version);
+            if spec_changed {
+                rollout.metadata.generation = Some(rollout.metadata.generation.unwrap_or(0) + 1);
+            }
+        }
+    }
+
+    fn size_pods(&mut self, name: &str, now: Timestamp) {
+        let Some(set) = self.objects.get(&ObjectRef::new(REPLICA_SET, name)) else {
+            return;
+        };
+        let wanted = usize::try_from(number(set, "/spec/replicas")).unwrap_or(0);
+        let image = text(set, "/spec/template/spec/containers/0/image");
+        let version = image.rsplit(':').next().unwrap_or_default().to_owned();
+        let hash = text(set, "/spec/template/metadata/labels/pod-template-hash").to_owned();
+        let pods = self.pods.entry(name.to_owned()).or_default();
+        (pods.hash, pods.version) = (hash, version.clone());
+        let behaviour = self.versions.get(&version).cloned().unwrap_or_default();
+        while pods.pods.len() < wanted {
+            pods.made += 1;
+            let trouble = if behaviour.no_image {
+                Some((
+                    "ImagePullBackOff",
+                    format!("Back-off pulling image {image:?}"),
+                ))
+            } else if behaviour.crash {
+                Some((
+                    "CrashLoopBackOff",
+                    "back-off restarting failed container".to_owned(),
+                ))
+            } else {
+                None
+            };
+            pods.pods.push(Pod {
+                name: format!("{name}-{}", pods.made),
+                ready_at: (!behaviour.never_ready)
+                    .then(|| now.saturating_add(self.ready_after).unwrap_or(now)),
+                trouble,
+            });
+        }
+        // As the ReplicaSet controller does: those that are not ready go first.
+        pods.pods.sort_by_key(|p| !p.ready(now));
+        pods.pods.truncate(wanted);
+    }
+
+    /// Lets time pass: acceptance and effect of routes.
+    pub fn advance(&mut self, now: Timestamp) {
+        if let Some(generation) = self.gateway.advance(now) {
+            let version = self.fresh();
+            for (_, route) in self
+                .objects
+                .iter_mut()
+                .filter(|(r, _)| r.kind == HTTP_ROUTE)
+            {
+                if let Some(route) = route.as_object_mut() {
+                    route.insert("status".into(), accepted(generation));
+                }
+                if let Some(meta) = route.get_mut("metadata").and_then(Value::as_object_mut) {
+                    meta.insert("resourceVersion".into(), json!(version));
+                }
+            }
+        }
+    }
+
+    /// Ready pods behind a Service.
+    pub fn ready_behind(&self, service: &str, now: Timestamp) -> u32 {
+        let selected = self
+            .objects
+            .get(&ObjectRef::new(SERVICE, service))
+            .and_then(|s| {
+                s.pointer("/spec/selector")?
+                    .get(POD_TEMPLATE_HASH)?
+                    .as_str()
+            });
+        self.pods
+            .values()
+            .filter(|p| Some(p.hash.as_str()) == selected)
+            .map(|p| p.ready(now))
+            .sum()
+    }
+
+    /// The version behind a hash.
+    pub fn version_of(&self, hash: &str) -> String {
+        self.pods
+            .values()
+            .find(|p| p.hash == hash)
+            .map(|p| p.version.clone())
+            .unwrap_or_default()
+    }
+
+    /// One look at everything.
+    pub fn observe(&self, now: Timestamp) -> Option<Observed> {
+        let rollout = self.rollout.clone()?;
+        let name = rollout.metadata.name.clone().unwrap_or_default();
+        let of = |kind: Kind| self.objects.iter().filter(move |(r, _)| r.kind == kind);
+        let mut revisions: Vec<Revision> = of(CONTROLLER_REVISION)
+            .filter(|(_, v)| text(v, "/metadata/labels/serin.dev~1rollout") == name)
+            .map(|(_, v)| self.revision(v, now))
+            .collect();
+        revisions.sort_by_key(|r| r.number);
+        let services: BTreeMap<String, Value> = of(SERVICE)
+            .map(|(r, v)| (r.name.clone(), v.clone()))
+            .collect();
+        let endpoints = services
+            .iter()
+            .filter(|(_, s)| text(s, "/metadata/labels/serin.dev~1rollout") == name)
+            .map(|(n, s)| {
+                let selected = s
+                    .pointer("/spec/selector")
+                    .and_then(|l| l.get(POD_TEMPLATE_HASH)?.as_str());
+                let by_hash = self
+                    .pods
+                    .values()
+                    .filter(|p| Some(p.hash.as_str()) == selected);
+                (
+                    n.clone(),
+                    by_hash.map(|p| (p.hash.clone(), p.ready(now))).collect(),
+                )
+            })
+            .collect();
+        let mut runs: Vec<AnalysisRun> = of(ANALYSIS_RUN)
+            .filter_map(|(_, v)| serde_json::from_value(v.clone()).ok())
+            .collect();
+        runs.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
+        Some(Observed {
+            current: current(&rollout, &revisions),
+            endpoints,
+            routes: of(HTTP_ROUTE)
+                .map(|(r, v)| (r.clone(), v.clone()))
+                .collect(),
+            troubles: self.troubles(),
+            templates: self.templates.clone(),
+            rollout,
+            revisions,
+            services,
+            runs,
+            live: true,
+        })
+    }
+
+    fn troubles(&self) -> Vec<Trouble> {
+        let of = |set: &PodSet| -> Vec<Trouble> {
+            set.pods
+                .iter()
+                .filter_map(|p| {
+                    let (reason, message) = p.trouble.clone()?;
+                    Some(Trouble {
+                        hash: set.hash.clone(),
+                        pod: p.name.clone(),
+                        reason: reason.into(),
+                        message,
+                    })
+                })
+                .collect()
+        };
+        self.pods.values().flat_map(of).collect()
+    }
+
+    fn revision(&self, value: &Value, now: Timestamp) -> Revision {
+        let name = text(value, "/metadata/name");
+        let set = self
+            .objects
+            .get(&ObjectRef::new(REPLICA_SET, name))
+            .map(|s| {
+                let pods = self.pods.get(name).cloned().unwrap_or_default();
+                let min_ready = i32::try_from(number(s, "/spec/minReadySeconds")).unwrap_or(0);
+                ReplicaSetView {
+                    name: name.to_owned(),
+                    uid: text(s, "/metadata/uid").to_owned(),
+                    resource_version: text(s, "/metadata/resourceVersion").to_owned(),
+                    has_annotations: has_annotations(s),
+                    decision: annotation_number(s, DECISION),
+                    seen: true,
+                    desired: number(s, "/spec/replicas"),
+                    current: count(pods.pods.len()),
+                    ready: pods.ready(now),
+                    available: pods.available(now, i64::from(min_ready)),
+                    min_ready,
+                }
+            });
+        Revision {
+            hash: text(value, "/metadata/labels/pod-template-hash").to_owned(),
+            number: value.get("revision").and_then(Value::as_i64).unwrap_or(0),
+            template: value.pointer("/data/template").cloned().unwrap_or_default(),
+            verdict: annotation(value, VERDICT).unwrap_or_default().to_owned(),
+            uid: text(value, "/metadata/uid").to_owned(),
+            resource_version: text(value, "/metadata/resourceVersion").to_owned(),
+            has_annotations: has_annotations(value),
+            replica_set: set,
+        }
+    }
+
+    /// The deletion of the Rollout begins.
+    pub fn delete(&mut self, now: Timestamp) {
+        self.edit(false, |r| r.metadata.deletion_timestamp = Some(Time(now)));
+        if self
+            .rollout
+            .as_ref()
+            .is_some_and(|r| r.metadata.finalizers.iter().flatten().next().is_none())
+        {
+            self.rollout = None;
+        }
+    }
+
+    /// When something happens by itself.
+    pub fn next(&self, now: Timestamp) -> Option<Timestamp> {
+        let seconds = self
+            .rollout
+            .as_ref()
+            .and_then(|r| r.spec.min_ready_seconds)
+            .unwrap_or(0);
+        let pods = self
+            .pods
+            .values()
+            .filter_map(|p| p.next(now, i64::from(seconds)));
+        pods.chain(self.gateway.next()).filter(|t| *t > now).min()
+    }
+}
+
+fn apply(value: &mut Value, operations: &[Value]) -> Result<(), Conflict> {
+    let patch: json_patch::Patch = serde_json::from_value(Value::Array(operations.to_vec()))
+        .map_err(|e| Conflict(e.to_string()))?;
+    json_patch::patch(value, &patch).map_err(|e| Conflict(e.to_string()))
+}
+
+/// The canary's share in a route of the simulator: the second backend is the canary's.
+fn canary_weight(route: &Value) -> u32 {
+    let weight = |i: usize| number(route, &format!("/spec/rules/0/backendRefs/{i}/weight"));
+    let (stable, canary) = (weight(0), weight(1));
+    (canary * 100).checked_div(stable + canary).unwrap_or(0)
+}
+
+fn current(rollout: &Rollout, revisions: &[Revision]) -> Current {
+    let template = &rollout.spec.template;
+    revisions
+        .iter()
+        .rev()
+        .find(|r| r.template == *template)
+        .map_or_else(
+            || Current::New(hash(template, 0)),
+            |r| Current::Recorded(r.hash.clone()),
+        )
+}

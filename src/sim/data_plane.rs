@@ -1,0 +1,80 @@
+//! The gateway: it accepts a route's weights after a while, and they take effect a while later.
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+
+/// What the gateway was told, and when it acts on it.
+#[derive(Clone, Debug, Default)]
+pub struct DataPlane {
+    /// Changes that have not been accepted yet: when, and the generation.
+    accepting: Vec<(Timestamp, i64)>,
+    /// Changes that have not taken effect yet: when, and the canary's weight.
+    applying: Vec<(Timestamp, u32)>,
+    /// What it serves.
+    pub weight: u32,
+    /// What it served, one after the other.
+    pub served: Vec<u32>,
+}
+
+impl DataPlane {
+    /// A route changed.
+    pub fn tell(
+        &mut self,
+        now: Timestamp,
+        generation: i64,
+        weight: u32,
+        accept: SignedDuration,
+        effect: SignedDuration,
+    ) {
+        let at = |d| now.saturating_add(d).unwrap_or(Timestamp::MAX);
+        self.accepting.push((at(accept), generation));
+        self.applying.push((at(effect), weight));
+    }
+
+    /// Lets time pass. The generation that was accepted, if any was.
+    pub fn advance(&mut self, now: Timestamp) -> Option<i64> {
+        // Effects come in the order in which they were told, also where the delay changed meanwhile.
+        let mut last = self.weight;
+        self.applying.retain(|(at, weight)| {
+            if *at <= now {
+                last = *weight;
+            }
+            *at > now
+        });
+        if self.weight != last || self.served.is_empty() {
+            self.weight = last;
+            self.served.push(last);
+        }
+        let accepted = self
+            .accepting
+            .iter()
+            .filter(|(at, _)| *at <= now)
+            .map(|(_, g)| *g)
+            .max();
+        self.accepting.retain(|(at, _)| *at > now);
+        accepted
+    }
+
+    /// When the next change is accepted or takes effect.
+    pub fn next(&self) -> Option<Timestamp> {
+        let accepting = self.accepting.iter().map(|(at, _)| *at);
+        accepting
+            .chain(self.applying.iter().map(|(at, _)| *at))
+            .min()
+    }
+}
+
+/// The status that the gateway writes when it has accepted a generation.
+pub fn accepted(generation: i64) -> Value {
+    let condition = |type_: &str| {
+        json!({
+            "type": type_, "status": "True", "reason": type_, "message": "", "observedGeneration": generation,
+            "lastTransitionTime": "2026-01-01T00:00:00Z",
+        })
+    };
+    json!({"parents": [{
+        "controllerName": "sim.serin.dev/gateway",
+        "parentRef": {"name": "gateway"},
+        "conditions": [condition("Accepted"), condition("ResolvedRefs")],
+    }]})
+}

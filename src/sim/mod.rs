@@ -1,0 +1,14 @@
+//! The simulator: the same decisions on a virtual cluster in virtual time. It shows what would
+//! happen; the tests hold it against what does happen.
+
+pub mod cluster;
+pub mod data_plane;
+pub mod pods;
+pub mod run;
+pub mod scenario;
+pub mod timeline;
+pub mod world;
+
+pub use run::Simulation;
+pub use scenario::Scenario;
+pub use timeline::Timeline;

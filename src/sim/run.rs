@@ -1,0 +1,531 @@
+//! Playing a scenario: observe, plan, commit, act, tell, until nothing is left to happen.
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+
+use crate::{
+    api::{AnalysisRun, Rollout, units::HumanDuration},
+    engine::{self, analysis, traffic::gateway_api::HTTP_ROUTE},
+    model::{
+        capacity::need,
+        object::{ANALYSIS_RUN, ObjectRef, REPLICA_SET, SERVICE},
+        observed::TemplateKey,
+        plan::{Action, Plan, Requeue},
+    },
+};
+
+use super::{
+    cluster::Cluster,
+    scenario::{Event, Scenario},
+    timeline::{Timeline, after},
+    world::answer,
+};
+
+/// More rounds than this at one instant mean that it does not come to rest.
+const ROUNDS_AT_ONCE: usize = 60;
+
+/// A scenario being played.
+pub struct Simulation {
+    /// The virtual cluster.
+    pub cluster: Cluster,
+    /// What happened.
+    pub timeline: Timeline,
+    now: Timestamp,
+    begin: Timestamp,
+    events: Vec<Event>,
+    answers: BTreeMap<String, String>,
+    kill: bool,
+    void_allowed: bool,
+    due: Option<Timestamp>,
+}
+
+fn span(d: Option<&HumanDuration>, default_ms: i64) -> SignedDuration {
+    d.and_then(|d| SignedDuration::try_from(d.parse().ok()?).ok())
+        .unwrap_or_else(|| SignedDuration::from_millis(default_ms))
+}
+
+impl Simulation {
+    /// Sets a scenario up.
+    pub fn new(scenario: &Scenario) -> Result<Self, String> {
+        let begin: Timestamp = "2026-01-01T00:00:00Z".parse().map_err(|e| format!("{e}"))?;
+        let given = &scenario.given;
+        let mut spec = given.spec.clone();
+        if let Some(spec) = spec.as_object_mut() {
+            spec.entry("template")
+                .or_insert_with(|| template(&given.version));
+            spec.entry("selector")
+                .or_insert_with(|| json!({"matchLabels": {"app": "app"}}));
+        }
+        let rollout: Rollout = serde_json::from_value(json!({
+            "apiVersion": "serin.dev/v1alpha1", "kind": "Rollout",
+            "metadata": {"name": "app", "namespace": "default", "uid": "uid-rollout", "generation": 1,
+                "resourceVersion": "1", "annotations": given.annotations},
+            "spec": spec,
+        }))
+        .map_err(|e| format!("given.spec: {e}"))?;
+        let mut cluster = Cluster::new(rollout);
+        cluster.ready_after = span(scenario.world.pod_ready_after.as_ref(), 2000);
+        cluster.accept_after = span(scenario.world.accept_after.as_ref(), 100);
+        cluster.effect_after = span(scenario.world.effect_after.as_ref(), 200);
+        cluster.versions.clone_from(&scenario.world.versions);
+        for (name, template) in &given.templates {
+            let key = TemplateKey {
+                cluster: false,
+                name: name.clone(),
+            };
+            let spec = serde_json::from_value(template.clone())
+                .map_err(|e| format!("template {name}: {e}"))?;
+            cluster.templates.insert(key, spec);
+        }
+        cluster.put(
+            SERVICE,
+            json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "app"},
+            "spec": {"selector": {"app": "app"}, "ports": [{"port": 80, "targetPort": 8080}]}}),
+            begin,
+        );
+        if let Some(weights) = given.route {
+            cluster.put(HTTP_ROUTE, route(weights), begin);
+        }
+        Ok(Self {
+            cluster,
+            timeline: Timeline::default(),
+            now: begin,
+            begin,
+            events: scenario.events.clone(),
+            answers: BTreeMap::new(),
+            kill: false,
+            void_allowed: scenario.expect.void_allowed,
+            due: None,
+        })
+    }
+
+    /// Plays it to the end.
+    pub fn play(mut self, until: SignedDuration) -> Self {
+        let end = after(self.begin, until);
+        loop {
+            self.cluster.advance(self.now);
+            self.happen();
+            self.settle();
+            self.check_void();
+            let next = [self.cluster.next(self.now), self.next_event(), self.due]
+                .into_iter()
+                .flatten();
+            match next.filter(|t| *t > self.now).min() {
+                Some(next) if next <= end => self.now = next,
+                _ => break,
+            }
+        }
+        self.timeline.writes = self.cluster.writes;
+        self
+    }
+
+    fn next_event(&self) -> Option<Timestamp> {
+        self.events
+            .iter()
+            .filter_map(|e| e.at.as_ref())
+            .map(|at| after(self.begin, span(Some(at), 0)))
+            .filter(|t| *t > self.now)
+            .min()
+    }
+
+    /// Decides until there is nothing more to decide at this instant.
+    fn settle(&mut self) {
+        for round in 0.. {
+            if round > ROUNDS_AT_ONCE {
+                self.timeline.broke(self.now, "it does not come to rest");
+                return;
+            }
+            let measured = self.measure();
+            let again = self.reconcile();
+            self.cluster.advance(self.now);
+            if let Some(rollout) = &self.cluster.rollout {
+                self.timeline
+                    .look(self.now, rollout, self.cluster.gateway.weight);
+            }
+            let happened = self.happen();
+            if !again && !measured && !happened {
+                return;
+            }
+        }
+    }
+
+    /// One round. Whether something came of it.
+    fn reconcile(&mut self) -> bool {
+        let Some(observed) = self.cluster.observe(self.now) else {
+            return false;
+        };
+        self.timeline.rounds += 1;
+        let plan: Plan = engine::plan(&observed, self.now);
+        self.due = match plan.requeue {
+            Requeue::Now => None,
+            Requeue::At(t) => Some(t),
+            Requeue::OnChange(d) => Some(after(
+                self.now,
+                SignedDuration::try_from(d).unwrap_or(SignedDuration::MAX),
+            )),
+        };
+        let seen = observed.rollout.metadata.resource_version.clone();
+        let changed = match self.cluster.commit(seen.as_deref(), &plan.status) {
+            Ok(changed) => changed,
+            Err(_) => return true,
+        };
+        if self.kill && !plan.actions.is_empty() {
+            // It dies here: what was committed is not carried out. The next one starts from what is there.
+            self.kill = false;
+            self.timeline
+                .event(self.now, "the controller dies before it acts");
+            return true;
+        }
+        let mut acted = false;
+        for action in &plan.actions {
+            self.check_action(action);
+            acted = true;
+            if let Err(conflict) = self.cluster.act(action, self.now) {
+                self.timeline
+                    .event(self.now, &format!("refused: {}", conflict.0));
+                break;
+            }
+        }
+        changed || acted || plan.requeue == Requeue::Now
+    }
+
+    /// The AnalysisRuns' own loop. Whether something was measured.
+    fn measure(&mut self) -> bool {
+        let status = self
+            .cluster
+            .rollout
+            .as_ref()
+            .and_then(|r| r.status.clone())
+            .unwrap_or_default();
+        let runs: Vec<AnalysisRun> = self
+            .cluster
+            .objects
+            .iter()
+            .filter(|(r, _)| r.kind == ANALYSIS_RUN)
+            .filter_map(|(_, v)| serde_json::from_value(v.clone()).ok())
+            .collect();
+        let mut measured = false;
+        for run in runs {
+            let steady = status.traffic.as_ref().map(|t| t.since.0);
+            let due = analysis::due(&run, steady, self.now);
+            self.due = [self.due, due.next]
+                .into_iter()
+                .flatten()
+                .filter(|t| *t > self.now)
+                .min();
+            let readings: Vec<_> = due
+                .queries
+                .into_iter()
+                .map(|q| {
+                    let metric = run
+                        .spec
+                        .metrics
+                        .get(q.metric)
+                        .map(|m| m.name.clone())
+                        .unwrap_or_default();
+                    let version = self.cluster.version_of(&run.spec.revision);
+                    let behaviour = self
+                        .cluster
+                        .versions
+                        .get(&version)
+                        .cloned()
+                        .unwrap_or_default();
+                    let reading = answer(
+                        &metric,
+                        &self.answers,
+                        &behaviour,
+                        self.cluster.gateway.weight,
+                    );
+                    (q, reading)
+                })
+                .collect();
+            let new = analysis::record(&run, &readings, steady, self.now);
+            if run.status.as_ref() != Some(&new) {
+                measured = true;
+                let name = run.metadata.name.clone().unwrap_or_default();
+                if let Some(value) = self
+                    .cluster
+                    .objects
+                    .get_mut(&ObjectRef::new(ANALYSIS_RUN, name))
+                    .and_then(Value::as_object_mut)
+                {
+                    value.insert(
+                        "status".into(),
+                        serde_json::to_value(&new).unwrap_or_default(),
+                    );
+                }
+            }
+        }
+        measured
+    }
+
+    /// What the scenario says happens now. Whether anything did.
+    fn happen(&mut self) -> bool {
+        let due: Vec<Event> = {
+            let begin = self.begin;
+            let (now, status) = (
+                self.now,
+                self.cluster.rollout.as_ref().and_then(|r| r.status.clone()),
+            );
+            let is_due = |e: &Event| match (&e.at, &e.when) {
+                (Some(at), None) => after(begin, span(Some(at), 0)) <= now,
+                (None, Some(when)) => status.as_ref().is_some_and(|s| holds(s, when)),
+                (Some(at), Some(when)) => {
+                    after(begin, span(Some(at), 0)) <= now
+                        && status.as_ref().is_some_and(|s| holds(s, when))
+                }
+                (None, None) => true,
+            };
+            // In order: an event waits for those before it.
+            let n = self.events.iter().take_while(|e| is_due(e)).count().min(1);
+            self.events.drain(..n).collect()
+        };
+        for event in &due {
+            self.one(event);
+        }
+        !due.is_empty()
+    }
+
+    fn one(&mut self, event: &Event) {
+        let now = self.now;
+        if let Some(version) = &event.version {
+            self.timeline
+                .event(now, &format!("the template names {version}"));
+            self.cluster
+                .edit(true, |r| r.spec.template = template(version));
+        }
+        if let Some(patch) = &event.spec {
+            self.timeline
+                .event(now, &format!("the spec is changed: {patch}"));
+            self.cluster.edit(true, |r| {
+                let mut spec = serde_json::to_value(&r.spec).unwrap_or_default();
+                json_patch::merge(&mut spec, patch);
+                if let Ok(spec) = serde_json::from_value(spec) {
+                    r.spec = spec;
+                }
+            });
+        }
+        for (name, value) in &event.annotate {
+            let status = self
+                .cluster
+                .rollout
+                .as_ref()
+                .and_then(|r| r.status.clone())
+                .unwrap_or_default();
+            let canary = status.attempt.map(|a| a.hash).unwrap_or_default();
+            let value = value
+                .replace("$canary", &canary)
+                .replace("$stable", &status.stable_revision.unwrap_or_default());
+            self.timeline
+                .event(now, &format!("somebody annotates {name}={value}"));
+            self.cluster.edit(false, |r| {
+                r.metadata
+                    .annotations
+                    .get_or_insert_default()
+                    .insert(name.clone(), value);
+            });
+        }
+        if let Some(weights) = event.route {
+            self.timeline.event(
+                now,
+                &format!("somebody sets the route to {}/{}", weights.0, weights.1),
+            );
+            let reference = ObjectRef::new(HTTP_ROUTE, "app");
+            if let Some(live) = self.cluster.objects.get(&reference).cloned() {
+                let mut new = live;
+                if let (Some(spec), Some(slot)) =
+                    (route(weights).get("spec").cloned(), new.get_mut("spec"))
+                {
+                    *slot = spec;
+                }
+                self.cluster.put(HTTP_ROUTE, new, now);
+            }
+        }
+        if let Some(version) = &event.crash {
+            self.timeline
+                .event(now, &format!("pods of {version} crash"));
+            for set in self
+                .cluster
+                .pods
+                .values_mut()
+                .filter(|s| s.version == *version)
+            {
+                for pod in &mut set.pods {
+                    pod.trouble = Some((
+                        "CrashLoopBackOff",
+                        "back-off restarting failed container".into(),
+                    ));
+                }
+            }
+        }
+        for (metric, says) in &event.metrics {
+            self.timeline
+                .event(now, &format!("metric {metric} answers {says}"));
+            self.answers.insert(metric.clone(), says.clone());
+        }
+        if let Some(effect) = &event.effect_after {
+            self.timeline
+                .event(now, &format!("the data plane lags by {effect}"));
+            self.cluster.effect_after = span(Some(effect), 0);
+        }
+        if event.kill_controller {
+            self.kill = true;
+        }
+        if event.lose_status {
+            self.timeline.event(now, "the status is lost");
+            self.cluster.edit(false, |r| r.status = None);
+        }
+        if event.delete {
+            self.timeline.event(now, "the Rollout is deleted");
+            self.cluster.delete(now);
+        }
+    }
+
+    /// No weight on a backend without a ready pod.
+    fn check_void(&mut self) {
+        let Some(rollout) = &self.cluster.rollout else {
+            return;
+        };
+        let routed = rollout
+            .spec
+            .strategy
+            .canary
+            .as_ref()
+            .is_some_and(|c| c.traffic_routing.is_some());
+        let serving = rollout
+            .status
+            .as_ref()
+            .is_some_and(|s| s.stable_revision.is_some());
+        if !routed || !serving || self.void_allowed || rollout.spec.replicas == 0 {
+            return;
+        }
+        let weight = self.cluster.gateway.weight;
+        for (service, share) in [("app-stable", 100 - weight), ("app-canary", weight)] {
+            if share > 0 && self.cluster.ready_behind(service, self.now) == 0 {
+                self.timeline.broke(
+                    self.now,
+                    &format!("{share} % of the traffic goes to {service}, which has no ready pod"),
+                );
+            }
+        }
+    }
+
+    /// S1, S2, S4, S6: what Serin itself may never do, checked at each of its writes.
+    fn check_action(&mut self, action: &Action) {
+        let Some(rollout) = self.cluster.rollout.clone() else {
+            return;
+        };
+        let status = rollout.status.clone().unwrap_or_default();
+        let replicas = u32::try_from(rollout.spec.replicas).unwrap_or(0);
+        match action {
+            Action::Scale {
+                target,
+                replicas: wanted,
+                ..
+            } if target.object.kind == REPLICA_SET => {
+                let hash = self
+                    .cluster
+                    .pods
+                    .get(&target.object.name)
+                    .map(|p| p.hash.clone())
+                    .unwrap_or_default();
+                let routed = rollout
+                    .spec
+                    .strategy
+                    .canary
+                    .as_ref()
+                    .is_some_and(|c| c.traffic_routing.is_some());
+                if routed && status.stable_revision.as_deref() == Some(&hash) && *wanted < replicas
+                {
+                    self.timeline
+                        .broke(self.now, "S6: stable is scaled below spec.replicas");
+                }
+                let weight = self.cluster.gateway.weight;
+                for (service, share) in [("app-stable", 100 - weight), ("app-canary", weight)] {
+                    let selected = self
+                        .cluster
+                        .objects
+                        .get(&ObjectRef::new(SERVICE, service))
+                        .and_then(|s| {
+                            s.pointer("/spec/selector/pod-template-hash")?
+                                .as_str()
+                                .map(str::to_owned)
+                        });
+                    if routed
+                        && replicas > 0
+                        && selected.as_deref() == Some(&hash)
+                        && *wanted < need(share, replicas)
+                    {
+                        self.timeline.broke(
+                            self.now,
+                            &format!("S4: {service} is scaled to {wanted} under {share} %"),
+                        );
+                    }
+                }
+            }
+            Action::Patch { target, operations } if target.object.kind == HTTP_ROUTE => {
+                let weights: Vec<u64> = operations
+                    .iter()
+                    .filter(|o| {
+                        o.get("path")
+                            .and_then(Value::as_str)
+                            .is_some_and(|p| p.ends_with("/weight"))
+                    })
+                    .filter_map(|o| o.get("value").and_then(Value::as_u64))
+                    .collect();
+                if !weights.is_empty() && weights.iter().sum::<u64>() != 100 {
+                    self.timeline
+                        .broke(self.now, "S2: the weights do not sum up to 100");
+                }
+                let allowed = engine::strategy::allowed_weight(&status);
+                if let Some(canary) = weights
+                    .get(1)
+                    .and_then(|w| u32::try_from(*w).ok())
+                    .filter(|w| *w > allowed)
+                {
+                    self.timeline.broke(
+                        self.now,
+                        &format!("S3: weight {canary} is written where {allowed} is allowed"),
+                    );
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Whether the status is as a condition of an event says: `step 1`, `stage Switching`, `phase Paused`.
+fn holds(status: &crate::api::RolloutStatus, when: &str) -> bool {
+    let attempt = status.attempt.as_ref();
+    match when.split_once(' ') {
+        Some(("step", n)) => {
+            attempt.is_some_and(|a| a.stage == "Stepping" && a.step_index.to_string() == n)
+        }
+        Some(("stage", name)) => attempt.is_some_and(|a| a.stage == name),
+        Some(("phase", name)) => status.phase.as_deref() == Some(name),
+        _ => false,
+    }
+}
+
+/// A pod template whose image names a version.
+pub fn template(version: &str) -> Value {
+    json!({"metadata": {"labels": {"app": "app"}},
+        "spec": {"containers": [{"name": "app", "image": format!("lab/app:{version}")}]}})
+}
+
+/// The route of the simulator.
+fn route(weights: (u32, u32)) -> Value {
+    json!({
+        "apiVersion": HTTP_ROUTE.api_version(), "kind": HTTP_ROUTE.kind,
+        "metadata": {"name": "app", "namespace": "default"},
+        "spec": {
+            "parentRefs": [{"name": "gateway"}],
+            "rules": [{"backendRefs": [
+                {"name": "app-stable", "port": 80, "weight": weights.0},
+                {"name": "app-canary", "port": 80, "weight": weights.1},
+            ]}],
+        },
+    })
+}

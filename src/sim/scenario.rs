@@ -1,0 +1,175 @@
+//! Scenarios: what is given, what the world is like, what happens when, and what must come of it.
+//!
+//! The format is documented in `docs/scenarios.md`.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::api::units::HumanDuration;
+
+/// A scenario.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Scenario {
+    /// What it shows, in a sentence.
+    pub about: String,
+    /// Where it can be played.
+    #[serde(default)]
+    pub lab: bool,
+    /// What is there at the beginning.
+    pub given: Given,
+    /// How the virtual world behaves.
+    #[serde(default)]
+    pub world: World,
+    /// What happens, in order of time.
+    #[serde(default)]
+    pub events: Vec<Event>,
+    /// How long it goes on at most.
+    pub until: HumanDuration,
+    /// What must come of it.
+    pub expect: Expect,
+}
+
+/// What is there at the beginning.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Given {
+    /// The Rollout's spec, template apart.
+    pub spec: Value,
+    /// The version that the template names first.
+    #[serde(default = "first")]
+    pub version: String,
+    /// Analysis templates by name.
+    #[serde(default)]
+    pub templates: BTreeMap<String, Value>,
+    /// Annotations of the Rollout.
+    #[serde(default)]
+    pub annotations: BTreeMap<String, String>,
+    /// Weights of the route at the beginning: stable and canary. Without them the route has none.
+    #[serde(default = "rest")]
+    pub route: Option<(u32, u32)>,
+}
+
+fn first() -> String {
+    "v1".into()
+}
+#[allow(
+    clippy::unnecessary_wraps,
+    reason = "it is the default of an optional field"
+)]
+fn rest() -> Option<(u32, u32)> {
+    Some((100, 0))
+}
+
+/// How the virtual world behaves.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct World {
+    /// From a pod's creation to its readiness. Default: 2s.
+    pub pod_ready_after: Option<HumanDuration>,
+    /// From a route's change to its acceptance. Default: 100ms.
+    pub accept_after: Option<HumanDuration>,
+    /// From a change to its effect in the data plane. Default: 200ms.
+    pub effect_after: Option<HumanDuration>,
+    /// How versions behave.
+    #[serde(default)]
+    pub versions: BTreeMap<String, Version>,
+}
+
+/// How a version behaves.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Version {
+    /// Share of the answers that are errors, 0 to 1.
+    #[serde(default)]
+    pub error_rate: f64,
+    /// Latency of its answers, in seconds.
+    #[serde(default)]
+    pub latency: f64,
+    /// It never becomes ready.
+    #[serde(default)]
+    pub never_ready: bool,
+    /// It crashes when it starts.
+    #[serde(default)]
+    pub crash: bool,
+    /// Its image cannot be pulled.
+    #[serde(default)]
+    pub no_image: bool,
+}
+
+/// Something that happens.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Event {
+    /// When, from the beginning.
+    #[serde(default)]
+    pub at: Option<HumanDuration>,
+    /// When the Rollout's step, stage or phase is this: `step 1`, `stage Switching`, `phase Paused`.
+    #[serde(default)]
+    pub when: Option<String>,
+    /// Merge patch of the Rollout's spec.
+    #[serde(default)]
+    pub spec: Option<Value>,
+    /// The template names this version.
+    #[serde(default)]
+    pub version: Option<String>,
+    /// Annotations are set. `$canary` stands for the hash in flight, `$stable` for the stable one.
+    #[serde(default)]
+    pub annotate: BTreeMap<String, String>,
+    /// Somebody else sets the route's weights: stable and canary.
+    #[serde(default)]
+    pub route: Option<(u32, u32)>,
+    /// Pods of this version crash from now on.
+    #[serde(default)]
+    pub crash: Option<String>,
+    /// What a metric answers from now on: a number, `NaN`, `none` or `down`; `normal` ends it.
+    #[serde(default)]
+    pub metrics: BTreeMap<String, String>,
+    /// The controller dies between its next commit and what it would do then.
+    #[serde(default)]
+    pub kill_controller: bool,
+    /// The Rollout's status is lost.
+    #[serde(default)]
+    pub lose_status: bool,
+    /// From a change of the route to its effect, from now on.
+    #[serde(default)]
+    pub effect_after: Option<HumanDuration>,
+    /// The Rollout is deleted.
+    #[serde(default)]
+    pub delete: bool,
+}
+
+/// What must come of it.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Expect {
+    /// The phase at the end.
+    pub phase: Option<String>,
+    /// The version of the stable revision at the end.
+    pub stable: Option<String>,
+    /// The weights that the data plane served, one after the other.
+    pub weights: Option<Vec<u32>>,
+    /// Reasons that the history must hold, in this order, others between them.
+    #[serde(default)]
+    pub reasons: Vec<String>,
+    /// Reasons that the history must not hold.
+    #[serde(default)]
+    pub never: Vec<String>,
+    /// What the status' message must contain at the end.
+    #[serde(default)]
+    pub message: Option<String>,
+    /// Outcomes of commands, in order: `promote Done`.
+    #[serde(default)]
+    pub commands: Option<Vec<String>>,
+    /// Pods by version at the end.
+    #[serde(default)]
+    pub pods: BTreeMap<String, u32>,
+    /// Weight on a backend without a ready pod: allowed where the world itself takes the pods away.
+    #[serde(default)]
+    pub void_allowed: bool,
+    /// The Rollout is gone at the end.
+    #[serde(default)]
+    pub gone: bool,
+}
