@@ -224,7 +224,3 @@ fn about_the_template(status: &Status) -> bool {
         _ => false,
     }
 }
-
-#[cfg(test)]
-#[path = "current_tests.rs"]
-mod tests;
