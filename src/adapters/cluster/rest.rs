@@ -97,7 +97,6 @@ impl RestError {
         match source.code {
             409 if source.reason == "AlreadyExists" => Self::Exists { request, source },
             409 => Self::Conflict { request, source },
-            // A deleted object changed, too.
             422 if failed_test(&source) => Self::Conflict { request, source },
             404 => Self::NotFound { request, source },
             400..=499 if source.code != 429 => Self::Refused { request, source },
@@ -110,13 +109,12 @@ impl RestError {
 }
 
 /// Whether a JSON patch did not apply. Every patch of ours is made for the object as it was read
-/// and begins with a test of that, so one that does not apply met another object.
+/// and begins with a test of that, so one that does not apply met another object. The API server
+/// says no more than this; where a value is wrong, it names the field.
 fn failed_test(status: &Status) -> bool {
-    let causes = status.details.iter().flat_map(|d| &d.causes);
-    let mut said = causes
-        .map(|c| c.message.as_str())
-        .chain([status.message.as_str()]);
-    said.any(|m| m.contains("testing value") || m.contains("test failed"))
+    status
+        .message
+        .starts_with("the server rejected our request due to an error in our request")
 }
 
 /// The way to the API server.
