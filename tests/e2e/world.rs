@@ -81,6 +81,8 @@ pub struct World {
     pub setup: Setup,
     pub serin: Option<Serin>,
     pub load: Option<Load>,
+    /// Where the controller asks for metrics.
+    pub provider: String,
     kubeconfig: PathBuf,
     starts: u32,
 }
@@ -101,7 +103,9 @@ impl World {
         let mut world = Self::bare(lab, prefix, setup).await?;
         world.start_serin().await?;
         world.apply_app("v1", 100, 0).await?;
-        world.until("v1 to be healthy", |s| phase(s) == "Healthy").await?;
+        world
+            .until("v1 to be healthy", |s| phase(s) == "Healthy")
+            .await?;
         if world.setup.routed {
             world.first_answer().await?;
             world.start_load()?;
@@ -115,18 +119,36 @@ impl World {
         let namespace = lab.namespace(prefix).await?;
         lab.apply_yaml_in(&namespace, &rights(&namespace)?).await?;
         let kubeconfig = lab.kubeconfig_for(&namespace, "serin").await?;
-        Ok(Self { lab, namespace, setup, serin: None, load: None, kubeconfig, starts: 0 })
+        let provider = lab.prometheus_url();
+        Ok(Self {
+            lab,
+            namespace,
+            setup,
+            provider,
+            serin: None,
+            load: None,
+            kubeconfig,
+            starts: 0,
+        })
     }
 
     pub async fn start_serin(&mut self) -> Result {
         self.starts += 1;
         let port = PORT.fetch_add(1, Ordering::SeqCst);
-        let log = self.lab.run_dir().join(format!("serin-{}-{}.log", self.namespace, self.starts));
+        let log = self
+            .lab
+            .run_dir()
+            .join(format!("serin-{}-{}.log", self.namespace, self.starts));
         let file = std::fs::File::create(&log)?;
         let child = Command::new(env!("CARGO_BIN_EXE_serin"))
             .arg("run")
-            .args(["--namespaces", &self.namespace, "--lease-namespace", &self.namespace])
-            .args(["--metric-provider", &format!("default={}", self.lab.prometheus_url())])
+            .args([
+                "--namespaces",
+                &self.namespace,
+                "--lease-namespace",
+                &self.namespace,
+            ])
+            .args(["--metric-provider", &format!("default={}", self.provider)])
             .args(["--alertmanager", &self.lab.alertmanager_url()])
             .args(["--listen", &format!("127.0.0.1:{port}")])
             .env("KUBECONFIG", &self.kubeconfig)
@@ -149,16 +171,25 @@ impl World {
 
     /// SIGTERM: the lease is handed over. Gives its exit code.
     pub async fn stop_serin(&mut self) -> Result<Option<i32>> {
-        let Some(mut serin) = self.serin.take() else { return Ok(None) };
+        let Some(mut serin) = self.serin.take() else {
+            return Ok(None);
+        };
         let id = serin.child.id().unwrap_or_default().to_string();
         Command::new("kill").args(["-TERM", &id]).status().await?;
-        let status = self.lab.within("serin to stop", LIMIT, serin.child.wait()).await??;
+        let status = self
+            .lab
+            .within("serin to stop", LIMIT, serin.child.wait())
+            .await??;
         Ok(status.code())
     }
 
     pub fn start_load(&mut self) -> Result {
         let host = format!("{}.test", self.namespace);
-        self.load = Some(Load::start(&self.lab.gateway_url(), &host, self.setup.rate)?);
+        self.load = Some(Load::start(
+            &self.lab.gateway_url(),
+            &host,
+            self.setup.rate,
+        )?);
         Ok(())
     }
 
@@ -169,7 +200,9 @@ impl World {
     /// The app as its owner writes it: a Service, a route, templates, and the Rollout.
     pub async fn apply_app(&self, version: &str, stable: u32, canary: u32) -> Result {
         if self.setup.routed {
-            self.lab.apply_yaml_in(&self.namespace, &self.route_yaml(stable, canary)).await?;
+            self.lab
+                .apply_yaml_in(&self.namespace, &self.route_yaml(stable, canary))
+                .await?;
         }
         self.lab.apply_yaml_in(&self.namespace, TEMPLATES).await?;
         let spec = json!({"spec": self.spec(version)});
@@ -179,7 +212,9 @@ impl World {
         });
         rollout["spec"] = spec["spec"].clone();
         self.lab.apply_yaml_in(&self.namespace, SERVICE).await?;
-        self.lab.apply_yaml_in(&self.namespace, &rollout.to_string()).await?;
+        self.lab
+            .apply_yaml_in(&self.namespace, &rollout.to_string())
+            .await?;
         Ok(())
     }
 
@@ -211,7 +246,11 @@ spec:
             .chain([("SERVICE", "app")])
             .map(|(name, value)| json!({"name": name, "value": value}))
             .collect();
-        let image = if version == "no-image" { "nowhere/app:none".to_owned() } else { format!("lab/app:{version}") };
+        let image = if version == "no-image" {
+            "nowhere/app:none".to_owned()
+        } else {
+            format!("lab/app:{version}")
+        };
         json!({
             "metadata": {
                 "labels": {"app": "app"},
@@ -260,22 +299,32 @@ spec:
 
     pub fn routes(&self) -> Api<DynamicObject> {
         let gvk = GroupVersionKind::gvk("gateway.networking.k8s.io", "v1", "HTTPRoute");
-        Api::namespaced_with(self.lab.client(), &self.namespace, &ApiResource::from_gvk(&gvk))
+        Api::namespaced_with(
+            self.lab.client(),
+            &self.namespace,
+            &ApiResource::from_gvk(&gvk),
+        )
     }
 
     pub async fn deploy(&self, version: &str) -> Result {
-        self.patch(json!({"spec": {"template": self.template(version)}})).await
+        self.patch(json!({"spec": {"template": self.template(version)}}))
+            .await
     }
 
     pub async fn patch(&self, patch: Value) -> Result {
-        self.rollouts().patch("app", &PatchParams::default(), &Patch::Merge(patch)).await?;
+        self.rollouts()
+            .patch("app", &PatchParams::default(), &Patch::Merge(patch))
+            .await?;
         Ok(())
     }
 
     pub async fn annotate(&self, pairs: &[(&str, &str)]) -> Result {
-        let annotations: BTreeMap<String, &str> =
-            pairs.iter().map(|(name, value)| (format!("serin.dev/{name}"), *value)).collect();
-        self.patch(json!({"metadata": {"annotations": annotations}})).await
+        let annotations: BTreeMap<String, &str> = pairs
+            .iter()
+            .map(|(name, value)| (format!("serin.dev/{name}"), *value))
+            .collect();
+        self.patch(json!({"metadata": {"annotations": annotations}}))
+            .await
     }
 
     pub async fn status(&self) -> Result<RolloutStatus> {
@@ -290,16 +339,29 @@ spec:
     ) -> Result<RolloutStatus> {
         let condition = |rollout: Option<&Rollout>| {
             rollout.is_some_and(|r| {
-                r.status.as_ref().is_some_and(|s| s.observed_generation == r.metadata.generation && holds(s))
+                r.status
+                    .as_ref()
+                    .is_some_and(|s| s.observed_generation == r.metadata.generation && holds(s))
             })
         };
         let waiting = await_condition(self.rollouts(), "app", condition);
         match self.lab.within(what, LIMIT, waiting).await {
             Ok(found) => Ok(found?.and_then(|r| r.status).unwrap_or_default()),
             Err(e) => {
-                let last = self.status().await.map(|s| serde_json::to_string_pretty(&s).unwrap_or_default());
-                let log = self.serin.as_ref().map(|s| s.log.display().to_string()).unwrap_or_default();
-                Err(format!("{e}\ncontroller: {log}\nlast status: {}", last.unwrap_or_default()).into())
+                let last = self
+                    .status()
+                    .await
+                    .map(|s| serde_json::to_string_pretty(&s).unwrap_or_default());
+                let log = self
+                    .serin
+                    .as_ref()
+                    .map(|s| s.log.display().to_string())
+                    .unwrap_or_default();
+                Err(format!(
+                    "{e}\ncontroller: {log}\nlast status: {}",
+                    last.unwrap_or_default()
+                )
+                .into())
             }
         }
     }
@@ -307,18 +369,30 @@ spec:
     /// Awaits a step of the attempt for what is in flight now.
     pub async fn step(&self, index: i32) -> Result<RolloutStatus> {
         self.until(&format!("step {index}"), |s| {
-            stage(s) == "Stepping" && s.attempt.as_ref().is_some_and(|a| Some(&a.hash) == s.current_revision.as_ref() && a.step_index == index)
-        }).await
+            stage(s) == "Stepping"
+                && s.attempt.as_ref().is_some_and(|a| {
+                    Some(&a.hash) == s.current_revision.as_ref() && a.step_index == index
+                })
+        })
+        .await
     }
 
     /// Awaits the end of whatever is in flight for the newest template.
     pub async fn done(&self, wanted: &str) -> Result<RolloutStatus> {
-        let status = self.until(&format!("phase {wanted}"), |s| {
-            stage(s) == "Done" && (phase(s) == "Healthy" || phase(s) == "Degraded")
-                && s.draining.is_empty()
-        }).await?;
+        let status = self
+            .until(&format!("phase {wanted}"), |s| {
+                stage(s) == "Done"
+                    && (phase(s) == "Healthy" || phase(s) == "Degraded")
+                    && s.draining.is_empty()
+            })
+            .await?;
         if phase(&status) != wanted {
-            return Err(format!("phase {}, wanted {wanted}: {}", phase(&status), status.message.unwrap_or_default()).into());
+            return Err(format!(
+                "phase {}, wanted {wanted}: {}",
+                phase(&status),
+                status.message.as_deref().unwrap_or_default()
+            )
+            .into());
         }
         Ok(status)
     }
@@ -350,11 +424,16 @@ spec:
     pub async fn farewell(&mut self) -> Result<Report> {
         let report = self.load.take().expect("users send requests").stop().await;
         if report.unexplained > 0 {
-            let log = self.serin.as_ref().map(|s| s.log.display().to_string()).unwrap_or_default();
+            let log = self
+                .serin
+                .as_ref()
+                .map(|s| s.log.display().to_string())
+                .unwrap_or_default();
             return Err(format!(
                 "{} of {} requests failed: {:#?}\ncontroller: {log}",
                 report.unexplained, report.sent, report.unexplained_samples
-            ).into());
+            )
+            .into());
         }
         if report.answered < 20 {
             return Err(format!("only {} requests were answered", report.answered).into());
@@ -372,7 +451,11 @@ pub fn stage(status: &RolloutStatus) -> &str {
 }
 
 pub fn hash(status: &RolloutStatus) -> String {
-    status.attempt.as_ref().map(|a| a.hash.clone()).unwrap_or_default()
+    status
+        .attempt
+        .as_ref()
+        .map(|a| a.hash.clone())
+        .unwrap_or_default()
 }
 
 /// The reasons in the history, oldest first.
@@ -394,7 +477,11 @@ pub fn expect_reasons(status: &RolloutStatus, wanted: &[&str]) -> Result {
 
 /// Fails unless it holds.
 pub fn ensure(holds: bool, otherwise: impl Into<String>) -> Result {
-    if holds { Ok(()) } else { Err(otherwise.into().into()) }
+    if holds {
+        Ok(())
+    } else {
+        Err(otherwise.into().into())
+    }
 }
 
 async fn install_crds(lab: &Arc<Lab>) -> Result {
@@ -404,14 +491,23 @@ async fn install_crds(lab: &Arc<Lab>) -> Result {
         lab.apply_yaml(&serde_json::to_string(&crd)?).await?;
     }
     for name in names {
-        lab.kubectl(&["wait", "--for=condition=Established", "--timeout=60s", &format!("crd/{name}")]).await?;
+        lab.kubectl(&[
+            "wait",
+            "--for=condition=Established",
+            "--timeout=60s",
+            &format!("crd/{name}"),
+        ])
+        .await?;
     }
     Ok(())
 }
 
 /// The account `serin` with the rights of the chart, in one namespace.
 fn rights(namespace: &str) -> Result<String> {
-    let rules = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/charts/serin/files/rbac-namespaced.yaml"))?;
+    let rules = std::fs::read_to_string(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/charts/serin/files/rbac-namespaced.yaml"
+    ))?;
     let rules: Value = serde_saphyr::from_str(&rules)?;
     let all = [
         json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "serin"}}),
