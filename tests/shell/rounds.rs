@@ -162,6 +162,32 @@ async fn failures_on_the_way_only_delay_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_new_template_is_not_forgotten_when_it_cannot_be_recorded_at_first() {
+    let server = Server::new();
+    server.put(ROLLOUTS, rollout("web:1"));
+    let (_work, _stop) = start(&server).await;
+    deployed(&server).await;
+    server.fail(Fault {
+        method: "POST",
+        plural: "controllerrevisions",
+        code: 503,
+        times: 3,
+    });
+    let image = "/spec/template/spec/containers/0/image";
+    server.edit(ROLLOUTS, "web", |r| {
+        *r.pointer_mut(image).expect("an image") = json!("web:2")
+    });
+    for _ in 0..10 {
+        pass(5).await;
+        pods_are_ready(&server);
+    }
+    assert_eq!(server.names(REVISIONS).len(), 2);
+    let status = &server.get(ROLLOUTS, "web").expect("is there")["status"];
+    assert_ne!(status["currentRevision"], status["stableRevision"]);
+    assert_eq!(status["step"], "1/2", "{status:#}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn another_controllers_rollout_is_left_alone_and_a_stop_ends_the_work() {
     let server = Server::new();
     let mut other = rollout("web:1");

@@ -403,7 +403,7 @@ async fn a_template_is_new_only_if_the_api_server_makes_something_else_of_it() {
     server.fail(Fault {
         method: "POST",
         plural: "replicasets",
-        code: 500,
+        code: 503,
         times: 1,
     });
     assert_eq!(current().await, Current::Recorded(first.clone()));
@@ -426,4 +426,28 @@ async fn a_template_is_new_only_if_the_api_server_makes_something_else_of_it() {
         r["spec"]["template"]["spec"]["bogus"] = json!(1)
     });
     assert!(matches!(current().await, Current::Refused(why) if why.contains("bogus")));
+
+    // Who cannot be asked is not a reason to look after nothing.
+    server.fail(Fault {
+        method: "POST",
+        plural: "replicasets",
+        code: 500,
+        times: 1,
+    });
+    server.edit(ROLLOUTS, "web", |r| {
+        r["spec"]["template"]["spec"]["bogus"] = json!(2)
+    });
+    assert!(matches!(current().await, Current::Refused(why) if why.contains("does not say")));
+    // What goes is not asked about: its namespace may go, too.
+    server.fail(Fault {
+        method: "POST",
+        plural: "replicasets",
+        code: 403,
+        times: 1,
+    });
+    server.edit(ROLLOUTS, "web", |r| {
+        r["metadata"]["deletionTimestamp"] = json!("2026-11-24T10:00:00Z");
+        r["metadata"]["finalizers"] = json!([FINALIZER]);
+    });
+    assert_eq!(current().await, Current::Recorded(first));
 }

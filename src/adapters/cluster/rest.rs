@@ -56,7 +56,15 @@ pub enum RestError {
         /// The answer.
         source: Box<Status>,
     },
-    /// The API server cannot answer, or cannot be reached.
+    /// The API server, or what it relies on, cannot answer now.
+    #[error("{request}: failed with {}", source.code)]
+    Failed {
+        /// Verb, kind and name.
+        request: String,
+        /// The answer.
+        source: Box<Status>,
+    },
+    /// The API server cannot be reached.
     #[error("{request}: no answer")]
     Unavailable {
         /// Verb, kind and name.
@@ -80,6 +88,7 @@ impl RestError {
             Self::NotFound { .. } => "notFound",
             Self::Exists { .. } => "exists",
             Self::Refused { .. } => "refused",
+            Self::Failed { .. } => "failed",
             Self::Unavailable { .. } => "unavailable",
             Self::Timeout { .. } => "timeout",
         }
@@ -100,10 +109,7 @@ impl RestError {
             422 if failed_test(&source) => Self::Conflict { request, source },
             404 => Self::NotFound { request, source },
             400..=499 if source.code != 429 => Self::Refused { request, source },
-            _ => {
-                let source = Box::new(kube::Error::Api(source));
-                Self::Unavailable { request, source }
-            }
+            _ => Self::Failed { request, source },
         }
     }
 }
