@@ -9,8 +9,9 @@ use crate::{
         status::{RolloutStatus, Track, TrackReplicas, TrackWeight, Waiting},
     },
     model::{
-        observed::Observed,
+        observed::{Current, Observed},
         progress::{Stage, brief, note_once},
+        share::rounded,
         spec::FieldError,
     },
 };
@@ -31,22 +32,20 @@ pub fn summarize(world: &World<'_>, decided: &Decided, status: &mut RolloutStatu
     status.selector = Some(selector_text(&spec.selector));
     counts(observed, status);
     if decided.moved {
-        // The next look, which comes at once, tells the rest; nothing must look finished until then.
-        let text = "deciding".to_owned();
-        let phase = status.phase.clone().filter(|p| p != "Healthy");
-        status.phase = Some(phase.unwrap_or_else(|| "Progressing".into()));
-        let summary = Summary {
+        status.waiting = None;
+    } else {
+        wait(status, decided, now);
+        tracks(world, decided, status);
+    }
+    let mut summary = summary(world, decided, status);
+    if decided.moved && summary.phase == "Healthy" {
+        // The next look, which comes at once, tells whether it is.
+        summary = Summary {
             phase: "Progressing",
             reason: "Deciding".into(),
-            message: text,
+            message: "finishing".into(),
         };
-        set(status, condition::READY, "False", &summary, now);
-        set(status, condition::RECONCILING, "True", &summary, now);
-        return;
     }
-    wait(status, decided, now);
-    tracks(world, decided, status);
-    let summary = summary(world, decided, status);
     conditions(world, status, &summary, decided.stalled.is_some());
     status.step = step_text(status);
     status.weight = weight_text(world, status);
@@ -126,6 +125,14 @@ fn summary(world: &World<'_>, decided: &Decided, status: &RolloutStatus) -> Summ
              The way on: the old template, a new one, or annotate serin.dev/retry={current}/1"
         );
         return make("Degraded", &outcome, message);
+    }
+    if let Current::New(hash) = &world.observed.current {
+        // Nothing looks finished before the new template is even recorded.
+        return make(
+            "Progressing",
+            reason::REVISION_CREATED,
+            format!("revision {hash} is being recorded"),
+        );
     }
     let available = world
         .observed
@@ -278,7 +285,7 @@ fn tracks(world: &World<'_>, decided: &Decided, status: &mut RolloutStatus) {
     let accepted = status
         .traffic
         .as_ref()
-        .map(|t| t.weight)
+        .map(|t| int(rounded(u32::try_from(t.share).unwrap_or(0))))
         .filter(|_| world.written.is_some_and(|w| w.accepted));
     let available = |h: Option<&String>| {
         h.and_then(|h| observed.revision(h))
