@@ -133,10 +133,16 @@ async fn first_answer(lab: &Lab, namespace: &str) -> CaseResult {
     Ok(())
 }
 
-async fn set_up(lab: &Lab, prefix: &str, more_env: &str) -> Result<String, serin_lab::Error> {
+async fn set_up(
+    lab: &Lab,
+    prefix: &str,
+    more_env: &str,
+) -> Result<String, Box<dyn std::error::Error + Send + Sync>> {
     let namespace = lab.namespace(prefix).await?;
     lab.apply_yaml_in(&namespace, &two_versions(more_env))
         .await?;
+    // The route comes last: see "Worth knowing" in the README.
+    served(lab, &namespace).await?;
     lab.apply_yaml_in(&namespace, &route(&namespace, 90, 10))
         .await?;
     Ok(namespace)
@@ -144,7 +150,6 @@ async fn set_up(lab: &Lab, prefix: &str, more_env: &str) -> Result<String, serin
 
 async fn traffic(lab: Arc<Lab>) -> CaseResult {
     let namespace = set_up(&lab, "traffic", "{name: ERROR_RATE, value: '0.1'}").await?;
-    served(&lab, &namespace).await?;
     accepted(&lab, &namespace).await?;
     first_answer(&lab, &namespace).await?;
     let load = Load::start(&lab.gateway_url(), &format!("{namespace}.test"), 100.0)?;
@@ -182,7 +187,6 @@ async fn held(lab: Arc<Lab>) -> CaseResult {
     let namespace = set_up(&lab, "held", "").await?;
     lab.apply_yaml_in(&namespace, &route(&namespace, 1, 0))
         .await?;
-    served(&lab, &namespace).await?;
     accepted(&lab, &namespace).await?;
     first_answer(&lab, &namespace).await?;
     let load = Load::start(&lab.gateway_url(), &format!("{namespace}.test"), 50.0)?;
@@ -213,7 +217,6 @@ async fn held(lab: Arc<Lab>) -> CaseResult {
 
 async fn prometheus(lab: Arc<Lab>) -> CaseResult {
     let namespace = set_up(&lab, "metrics", "{name: SERVICE, value: shop}").await?;
-    served(&lab, &namespace).await?;
     first_answer(&lab, &namespace).await?;
     let load = Load::start(&lab.gateway_url(), &format!("{namespace}.test"), 20.0)?;
     let query = format!(
