@@ -62,7 +62,7 @@ pub fn run(
 /// Whether a route does not exist.
 fn missing(cx: &Context<'_>) -> bool {
     cx.written
-        .is_some_and(|w| matches!(w.weight, Err(RouteFault::Missing(_))))
+        .is_some_and(|w| matches!(w.share, Err(RouteFault::Missing(_))))
 }
 
 /// The first deploy has no steps: it is stable when it is available.
