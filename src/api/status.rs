@@ -189,6 +189,7 @@ pub struct Attempt {
     pub progress_mark: i64,
     /// The steps of this attempt.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
     pub steps: Vec<Step>,
     /// The analysis in the background of this attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -27,15 +27,17 @@ use crate::adapters::cluster::{
 use context::Context;
 use round::{RoundError, after_failure, guarded};
 
-/// Rounds at the same time, for each kind.
-const CONCURRENCY: u16 = 16;
+/// Rounds of Rollouts at the same time.
+const ROLLOUTS: u16 = 16;
+/// Rounds of AnalysisRuns at the same time: more, since they wait for metric providers.
+const RUNS: u16 = 64;
 /// Changes that come so close together lead to one round.
 const DEBOUNCE: Duration = Duration::from_millis(20);
 
 /// Works until `stop`, and ends when the rounds in progress have ended.
 pub async fn run(cx: Arc<Context>, signals: Signals, stop: watch::Receiver<bool>) {
     let rollouts = drive(
-        "rollout",
+        ("rollout", ROLLOUTS),
         signals.rollout_store,
         signals.rollouts.stream(),
         stop.clone(),
@@ -43,7 +45,7 @@ pub async fn run(cx: Arc<Context>, signals: Signals, stop: watch::Receiver<bool>
         |cx, key| async move { rollouts::round(&cx, &key).await },
     );
     let runs = drive(
-        "analysisrun",
+        ("analysisrun", RUNS),
         signals.run_store,
         signals.runs.stream(),
         stop.clone(),
@@ -60,7 +62,7 @@ fn key_of<K: Resource<DynamicType = ()>>(object: &K) -> Key {
 
 /// Drives the rounds of one kind.
 async fn drive<K, Round>(
-    controller: &'static str,
+    (controller, concurrency): (&'static str, u16),
     store: Store<K>,
     keys: impl Stream<Item = Key> + Send + 'static,
     mut stop: watch::Receiver<bool>,
@@ -82,23 +84,28 @@ async fn drive<K, Round>(
     let failed = move |object: Arc<K>, error: &RoundError, cx: Arc<Context>| -> Action {
         after_failure(&cx, controller, &key_of(object.as_ref()), error)
     };
+    let gone = Arc::clone(&cx);
     // Every trigger comes through the queue: what is watched, and what it concerns, is known there.
     Controller::for_stream(stream::pending::<Result<K, watcher::Error>>(), store)
         .reconcile_on(objects)
         .with_config(
             Config::default()
-                .concurrency(CONCURRENCY)
+                .concurrency(concurrency)
                 .debounce(DEBOUNCE),
         )
         .graceful_shutdown_on(async move { drop(stop.wait_for(|s| *s).await) })
         .run(reconcile, failed, cx)
-        .for_each(|done| async move {
+        .for_each(move |done| {
             match done {
                 Ok((object, _)) => tracing::trace!(controller, %object, "round done"),
                 Err(Error::ReconcilerFailed(..)) => {}
-                Err(Error::ObjectNotFound(object)) => tracing::debug!(controller, %object, "gone"),
+                Err(Error::ObjectNotFound(object)) => {
+                    let key = Key::new(object.namespace.unwrap_or_default(), object.name);
+                    gone.failures.clear(controller, &key);
+                }
                 Err(error) => tracing::warn!(controller, %error, "queue"),
             }
+            futures::future::ready(())
         })
         .await;
 }

@@ -6,13 +6,20 @@ use crate::{
     adapters::cluster::{commit::Committed, mirror::Key},
     api::Rollout,
     engine,
-    model::{object::Kind, observed::References, plan::Requeue, spec::Spec},
+    model::{
+        object::Kind,
+        observed::{Current, References},
+        plan::Requeue,
+        spec::Spec,
+    },
 };
 
 use super::{context::Context, round::RoundError};
 
 /// When to look again at what is not ours, or gone.
 const IDLE: Duration = Duration::from_secs(3600);
+/// When to ask again about a template that is refused: what refuses it may change.
+const ASK_AGAIN: Duration = Duration::from_secs(60);
 /// When to tell again what could not be told.
 const TELL_AGAIN: Duration = Duration::from_secs(10);
 
@@ -49,11 +56,14 @@ pub async fn round(cx: &Context, key: &Key) -> Result<Requeue, RoundError> {
     // What was decided is told also where carrying it out needs another round.
     let told = tell(cx, key, &committed).await;
     acted?;
-    Ok(if told {
-        plan.requeue
-    } else {
-        sooner(cx, plan.requeue, TELL_AGAIN)
-    })
+    let mut requeue = plan.requeue;
+    if !told {
+        requeue = sooner(cx, requeue, TELL_AGAIN);
+    }
+    if matches!(observed.current, Current::Refused(_)) {
+        requeue = sooner(cx, requeue, ASK_AGAIN);
+    }
+    Ok(requeue)
 }
 
 /// Tells what was decided. Whether that is done with; an Event never fails a round.

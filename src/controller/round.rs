@@ -127,7 +127,13 @@ pub fn after_failure(
             backoff(ms(250), ms(5_000), count, key)
         }
         _ if error.is_conflict() => {
-            tracing::debug!(controller, object = %key, error = error.chain(), "somebody was faster");
+            let error = error.chain();
+            // Once is life; again and again, somebody fights us, or a patch of ours is wrong.
+            if count < 6 {
+                tracing::debug!(controller, object = %key, error, "somebody was faster");
+            } else {
+                tracing::warn!(controller, object = %key, error, count, "somebody is always faster");
+            }
             backoff(ms(150), ms(5_000), count.saturating_sub(4).max(1), key)
         }
         _ => {

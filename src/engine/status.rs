@@ -31,22 +31,20 @@ pub fn summarize(world: &World<'_>, decided: &Decided, status: &mut RolloutStatu
     status.selector = Some(selector_text(&spec.selector));
     counts(observed, status);
     if decided.moved {
-        // The next look, which comes at once, tells the rest; nothing must look finished until then.
-        let text = "deciding".to_owned();
-        let phase = status.phase.clone().filter(|p| p != "Healthy");
-        status.phase = Some(phase.unwrap_or_else(|| "Progressing".into()));
-        let summary = Summary {
+        status.waiting = None;
+    } else {
+        wait(status, decided, now);
+        tracks(world, decided, status);
+    }
+    let mut summary = summary(world, decided, status);
+    if decided.moved && summary.phase == "Healthy" {
+        // The next look, which comes at once, tells whether it is.
+        summary = Summary {
             phase: "Progressing",
             reason: "Deciding".into(),
-            message: text,
+            message: "finishing".into(),
         };
-        set(status, condition::READY, "False", &summary, now);
-        set(status, condition::RECONCILING, "True", &summary, now);
-        return;
     }
-    wait(status, decided, now);
-    tracks(world, decided, status);
-    let summary = summary(world, decided, status);
     conditions(world, status, &summary, decided.stalled.is_some());
     status.step = step_text(status);
     status.weight = weight_text(world, status);

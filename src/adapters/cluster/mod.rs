@@ -7,6 +7,7 @@ pub mod lease;
 mod merge;
 pub mod mirror;
 pub mod observe;
+mod pods;
 mod queue;
 pub mod rest;
 pub mod stores;

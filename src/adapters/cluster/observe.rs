@@ -19,6 +19,7 @@ use crate::{
 use super::{
     Cluster, current,
     mirror::{Entry, Key},
+    pods,
     rest::RestError,
     views,
 };
@@ -220,7 +221,7 @@ impl Cluster {
             .rest
             .list(super::stores::ENDPOINT_SLICE, namespace, &selector)
             .await?;
-        Ok(slices.iter().flat_map(views::ready_pods).collect())
+        Ok(slices.iter().flat_map(pods::ready_pods).collect())
     }
 
     /// The recorded revisions with their ReplicaSets, oldest first.
@@ -317,5 +318,5 @@ fn count(pods: &[String], sets: &BTreeMap<String, ReplicaSetView>) -> BTreeMap<S
         .iter()
         .map(|(hash, set)| (set.name.as_str(), hash.as_str()))
         .collect();
-    views::by_hash(pods.iter().map(String::as_str), &names)
+    pods::by_hash(pods.iter().map(String::as_str), &names)
 }

@@ -56,7 +56,15 @@ pub enum RestError {
         /// The answer.
         source: Box<Status>,
     },
-    /// The API server cannot answer, or cannot be reached.
+    /// The API server, or what it relies on, cannot answer now.
+    #[error("{request}: failed with {}", source.code)]
+    Failed {
+        /// Verb, kind and name.
+        request: String,
+        /// The answer.
+        source: Box<Status>,
+    },
+    /// The API server cannot be reached.
     #[error("{request}: no answer")]
     Unavailable {
         /// Verb, kind and name.
@@ -80,6 +88,7 @@ impl RestError {
             Self::NotFound { .. } => "notFound",
             Self::Exists { .. } => "exists",
             Self::Refused { .. } => "refused",
+            Self::Failed { .. } => "failed",
             Self::Unavailable { .. } => "unavailable",
             Self::Timeout { .. } => "timeout",
         }
@@ -97,26 +106,21 @@ impl RestError {
         match source.code {
             409 if source.reason == "AlreadyExists" => Self::Exists { request, source },
             409 => Self::Conflict { request, source },
-            // A deleted object changed, too.
             422 if failed_test(&source) => Self::Conflict { request, source },
             404 => Self::NotFound { request, source },
             400..=499 if source.code != 429 => Self::Refused { request, source },
-            _ => {
-                let source = Box::new(kube::Error::Api(source));
-                Self::Unavailable { request, source }
-            }
+            _ => Self::Failed { request, source },
         }
     }
 }
 
 /// Whether a JSON patch did not apply. Every patch of ours is made for the object as it was read
-/// and begins with a test of that, so one that does not apply met another object.
+/// and begins with a test of that, so one that does not apply met another object. The API server
+/// says no more than this; where a value is wrong, it names the field.
 fn failed_test(status: &Status) -> bool {
-    let causes = status.details.iter().flat_map(|d| &d.causes);
-    let mut said = causes
-        .map(|c| c.message.as_str())
-        .chain([status.message.as_str()]);
-    said.any(|m| m.contains("testing value") || m.contains("test failed"))
+    status
+        .message
+        .starts_with("the server rejected our request due to an error in our request")
 }
 
 /// The way to the API server.

@@ -22,9 +22,10 @@ use crate::{
 
 use super::{
     mirror::{Malformed, Mirror, Read},
+    pods::{self, Slice, StuckPod},
     queue::Queue,
     triggers::{self, Touch, ready_store},
-    views::{self, OwnedRevision, OwnedSet, Slice, StuckPod},
+    views::{self, OwnedRevision, OwnedSet},
     watches::{Optional, Watches},
     written::Written,
 };
@@ -179,53 +180,82 @@ fn rest_of_world(
         |_| {},
     );
     let by_revision = touch.by_name(|r: &OwnedRevision| r.rollout.clone());
-    let revisions = watches.keep(
-        CONTROLLER_REVISION,
+    let read = Arc::new(views::revision);
+    let revisions = watches.keep(CONTROLLER_REVISION, ours, read, by_revision, |_| {});
+    let by_slice = touch.by_name(|s: &Slice| s.rollout.clone());
+    let slices = watches.keep(
+        ENDPOINT_SLICE,
         ours,
-        Arc::new(views::revision),
-        by_revision,
+        Arc::new(pods::slice),
+        by_slice,
         |_| {},
     );
+    let (hashed, by_pod) = (Some(POD_TEMPLATE_HASH), touch.by_pod(&sets));
+    let pods = watches.keep(POD, hashed, Arc::new(pods::stuck_pod), by_pod, |_| {});
+    World {
+        rollouts,
+        runs,
+        sets,
+        revisions,
+        slices,
+        pods,
+        services: services(&mut watches, touch),
+        templates: templates(&mut watches, touch),
+        cluster_templates: cluster_templates(&mut watches, touch),
+        routes: routes(&mut watches, scope, touch),
+        tasks: watches.tasks,
+    }
+}
+
+fn services(watches: &mut Watches<'_>, touch: &Touch) -> Arc<Mirror<Value>> {
     let by_service = touch.by_word(|k| views::word(SERVICE.kind, &k.namespace, &k.name));
-    let services = watches.keep(
+    watches.keep(
         SERVICE,
         None,
         Arc::new(|o| views::whole(o, SERVICE)),
         by_service,
         |_| {},
-    );
-    let by_slice = touch.by_name(|s: &Slice| s.rollout.clone());
-    let slices = watches.keep(
-        ENDPOINT_SLICE,
-        ours,
-        Arc::new(views::slice),
-        by_slice,
-        |_| {},
-    );
-    let by_pod = touch.by_pod(&sets);
-    let hashed = Some(POD_TEMPLATE_HASH);
-    let pods = watches.keep(POD, hashed, Arc::new(views::stuck_pod), by_pod, |_| {});
-    let key = |cluster: bool, name: &str| TemplateKey {
-        cluster,
+    )
+}
+
+fn templates(watches: &mut Watches<'_>, touch: &Touch) -> Arc<Mirror<AnalysisTemplateSpec>> {
+    let key = |name: &str| TemplateKey {
+        cluster: false,
         name: name.to_owned(),
     };
-    let by_template =
-        touch.by_word(move |k| views::template_word(&k.namespace, &key(false, &k.name)));
-    let templates = watches.keep(
+    let by_template = touch.by_word(move |k| views::template_word(&k.namespace, &key(&k.name)));
+    watches.keep(
         TEMPLATE,
         None,
         Arc::new(views::template),
         by_template,
         |_| {},
-    );
-    let by_template = touch.by_word(move |k| views::template_word("", &key(true, &k.name)));
-    let cluster_templates = watches.keep_optional(
+    )
+}
+
+fn cluster_templates(
+    watches: &mut Watches<'_>,
+    touch: &Touch,
+) -> Arc<Optional<AnalysisTemplateSpec>> {
+    let key = |name: &str| TemplateKey {
+        cluster: true,
+        name: name.to_owned(),
+    };
+    let by_template = touch.by_word(move |k| views::template_word("", &key(&k.name)));
+    watches.keep_optional(
         CLUSTER_TEMPLATE,
         &[],
         true,
         Arc::new(views::template),
         by_template,
-    );
+    )
+}
+
+fn routes(
+    watches: &mut Watches<'_>,
+    scope: &Scope,
+    touch: &Touch,
+) -> BTreeMap<Kind, Arc<Optional<Value>>> {
     let mut routes = BTreeMap::new();
     for kind in scope.routes.iter().copied() {
         let read: Read<Value> = Arc::new(move |o| views::raw(o, kind));
@@ -233,20 +263,7 @@ fn rest_of_world(
         let kept = watches.keep_optional(kind, &scope.namespaces, false, read, by_route);
         routes.insert(kind, kept);
     }
-    let tasks = watches.tasks;
-    World {
-        rollouts,
-        runs,
-        sets,
-        revisions,
-        services,
-        slices,
-        pods,
-        templates,
-        cluster_templates,
-        routes,
-        tasks,
-    }
+    routes
 }
 
 impl World {

@@ -93,9 +93,11 @@ impl Cluster {
         if let Some(last) = done.last() {
             let sequence = status.decision.as_ref().map_or(0, |d| d.sequence);
             let patch = json!({"decision": {"sequence": sequence, "told": last.number}});
-            self.patch_status(ROLLOUT, meta, patch)
-                .await
-                .map_err(TellError::Record)?;
+            match self.patch_status(ROLLOUT, meta, patch).await {
+                // Its finalizer was the last thing that held it.
+                Ok(_) | Err(RestError::NotFound { .. }) => {}
+                Err(e) => return Err(TellError::Record(e)),
+            }
         }
         // What was told is returned also where the rest failed: the rest is told later.
         match failure {

@@ -15,8 +15,9 @@ use crate::api::{
 
 use super::{
     mirror::{Change, Changed, Key, Mirror},
+    pods::StuckPod,
     queue::Queue,
-    views::{OwnedSet, StuckPod},
+    views::OwnedSet,
     written::Written,
 };
 

@@ -28,7 +28,7 @@ use crate::{
     inside, net,
     parts::Parts,
     pki::{self, Authority},
-    process::{Part, Supervisor},
+    process::{self, Part, Supervisor},
     relay::Relay,
     roles,
 };
@@ -70,8 +70,8 @@ impl Gateway {
         let server = supervisor.start("envoy-gateway", command)?;
         applier.apply(&manifests(), GATEWAY_NAMESPACE).await?;
         supervisor
-            .await_or_fail("the first answer of Envoy", LIMIT, answers())
-            .await?;
+            .await_or_fail("the first answer of Envoy", LIMIT, answers(supervisor))
+            .await??;
         Ok(Self {
             _server: server,
             relay,
@@ -83,12 +83,18 @@ impl Gateway {
     }
 }
 
-/// Any answer will do; without routes it is 404.
-async fn answers() {
+/// Any answer will do; without routes it is 404. Envoy Gateway lives on when Envoy does not, so its
+/// log is looked at too.
+async fn answers(supervisor: &Supervisor) -> Result<()> {
     let url = format!("http://127.0.0.1:{GATEWAY_PORT}/");
     while net::get_status(&url, Duration::from_secs(2)).await.is_err() {
         tokio::time::sleep(Duration::from_millis(50)).await;
+        let log = supervisor.log_of("envoy-gateway");
+        if process::tail(&log, 15).contains("failed to run envoy") {
+            return Err(supervisor.fault("envoy-gateway", "it could not run Envoy"));
+        }
     }
+    Ok(())
 }
 
 fn manifests() -> String {

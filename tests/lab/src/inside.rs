@@ -21,9 +21,12 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use nix::sys::{
-    signal::Signal,
-    wait::{WaitStatus, wait},
+use nix::{
+    mount::{MsFlags, mount},
+    sys::{
+        signal::Signal,
+        wait::{WaitStatus, wait},
+    },
 };
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -56,7 +59,7 @@ fn try_enter() -> Result<()> {
     roles::dispatch()?;
     install_crypto();
     if env::var_os(STAGE).is_some_and(|s| s == INSIDE) && parent_id() == 1 {
-        return network();
+        return private_memory().and_then(|()| network());
     }
     parts::needs_namespaces()?;
     let parts = parts::prepare(&parts::Terminal::new())?;
@@ -208,6 +211,22 @@ pub(crate) fn init(args: Vec<OsString>) -> Result<std::convert::Infallible> {
             _ => {}
         }
     }
+}
+
+/// Shared memory of the lab's own: two Envoys that meet there end each other.
+fn private_memory() -> Result<()> {
+    let memory = Path::new("/dev/shm");
+    if !memory.is_dir() {
+        return Ok(());
+    }
+    mount(
+        Some("tmpfs"),
+        memory,
+        Some("tmpfs"),
+        MsFlags::empty(),
+        None::<&str>,
+    )
+    .context(|| "mounting private shared memory")
 }
 
 /// The pod network: a bridge on which the lab itself has the first address. It has a hardware

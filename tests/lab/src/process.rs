@@ -153,19 +153,23 @@ impl Supervisor {
             .ok()
             .and_then(|f| f.clone());
         match failure {
-            Some(Failure { part, why }) => {
-                let log = self.log_of(&part);
-                let tail = tail(&log, 15);
-                Error::Part {
-                    part,
-                    why,
-                    log,
-                    tail,
-                    run_dir: self.run_dir.clone(),
-                }
-            }
+            Some(Failure { part, why }) => self.fault(&part, &why),
             // The sender lives in `self`: this does not happen.
             None => std::future::pending().await,
+        }
+    }
+
+    /// The failure of a part, with the end of its log.
+    pub(crate) fn fault(&self, part: &str, why: &str) -> Error {
+        let log = self.log_of(part);
+        let tail = tail(&log, 15);
+        let run_dir = self.run_dir.clone();
+        Error::Part {
+            part: part.to_owned(),
+            why: why.to_owned(),
+            log,
+            tail,
+            run_dir,
         }
     }
 }

@@ -142,10 +142,9 @@ fn with_certs(args: &[OsString]) -> Result<Infallible> {
 fn envoy(args: Vec<OsString>) -> Result<Infallible> {
     let mut args = args.into_iter();
     let program = args.next().unwrap_or_default();
-    // Two labs must not meet in the shared memory of a hot restart.
+
     let source = Command::new(&program)
         .args(args.map(|a| crate::relay::rewrite_bootstrap(&a)))
-        .arg("--disable-hot-restart")
         .exec();
     Err(Error::Io {
         what: format!("exec {}", program.display()),

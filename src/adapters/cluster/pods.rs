@@ -1,0 +1,207 @@
+//! What is kept of pods: those behind a Service, and those that cannot start.
+
+use std::collections::BTreeMap;
+
+use kube::api::DynamicObject;
+use serde_json::Value;
+
+use crate::{
+    api::names::{POD_TEMPLATE_HASH, ROLLOUT_LABEL},
+    model::observed::{TROUBLES, Trouble},
+};
+
+use super::{
+    mirror::{Entry, Key, Malformed},
+    views::{entry, label, owner, word},
+};
+
+/// The longest message of a pod's trouble.
+const MESSAGE_MAX: usize = 300;
+
+/// An EndpointSlice of a role Service.
+#[derive(Debug)]
+pub struct Slice {
+    /// Name of the Rollout.
+    pub rollout: String,
+    /// Names of the pods that are ready and stay.
+    pub pods: Vec<String>,
+}
+
+/// A pod that cannot start.
+#[derive(Debug)]
+pub struct StuckPod {
+    /// uid of its ReplicaSet.
+    pub owner: String,
+    /// What is wrong.
+    pub trouble: Trouble,
+}
+
+/// An EndpointSlice, found under its Service's namespace and name.
+pub fn slice(object: DynamicObject) -> Result<Option<Entry<Slice>>, Malformed> {
+    let Some(service) = label(&object, "kubernetes.io/service-name") else {
+        return Ok(None);
+    };
+    let rollout = label(&object, ROLLOUT_LABEL).unwrap_or_default();
+    let namespace = Key::of(&object).namespace;
+    let pods = ready_pods(&object.data);
+    Ok(Some(entry(
+        &object,
+        vec![word("slice", &namespace, &service)],
+        Slice { rollout, pods },
+    )))
+}
+
+/// The pods behind an EndpointSlice that are ready and stay. What is not said counts as the API
+/// defines it: ready, serving as ready, not terminating.
+pub fn ready_pods(slice: &Value) -> Vec<String> {
+    let condition = |endpoint: &Value, name: &str, default: bool| {
+        endpoint
+            .pointer(&format!("/conditions/{name}"))
+            .and_then(Value::as_bool)
+            .unwrap_or(default)
+    };
+    let endpoints = slice
+        .get("endpoints")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten();
+    let serves = |e: &&Value| {
+        let ready = condition(e, "ready", true);
+        ready && condition(e, "serving", ready) && !condition(e, "terminating", false)
+    };
+    let pod = |e: &Value| {
+        let target = e.get("targetRef")?;
+        (target.get("kind")?.as_str()? == "Pod").then_some(target.get("name")?.as_str()?.to_owned())
+    };
+    endpoints.filter(serves).filter_map(pod).collect()
+}
+
+/// A pod that cannot start, found under its ReplicaSet's uid. Others are not kept.
+pub fn stuck_pod(object: DynamicObject) -> Result<Option<Entry<StuckPod>>, Malformed> {
+    let (Some(owner), Some(hash)) = (owner(&object), label(&object, POD_TEMPLATE_HASH)) else {
+        return Ok(None);
+    };
+    let Some((reason, message)) = trouble(&object.data) else {
+        return Ok(None);
+    };
+    let pod = object.metadata.name.clone().unwrap_or_default();
+    let message = message.chars().take(MESSAGE_MAX).collect();
+    let trouble = Trouble {
+        hash,
+        pod,
+        reason,
+        message,
+    };
+    let index = vec![owner.uid.clone()];
+    Ok(Some(entry(
+        &object,
+        index,
+        StuckPod {
+            owner: owner.uid,
+            trouble,
+        },
+    )))
+}
+
+/// Why a pod's containers do not start, as the kubelet says it.
+fn trouble(pod: &Value) -> Option<(String, String)> {
+    let list = |name: &str| {
+        pod.pointer(&format!("/status/{name}"))
+            .and_then(Value::as_array)
+    };
+    let mut all = list("initContainerStatuses")
+        .into_iter()
+        .chain(list("containerStatuses"))
+        .flatten();
+    all.find_map(|container| {
+        let text = |path: &str| Some(container.pointer(path)?.as_str()?.to_owned());
+        let reason = text("/state/waiting/reason").filter(|r| TROUBLES.contains(&r.as_str()))?;
+        let ended = || {
+            let code = container
+                .pointer("/lastState/terminated/exitCode")?
+                .as_i64()?;
+            let why = text("/lastState/terminated/reason").unwrap_or_else(|| "Error".to_owned());
+            let said = text("/lastState/terminated/message").unwrap_or_default();
+            Some(
+                format!("{why}, exit code {code} {}", said.trim())
+                    .trim()
+                    .to_owned(),
+            )
+        };
+        // "back-off 10s restarting failed container" says less than how it ended.
+        let waiting = text("/state/waiting/message").filter(|m| !m.is_empty());
+        let message = match (waiting, ended()) {
+            (Some(waiting), Some(ended)) => format!("{waiting} ({ended})"),
+            (waiting, ended) => waiting.or(ended).unwrap_or_default(),
+        };
+        Some((reason, message))
+    })
+}
+
+/// Ready endpoints by the hash of their pods. A pod is of the ReplicaSet whose name, with one more
+/// part, is its own.
+pub fn by_hash<'a>(
+    pods: impl Iterator<Item = &'a str>,
+    sets: &BTreeMap<&str, &str>,
+) -> BTreeMap<String, u32> {
+    let mut counts = BTreeMap::new();
+    for pod in pods {
+        let set = pod.rsplit_once('-').map_or("", |(set, _)| set);
+        if let Some(hash) = sets.get(set) {
+            *counts.entry((*hash).to_owned()).or_insert(0) += 1;
+        }
+    }
+    counts
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn object(value: Value) -> DynamicObject {
+        serde_json::from_value(value).expect("an object")
+    }
+
+    #[test]
+    fn a_pod_that_cannot_start_is_kept_with_its_own_words() {
+        let pod = |state: Value| {
+            object(json!({
+                "metadata": {"namespace": "ns", "name": "web-abc-x1", "labels": {"pod-template-hash": "abc"},
+                    "ownerReferences": [{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web-abc", "uid": "rs", "controller": true}]},
+                "status": {"containerStatuses": [{"state": {"running": {}}}, state]}
+            }))
+        };
+        let crashed = json!({
+            "state": {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 10s"}},
+            "lastState": {"terminated": {"exitCode": 3, "reason": "Error", "message": "no config\n"}}
+        });
+        let kept = stuck_pod(pod(crashed)).expect("reads").expect("is kept");
+        assert_eq!(kept.value.trouble.reason, "CrashLoopBackOff");
+        assert_eq!(
+            kept.value.trouble.message,
+            "back-off 10s (Error, exit code 3 no config)"
+        );
+        let creating = json!({"state": {"waiting": {"reason": "ContainerCreating"}}});
+        assert!(stuck_pod(pod(creating)).expect("reads").is_none());
+    }
+
+    #[test]
+    fn an_endpoint_counts_while_it_is_ready_and_stays() {
+        let endpoint = |name: &str, conditions: Value| json!({"conditions": conditions, "targetRef": {"kind": "Pod", "name": name}});
+        let pods = ready_pods(&json!({"endpoints": [
+            endpoint("web-abc-1", json!({"ready": true, "serving": true, "terminating": false})),
+            endpoint("web-abc-2", json!({"ready": false})),
+            endpoint("web-abc-3", json!({"ready": true, "terminating": true})),
+            endpoint("web-def-4", json!({})),
+            endpoint("web-abc-ghi-5", json!({})),
+        ]}));
+        let sets = [("web-abc", "abc"), ("web-def", "def")].into();
+        let counts = by_hash(pods.iter().map(String::as_str), &sets);
+        assert_eq!(
+            counts,
+            [("abc".to_owned(), 1), ("def".to_owned(), 1)].into()
+        );
+    }
+}

@@ -1,0 +1,147 @@
+//! What people say: abort, promote, pause, resume, retry.
+
+use std::sync::Arc;
+
+use serin::api::RolloutStatus;
+use serin_lab::Lab;
+
+use crate::world::{Result, Setup, World, ensure, expect_reasons, hash};
+
+fn outcomes(status: &RolloutStatus) -> Vec<String> {
+    status
+        .commands
+        .iter()
+        .map(|c| format!("{} {}", c.name, c.outcome))
+        .collect()
+}
+
+/// Abort takes anything, works twice with the same plain value, and retry is a way on.
+pub async fn abort(lab: Arc<Lab>) -> Result {
+    let mut w = World::new(lab, "abort", Setup::default()).await?;
+    w.deploy("v2").await?;
+    w.step(3).await?;
+    w.served_by("v2").await?;
+    w.annotate(&[("abort", "now")]).await?;
+    let status = w.done("Degraded").await?;
+    expect_reasons(&status, &["AttemptStarted", "Aborted"])?;
+    let seen = w.load().now();
+    w.served_by("v1").await?;
+    ensure(
+        w.load().window(seen, true).of("v2").all() == 0,
+        "nobody is served by v2 any more",
+    )?;
+    w.annotate(&[("retry", &format!("{}/1", hash(&status)))])
+        .await?;
+    w.until("a second attempt", |s| {
+        s.attempt.as_ref().is_some_and(|a| a.number == 3)
+    })
+    .await?;
+    w.step(1).await?;
+    w.annotate(&[("abort", "now")]).await?;
+    let status = w.done("Degraded").await?;
+    ensure(
+        outcomes(&status) == ["retry Done", "abort Done"],
+        format!("{:?}", outcomes(&status)),
+    )?;
+    w.farewell().await?;
+    Ok(())
+}
+
+/// The same token fires once, a stale one does nothing, a value that names nothing is refused with
+/// the command to give instead.
+pub async fn promote_tokens(lab: Arc<Lab>) -> Result {
+    let setup = Setup {
+        steps: "[{setWeight: 20}, {name: a, pause: {}}, {name: b, pause: {}}]",
+        ..Setup::default()
+    };
+    let mut w = World::new(lab, "tokens", setup).await?;
+    w.deploy("v2").await?;
+    let status = w.step(1).await?;
+    let canary = hash(&status);
+    w.annotate(&[("promote", "true")]).await?;
+    let status = w.until("an answer", |s| s.commands.len() == 1).await?;
+    let told = status.commands[0].message.clone().unwrap_or_default();
+    ensure(
+        told.contains(&format!("serin.dev/promote={canary}/")),
+        format!("no command to paste in {told:?}"),
+    )?;
+    w.annotate(&[("promote", "zzzz/1")]).await?;
+    w.until("an answer", |s| s.commands.len() == 2).await?;
+    w.annotate(&[("promote", &format!("{canary}@a/1"))]).await?;
+    w.step(2).await?;
+    // It stays in Git and is applied again with a change beside it; nothing comes of it.
+    w.annotate(&[("promote", &format!("{canary}@a/1")), ("resume", "zzzz/2")])
+        .await?;
+    let status = w.until("an answer", |s| s.commands.len() == 4).await?;
+    ensure(
+        outcomes(&status)
+            == [
+                "promote Refused",
+                "promote Stale",
+                "promote Done",
+                "resume Stale",
+            ],
+        format!("{:?}", outcomes(&status)),
+    )?;
+    ensure(
+        status.attempt.as_ref().is_some_and(|a| a.step_index == 2),
+        "the token fired once",
+    )?;
+    w.annotate(&[("promote", &format!("{}@b/1", &canary[..6]))])
+        .await?;
+    w.done("Healthy").await?;
+    w.farewell().await?;
+    Ok(())
+}
+
+pub async fn abort_and_promote_at_once(lab: Arc<Lab>) -> Result {
+    let mut w = World::new(lab, "both", Setup::default()).await?;
+    w.deploy("v2").await?;
+    let status = w.step(3).await?;
+    let token = format!("{}/1", hash(&status));
+    w.annotate(&[("abort", &token), ("promote", &token)])
+        .await?;
+    let status = w.done("Degraded").await?;
+    ensure(
+        outcomes(&status) == ["abort Done", "promote Superseded"],
+        format!("{:?}", outcomes(&status)),
+    )?;
+    w.farewell().await?;
+    Ok(())
+}
+
+pub async fn pause_and_resume(lab: Arc<Lab>) -> Result {
+    let setup = Setup {
+        steps: "[{setWeight: 20}, {pause: {duration: 2s}}, {setWeight: 50}, {pause: {}}]",
+        ..Setup::default()
+    };
+    let mut w = World::new(lab, "pause", setup).await?;
+    w.deploy("v2").await?;
+    w.until("the attempt", |s| {
+        s.attempt.as_ref().is_some_and(|a| a.number == 2)
+    })
+    .await?;
+    w.annotate(&[("pause", "now")]).await?;
+    let status = w.until("the pause", |s| s.pause.is_some()).await?;
+    let at = status.attempt.as_ref().map(|a| a.step_index);
+    // Longer than the step's own pause, as the app's users see it: nobody gets more of the canary.
+    let seen = w.load().now();
+    w.lab
+        .until(
+            "users to be served for a while",
+            crate::world::LIMIT,
+            || async { (w.load().window(seen, true).answers() > 200).then_some(()) },
+        )
+        .await?;
+    let status = w.status().await?;
+    ensure(
+        status.attempt.as_ref().map(|a| a.step_index) == at,
+        "paused means paused",
+    )?;
+    w.annotate(&[("resume", &format!("{}/1", hash(&status)))])
+        .await?;
+    let status = w.step(3).await?;
+    expect_reasons(&status, &["Paused", "Resumed"])?;
+    w.farewell().await?;
+    Ok(())
+}

@@ -1,0 +1,246 @@
+//! The ways of an attempt: promoted, rolled back, superseded, reverted, deleted.
+
+use std::sync::Arc;
+
+use kube::api::{DeleteParams, PropagationPolicy};
+use kube::runtime::{conditions::is_deleted, wait::await_condition};
+use serin_lab::Lab;
+
+use crate::world::{LIMIT, Result, Setup, World, ensure, expect_reasons, hash, stage};
+
+async fn promote_in(lab: Arc<Lab>, prefix: &str, apart: bool) -> Result {
+    let mut w = World::new(
+        lab,
+        prefix,
+        Setup {
+            apart,
+            ..Setup::default()
+        },
+    )
+    .await?;
+    w.deploy("v2").await?;
+    let status = w.step(1).await?;
+    ensure(
+        status.weight.as_deref() == Some("20"),
+        format!("weight {:?} at step 1", status.weight),
+    )?;
+    w.served_by("v2").await?;
+    let status = w.step(3).await?;
+    ensure(
+        status.phase.as_deref() == Some("Paused"),
+        "a pause without an end is Paused",
+    )?;
+    w.annotate(&[("promote", &format!("{}@wait/1", hash(&status)))])
+        .await?;
+    let status = w.done("Healthy").await?;
+    ensure(
+        status.stable_revision == status.current_revision,
+        "the new revision is stable",
+    )?;
+    expect_reasons(
+        &status,
+        &[
+            "AttemptStarted",
+            "Promoting",
+            "Promoted",
+            "Completed",
+            "ScaledDown",
+        ],
+    )?;
+    let report = w.farewell().await?;
+    ensure(
+        report.of("v1").all() > 0 && report.of("v2").all() > 0,
+        "both versions served",
+    )
+}
+
+pub async fn promote(lab: Arc<Lab>) -> Result {
+    promote_in(lab, "promote", false).await
+}
+
+pub async fn promote_with_a_cluster_for_each_backend(lab: Arc<Lab>) -> Result {
+    promote_in(lab, "promote-apart", true).await
+}
+
+/// A version that cannot run is rolled back before anybody saw it, with the pod's own words.
+async fn cannot_run(lab: Arc<Lab>, version: &str, words: &str) -> Result {
+    let mut w = World::new(lab, version, Setup::default()).await?;
+    w.deploy(version).await?;
+    let status = w.done("Degraded").await?;
+    let message = status.message.clone().unwrap_or_default();
+    ensure(
+        message.contains(words),
+        format!("{words} is not in {message:?}"),
+    )?;
+    expect_reasons(&status, &["AttemptStarted", "RolledBack"])?;
+    let report = w.farewell().await?;
+    ensure(report.of(version).all() == 0, "nobody was served by it")
+}
+
+pub async fn crash_loop(lab: Arc<Lab>) -> Result {
+    cannot_run(lab, "crash", "CrashLoopBackOff").await
+}
+
+pub async fn missing_image(lab: Arc<Lab>) -> Result {
+    cannot_run(lab, "no-image", "ImagePullBackOff").await
+}
+
+pub async fn never_ready(lab: Arc<Lab>) -> Result {
+    let mut w = World::new(
+        lab,
+        "never-ready",
+        Setup {
+            deadline: 10,
+            ..Setup::default()
+        },
+    )
+    .await?;
+    w.deploy("never-ready").await?;
+    let status = w.done("Degraded").await?;
+    let message = status.message.clone().unwrap_or_default();
+    ensure(
+        message.contains("no progress"),
+        format!("the deadline is not in {message:?}"),
+    )?;
+    w.farewell().await?;
+    Ok(())
+}
+
+pub async fn supersede(lab: Arc<Lab>) -> Result {
+    let mut w = World::new(
+        lab,
+        "supersede",
+        Setup {
+            apart: true,
+            ..Setup::default()
+        },
+    )
+    .await?;
+    w.deploy("v2").await?;
+    w.step(3).await?;
+    w.served_by("v2").await?;
+    w.deploy("v3").await?;
+    let status = w.step(1).await?;
+    expect_reasons(&status, &["AttemptStarted", "Superseded", "AttemptStarted"])?;
+    w.served_by("v3").await?;
+    w.annotate(&[("promote-full", &format!("{}/1", hash(&status)))])
+        .await?;
+    w.done("Healthy").await?;
+    let seen = w.load().now();
+    w.served_by("v3").await?;
+    ensure(
+        w.load().window(seen, true).of("v1").all() == 0,
+        "v1 no longer serves",
+    )?;
+    w.farewell().await?;
+    Ok(())
+}
+
+pub async fn revert(lab: Arc<Lab>) -> Result {
+    let mut w = World::new(lab, "revert", Setup::default()).await?;
+    w.deploy("v2").await?;
+    w.step(3).await?;
+    w.served_by("v2").await?;
+    w.deploy("v1").await?;
+    let status = w.done("Healthy").await?;
+    expect_reasons(&status, &["AttemptStarted", "Reverted"])?;
+    ensure(
+        !status.history.iter().any(|h| h.reason == "Promoted"),
+        "nothing was promoted",
+    )?;
+    w.farewell().await?;
+    Ok(())
+}
+
+/// Deleted in mid-flight while its dependents stay: users notice nothing.
+pub async fn delete_orphaning(lab: Arc<Lab>) -> Result {
+    let mut w = World::new(lab, "orphan", Setup::default()).await?;
+    w.deploy("v2").await?;
+    let status = w.step(3).await?;
+    w.served_by("v2").await?;
+    let uid = w
+        .rollouts()
+        .get("app")
+        .await?
+        .metadata
+        .uid
+        .unwrap_or_default();
+    let orphan = DeleteParams {
+        propagation_policy: Some(PropagationPolicy::Orphan),
+        ..DeleteParams::default()
+    };
+    w.rollouts().delete("app", &orphan).await?;
+    let gone = await_condition(w.rollouts(), "app", is_deleted(&uid));
+    w.lab
+        .within("the Rollout to be gone", LIMIT, gone)
+        .await??;
+    ensure(stage(&status) == "Stepping", "it was in mid-flight")?;
+    let seen = w.load().now();
+    w.served_by("v1").await?;
+    ensure(
+        w.load().window(seen, true).of("v2").all() == 0,
+        "stable carries everything",
+    )?;
+    w.farewell().await?;
+    Ok(())
+}
+
+/// Deleted in mid-flight with everything: stable carries all weight before the finalizer goes.
+pub async fn delete_by_default(lab: Arc<Lab>) -> Result {
+    let w = World::new(lab, "delete", Setup::default()).await?;
+    w.deploy("v2").await?;
+    w.step(3).await?;
+    w.served_by("v2").await?;
+    let rollout = w.rollouts().get("app").await?;
+    ensure(
+        rollout
+            .metadata
+            .finalizers
+            .iter()
+            .flatten()
+            .any(|f| f == "serin.dev/route"),
+        "the finalizer stands while the route is bent",
+    )?;
+    w.rollouts().delete("app", &DeleteParams::default()).await?;
+    let uid = rollout.metadata.uid.unwrap_or_default();
+    let gone = await_condition(w.rollouts(), "app", is_deleted(&uid));
+    w.lab
+        .within("the Rollout to be gone", LIMIT, gone)
+        .await??;
+    let route = w.routes().get("app").await?;
+    let weights: Vec<_> = route.data["spec"]["rules"][0]["backendRefs"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|b| b["weight"].as_i64())
+        .collect();
+    ensure(
+        weights == [Some(100), Some(0)],
+        format!("the route rests at {weights:?}"),
+    )
+}
+
+pub async fn pods_as_the_weight(lab: Arc<Lab>) -> Result {
+    let setup = Setup {
+        routed: false,
+        replicas: 4,
+        steps: "[{setWeight: 25}, {pause: {duration: 1s}}, {setWeight: 50}, {pause: {}}]",
+        ..Setup::default()
+    };
+    let w = World::new(lab, "pods", setup).await?;
+    w.deploy("v2").await?;
+    let status = w.step(3).await?;
+    let measured: Vec<_> = status
+        .tracks
+        .iter()
+        .map(|t| t.weight.as_ref().and_then(|w| w.measured))
+        .collect();
+    ensure(
+        measured == [Some(50), Some(50)],
+        format!("the pods are the weight: {measured:?}"),
+    )?;
+    w.annotate(&[("promote", &format!("{}/1", hash(&status)))])
+        .await?;
+    let status = w.done("Healthy").await?;
+    expect_reasons(&status, &["Promoting", "Promoted", "Completed"])
+}

@@ -1,0 +1,564 @@
+//! One test's world in the lab: a namespace of its own, a controller of its own with the least
+//! rights, an app behind the gateway, and users who send requests all the time.
+
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    process::Stdio,
+    sync::{
+        Arc,
+        atomic::{AtomicU16, Ordering},
+    },
+    time::Duration,
+};
+
+use kube::{
+    Api,
+    api::{DynamicObject, Patch, PatchParams},
+    core::{ApiResource, GroupVersionKind},
+    runtime::wait::await_condition,
+};
+use serde_json::{Value, json};
+use serin::api::{Rollout, RolloutStatus};
+use serin_lab::{GATEWAY_NAMESPACE, Lab, Load, Report};
+use tokio::{
+    process::{Child, Command},
+    sync::OnceCell,
+};
+
+/// Any error fails a test.
+pub type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+/// Far beyond what anything takes.
+pub const LIMIT: Duration = Duration::from_secs(240);
+
+static CRDS: OnceCell<()> = OnceCell::const_new();
+static PORT: AtomicU16 = AtomicU16::new(20_000);
+
+/// What a test wants.
+#[derive(Clone)]
+pub struct Setup {
+    pub replicas: u32,
+    /// The canary's steps, as YAML in flow style.
+    pub steps: &'static str,
+    /// Whether the analysis in the background runs.
+    pub background: bool,
+    /// A cluster of Envoy's own for each backend, by a filter that does nothing.
+    pub apart: bool,
+    pub propagation_delay: &'static str,
+    pub deadline: u32,
+    /// Requests per second.
+    pub rate: f64,
+    /// Whether traffic is routed; otherwise the pods are the weight.
+    pub routed: bool,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            replicas: 3,
+            steps: "[{name: first, setWeight: 20}, {pause: {duration: 3s}}, {name: half, setWeight: 50}, {name: wait, pause: {}}]",
+            background: false,
+            apart: false,
+            propagation_delay: "1s",
+            deadline: 60,
+            rate: 40.0,
+            routed: true,
+        }
+    }
+}
+
+/// A controller process.
+pub struct Serin {
+    child: Child,
+    pub log: PathBuf,
+    pub port: u16,
+}
+
+pub struct World {
+    pub lab: Arc<Lab>,
+    pub namespace: String,
+    pub setup: Setup,
+    pub serin: Option<Serin>,
+    pub load: Option<Load>,
+    /// Where the controller asks for metrics.
+    pub provider: String,
+    kubeconfig: PathBuf,
+    starts: u32,
+}
+
+pub fn version_env(version: &str) -> BTreeMap<&'static str, &'static str> {
+    match version {
+        "errors" => [("ERROR_RATE", "0.3")].into(),
+        "slow" => [("LATENCY", "400ms")].into(),
+        "crash" => [("CRASH_AFTER", "0s")].into(),
+        "never-ready" => [("NEVER_READY", "true")].into(),
+        _ => BTreeMap::new(),
+    }
+}
+
+impl World {
+    /// Everything up, v1 healthy, users sending requests.
+    pub async fn new(lab: Arc<Lab>, prefix: &str, setup: Setup) -> Result<Self> {
+        let mut world = Self::bare(lab, prefix, setup).await?;
+        world.start_serin().await?;
+        world.apply_app("v1", 100, 0).await?;
+        world
+            .until("v1 to be healthy", |s| phase(s) == "Healthy")
+            .await?;
+        if world.setup.routed {
+            world.first_answer().await?;
+            world.start_load()?;
+        }
+        Ok(world)
+    }
+
+    /// A namespace with an account that has the least rights, and nothing in it.
+    pub async fn bare(lab: Arc<Lab>, prefix: &str, setup: Setup) -> Result<Self> {
+        CRDS.get_or_try_init(|| install_crds(&lab)).await?;
+        let namespace = lab.namespace(prefix).await?;
+        lab.apply_yaml_in(&namespace, &rights(&namespace)?).await?;
+        let kubeconfig = lab.kubeconfig_for(&namespace, "serin").await?;
+        let provider = lab.prometheus_url();
+        Ok(Self {
+            lab,
+            namespace,
+            setup,
+            provider,
+            serin: None,
+            load: None,
+            kubeconfig,
+            starts: 0,
+        })
+    }
+
+    pub async fn start_serin(&mut self) -> Result {
+        self.starts += 1;
+        let port = PORT.fetch_add(1, Ordering::SeqCst);
+        let log = self
+            .lab
+            .run_dir()
+            .join(format!("serin-{}-{}.log", self.namespace, self.starts));
+        let file = std::fs::File::create(&log)?;
+        let child = Command::new(env!("CARGO_BIN_EXE_serin"))
+            .arg("run")
+            .args([
+                "--namespaces",
+                &self.namespace,
+                "--lease-namespace",
+                &self.namespace,
+            ])
+            .args(["--metric-provider", &format!("default={}", self.provider)])
+            .args(["--alertmanager", &self.lab.alertmanager_url()])
+            .args(["--listen", &format!("127.0.0.1:{port}")])
+            .env("KUBECONFIG", &self.kubeconfig)
+            .env("SERIN_LOG", "info,serin=debug")
+            .stdout(Stdio::from(file.try_clone()?))
+            .stderr(Stdio::from(file))
+            .kill_on_drop(true)
+            .spawn()?;
+        self.serin = Some(Serin { child, log, port });
+        Ok(())
+    }
+
+    /// SIGKILL: no goodbye, the lease stays taken.
+    pub async fn kill_serin(&mut self) -> Result {
+        if let Some(mut serin) = self.serin.take() {
+            serin.child.kill().await?;
+        }
+        Ok(())
+    }
+
+    /// SIGTERM: the lease is handed over. Gives its exit code.
+    pub async fn stop_serin(&mut self) -> Result<Option<i32>> {
+        let Some(mut serin) = self.serin.take() else {
+            return Ok(None);
+        };
+        let id = serin.child.id().unwrap_or_default().to_string();
+        Command::new("kill").args(["-TERM", &id]).status().await?;
+        let status = self
+            .lab
+            .within("serin to stop", LIMIT, serin.child.wait())
+            .await??;
+        Ok(status.code())
+    }
+
+    pub fn start_load(&mut self) -> Result {
+        let host = format!("{}.test", self.namespace);
+        self.load = Some(Load::start(
+            &self.lab.gateway_url(),
+            &host,
+            self.setup.rate,
+        )?);
+        Ok(())
+    }
+
+    pub fn load(&self) -> &Load {
+        self.load.as_ref().expect("users send requests")
+    }
+
+    /// The app as its owner writes it: a Service, a route, templates, and the Rollout.
+    pub async fn apply_app(&self, version: &str, stable: u32, canary: u32) -> Result {
+        if self.setup.routed {
+            self.lab
+                .apply_yaml_in(&self.namespace, &self.route_yaml(stable, canary))
+                .await?;
+        }
+        self.lab.apply_yaml_in(&self.namespace, TEMPLATES).await?;
+        let spec = json!({"spec": self.spec(version)});
+        let mut rollout = json!({
+            "apiVersion": "serin.dev/v1alpha1", "kind": "Rollout",
+            "metadata": {"name": "app", "namespace": self.namespace},
+        });
+        rollout["spec"] = spec["spec"].clone();
+        self.lab.apply_yaml_in(&self.namespace, SERVICE).await?;
+        self.lab
+            .apply_yaml_in(&self.namespace, &rollout.to_string())
+            .await?;
+        Ok(())
+    }
+
+    pub fn route_yaml(&self, stable: u32, canary: u32) -> String {
+        let filter = if self.setup.apart {
+            ", filters: [{type: RequestHeaderModifier, requestHeaderModifier: {remove: [x-nobody-sends-this]}}]"
+        } else {
+            ""
+        };
+        format!(
+            "apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {{name: app}}
+spec:
+  hostnames: [{}.test]
+  parentRefs: [{{name: lab, namespace: {GATEWAY_NAMESPACE}}}]
+  rules:
+  - backendRefs:
+    - {{name: app-stable, port: 80, weight: {stable}{filter}}}
+    - {{name: app-canary, port: 80, weight: {canary}{filter}}}
+",
+            self.namespace
+        )
+    }
+
+    pub fn template(&self, version: &str) -> Value {
+        let env: Vec<Value> = version_env(version)
+            .into_iter()
+            .chain([("SERVICE", "app")])
+            .map(|(name, value)| json!({"name": name, "value": value}))
+            .collect();
+        let image = if version == "no-image" {
+            "nowhere/app:none".to_owned()
+        } else {
+            format!("lab/app:{version}")
+        };
+        json!({
+            "metadata": {
+                "labels": {"app": "app"},
+                "annotations": {"prometheus.io/scrape": "true", "prometheus.io/port": "8080"},
+            },
+            "spec": {"terminationGracePeriodSeconds": 15, "containers": [{
+                "name": "app", "image": image, "env": env,
+                "ports": [{"name": "http", "containerPort": 8080}],
+                "readinessProbe": {"httpGet": {"path": "/readyz", "port": "http"}, "periodSeconds": 1},
+            }]},
+        })
+    }
+
+    pub fn spec(&self, version: &str) -> Value {
+        let steps: Value = serde_saphyr::from_str(self.setup.steps).expect("steps are YAML");
+        let mut canary = json!({
+            "service": "app", "scaleDownDelay": "2s", "abortScaleDownDelay": "2s", "steps": steps,
+        });
+        if self.setup.routed {
+            canary["trafficRouting"] = json!({
+                "propagationDelay": self.setup.propagation_delay,
+                "gatewayAPI": {"httpRoutes": [{"name": "app"}]},
+            });
+        } else {
+            canary["maxSurge"] = json!(1);
+            canary["maxUnavailable"] = json!(0);
+        }
+        if self.setup.background {
+            canary["analysis"] = json!({
+                "templates": [{"templateName": "success-rate"}], "startingStep": 1,
+                "args": [{"name": "service", "value": "app"}],
+            });
+        }
+        json!({
+            "replicas": self.setup.replicas, "minReadySeconds": 1,
+            "progressDeadlineSeconds": self.setup.deadline, "progressDeadlineAbort": true,
+            "selector": {"matchLabels": {"app": "app"}},
+            "template": self.template(version),
+            "strategy": {"canary": canary},
+        })
+    }
+
+    pub fn rollouts(&self) -> Api<Rollout> {
+        Api::namespaced(self.lab.client(), &self.namespace)
+    }
+
+    pub fn routes(&self) -> Api<DynamicObject> {
+        let gvk = GroupVersionKind::gvk("gateway.networking.k8s.io", "v1", "HTTPRoute");
+        Api::namespaced_with(
+            self.lab.client(),
+            &self.namespace,
+            &ApiResource::from_gvk(&gvk),
+        )
+    }
+
+    pub async fn deploy(&self, version: &str) -> Result {
+        self.patch(json!({"spec": {"template": self.template(version)}}))
+            .await
+    }
+
+    pub async fn patch(&self, patch: Value) -> Result {
+        self.rollouts()
+            .patch("app", &PatchParams::default(), &Patch::Merge(patch))
+            .await?;
+        Ok(())
+    }
+
+    pub async fn annotate(&self, pairs: &[(&str, &str)]) -> Result {
+        let annotations: BTreeMap<String, &str> = pairs
+            .iter()
+            .map(|(name, value)| (format!("serin.dev/{name}"), *value))
+            .collect();
+        self.patch(json!({"metadata": {"annotations": annotations}}))
+            .await
+    }
+
+    pub async fn status(&self) -> Result<RolloutStatus> {
+        Ok(self.rollouts().get("app").await?.status.unwrap_or_default())
+    }
+
+    /// Awaits a status of the newest generation; the error tells the last one and the controller's log.
+    pub async fn until(
+        &self,
+        what: &str,
+        holds: impl Fn(&RolloutStatus) -> bool + Send + Sync,
+    ) -> Result<RolloutStatus> {
+        let condition = |rollout: Option<&Rollout>| {
+            rollout.is_some_and(|r| {
+                r.status
+                    .as_ref()
+                    .is_some_and(|s| s.observed_generation == r.metadata.generation && holds(s))
+            })
+        };
+        let waiting = await_condition(self.rollouts(), "app", condition);
+        match self.lab.within(what, LIMIT, waiting).await {
+            Ok(found) => Ok(found?.and_then(|r| r.status).unwrap_or_default()),
+            Err(e) => {
+                let last = self
+                    .status()
+                    .await
+                    .map(|s| serde_json::to_string_pretty(&s).unwrap_or_default());
+                let log = self
+                    .serin
+                    .as_ref()
+                    .map(|s| s.log.display().to_string())
+                    .unwrap_or_default();
+                Err(format!(
+                    "{e}\ncontroller: {log}\nlast status: {}",
+                    last.unwrap_or_default()
+                )
+                .into())
+            }
+        }
+    }
+
+    /// Awaits a step of the attempt for what is in flight now.
+    pub async fn step(&self, index: i32) -> Result<RolloutStatus> {
+        self.until(&format!("step {index}"), |s| {
+            stage(s) == "Stepping"
+                && s.attempt.as_ref().is_some_and(|a| {
+                    Some(&a.hash) == s.current_revision.as_ref() && a.step_index == index
+                })
+        })
+        .await
+    }
+
+    /// Awaits the end of whatever is in flight for the newest template.
+    pub async fn done(&self, wanted: &str) -> Result<RolloutStatus> {
+        let status = self
+            .until(&format!("phase {wanted}"), |s| {
+                stage(s) == "Done"
+                    && (phase(s) == "Healthy" || phase(s) == "Degraded")
+                    && s.draining.is_empty()
+            })
+            .await?;
+        if phase(&status) != wanted {
+            return Err(format!(
+                "phase {}, wanted {wanted}: {}",
+                phase(&status),
+                status.message.as_deref().unwrap_or_default()
+            )
+            .into());
+        }
+        Ok(status)
+    }
+
+    pub async fn first_answer(&self) -> Result {
+        let http = reqwest::Client::builder().no_proxy().build()?;
+        let (host, url) = (format!("{}.test", self.namespace), self.lab.gateway_url());
+        self.lab
+            .until("the first good answer", LIMIT, || async {
+                let answer = http.get(&url).header("host", &host).send().await.ok()?;
+                answer.status().is_success().then_some(())
+            })
+            .await?;
+        Ok(())
+    }
+
+    /// Awaits that users are answered by `version`.
+    pub async fn served_by(&self, version: &str) -> Result {
+        let since = self.load().now();
+        self.lab
+            .until(&format!("an answer by {version}"), LIMIT, || async {
+                (self.load().window(since, true).of(version).all() > 0).then_some(())
+            })
+            .await?;
+        Ok(())
+    }
+
+    /// The users go; none of them saw a failure of our doing. Gives what they saw.
+    pub async fn farewell(&mut self) -> Result<Report> {
+        let report = self.load.take().expect("users send requests").stop().await;
+        if report.unexplained > 0 {
+            let log = self
+                .serin
+                .as_ref()
+                .map(|s| s.log.display().to_string())
+                .unwrap_or_default();
+            return Err(format!(
+                "{} of {} requests failed: {:#?}\ncontroller: {log}",
+                report.unexplained, report.sent, report.unexplained_samples
+            )
+            .into());
+        }
+        if report.answered < 20 {
+            return Err(format!("only {} requests were answered", report.answered).into());
+        }
+        Ok(report)
+    }
+}
+
+pub fn phase(status: &RolloutStatus) -> &str {
+    status.phase.as_deref().unwrap_or_default()
+}
+
+pub fn stage(status: &RolloutStatus) -> &str {
+    status.attempt.as_ref().map_or("", |a| a.stage.as_str())
+}
+
+pub fn hash(status: &RolloutStatus) -> String {
+    status
+        .attempt
+        .as_ref()
+        .map(|a| a.hash.clone())
+        .unwrap_or_default()
+}
+
+/// The reasons in the history, oldest first.
+pub fn reasons(status: &RolloutStatus) -> Vec<&str> {
+    status.history.iter().map(|h| h.reason.as_str()).collect()
+}
+
+/// Fails unless `wanted` are among the reasons, in this order.
+pub fn expect_reasons(status: &RolloutStatus, wanted: &[&str]) -> Result {
+    let found = reasons(status);
+    let mut rest = found.iter();
+    for reason in wanted {
+        if !rest.any(|r| r == reason) {
+            return Err(format!("{reason} is not in {found:?}, or not in this order").into());
+        }
+    }
+    Ok(())
+}
+
+/// Fails unless it holds.
+pub fn ensure(holds: bool, otherwise: impl Into<String>) -> Result {
+    if holds {
+        Ok(())
+    } else {
+        Err(otherwise.into().into())
+    }
+}
+
+async fn install_crds(lab: &Arc<Lab>) -> Result {
+    let mut names = vec![];
+    for (_, crd) in serin::api::crds() {
+        names.extend(crd.metadata.name.clone());
+        lab.apply_yaml(&serde_json::to_string(&crd)?).await?;
+    }
+    for name in names {
+        lab.kubectl(&[
+            "wait",
+            "--for=condition=Established",
+            "--timeout=60s",
+            &format!("crd/{name}"),
+        ])
+        .await?;
+    }
+    Ok(())
+}
+
+/// The account `serin` with the rights of the chart, in one namespace.
+fn rights(namespace: &str) -> Result<String> {
+    let rules = std::fs::read_to_string(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/charts/serin/files/rbac-namespaced.yaml"
+    ))?;
+    let rules: Value = serde_saphyr::from_str(&rules)?;
+    let all = [
+        json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "serin"}}),
+        json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": "serin"}, "rules": rules}),
+        json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": {"name": "serin"},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "serin"},
+            "subjects": [{"kind": "ServiceAccount", "name": "serin", "namespace": namespace}]}),
+    ];
+    Ok(all.map(|v| v.to_string()).join("\n---\n"))
+}
+
+const SERVICE: &str = "apiVersion: v1
+kind: Service
+metadata: {name: app}
+spec: {selector: {app: app}, ports: [{name: http, port: 80, targetPort: http}]}
+";
+
+const TEMPLATES: &str = r#"apiVersion: serin.dev/v1alpha1
+kind: AnalysisTemplate
+metadata: {name: success-rate}
+spec:
+  args: [{name: service}]
+  metrics:
+  - name: success-rate
+    interval: 2s
+    window: 5s
+    failureLimit: 0
+    noData: {limit: 30, then: pause}
+    error: {limit: 3, then: pause}
+    judge: {threshold: {pass: ">= 0.95", fail: "< 0.9"}}
+    provider:
+      prometheus:
+        query: |
+          sum(rate(http_requests_total{service="{{args.service}}",pod_template_hash="{{canary.hash}}",code!~"5.."}[{{window}}]))
+          / sum(rate(http_requests_total{service="{{args.service}}",pod_template_hash="{{canary.hash}}"}[{{window}}]))
+---
+apiVersion: serin.dev/v1alpha1
+kind: AnalysisTemplate
+metadata: {name: latency}
+spec:
+  args: [{name: service}]
+  metrics:
+  - name: latency
+    interval: 2s
+    window: 5s
+    count: 2
+    noData: {limit: 30, then: pause}
+    error: {limit: 3, then: pause}
+    judge: {threshold: {pass: "<= 0.2"}}
+    provider:
+      prometheus:
+        query: |
+          histogram_quantile(0.9, sum by (le) (rate(http_request_duration_seconds_bucket{service="{{args.service}}",pod_template_hash="{{canary.hash}}"}[{{window}}])))
+"#;

@@ -1,0 +1,9 @@
+//! What speaks to the world, against an API server in this process.
+
+#![cfg(feature = "shell")]
+
+mod apiserver;
+mod lease;
+mod rounds;
+mod verbs;
+mod world;

@@ -1,0 +1,204 @@
+//! Whole rounds: the controller at work, in simulated time.
+
+use std::{sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use serin::{
+    adapters::{providers::Providers, telemetry::metrics::Metrics},
+    api::names::CONTROLLER_NAME,
+    controller::{
+        self,
+        context::{Clock, Context, Failures},
+    },
+};
+use tokio::{sync::watch, task::JoinHandle};
+
+use crate::{
+    apiserver::{Fault, Server},
+    world::{EVENTS, REVISIONS, ROLLOUTS, SETS, cluster, rollout},
+};
+
+/// A controller at work.
+async fn start(server: &Arc<Server>) -> (JoinHandle<()>, watch::Sender<bool>) {
+    let (cluster, signals) = cluster(server).await;
+    let cx = Context {
+        cluster,
+        providers: Providers::default(),
+        metrics: Metrics::default(),
+        clock: Clock::starting_at(Timestamp::from_second(1_800_000_000).expect("a time")),
+        controller_name: CONTROLLER_NAME.to_owned(),
+        failures: Failures::default(),
+    };
+    let (stop, stopped) = watch::channel(false);
+    (
+        tokio::spawn(controller::run(Arc::new(cx), signals, stopped)),
+        stop,
+    )
+}
+
+/// Plays the ReplicaSet controller: all pods are there.
+fn pods_are_ready(server: &Server) {
+    for name in server.names(SETS) {
+        server.edit(SETS, &name, |set| {
+            let (n, generation) = (set["spec"]["replicas"].clone(), set["metadata"]["generation"].clone());
+            set["status"] = json!({
+                "replicas": n, "readyReplicas": n, "availableReplicas": n, "observedGeneration": generation,
+            });
+        });
+    }
+}
+
+async fn pass(seconds: u64) {
+    tokio::time::sleep(Duration::from_secs(seconds)).await;
+}
+
+fn phase(server: &Server, name: &str) -> Value {
+    server
+        .get(ROLLOUTS, name)
+        .map(|r| r["status"]["phase"].clone())
+        .unwrap_or_default()
+}
+
+async fn deployed(server: &Arc<Server>) {
+    for _ in 0..5 {
+        pass(2).await;
+        pods_are_ready(server);
+    }
+    pass(2).await;
+    assert_eq!(
+        phase(server, "web"),
+        "Healthy",
+        "{:#?}",
+        server.get(ROLLOUTS, "web")
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_first_deploy_becomes_healthy_and_then_is_silent() {
+    let server = Server::new();
+    server.put(ROLLOUTS, rollout("web:1"));
+    let (_work, _stop) = start(&server).await;
+    deployed(&server).await;
+    assert_eq!(
+        (server.names(SETS).len(), server.names(REVISIONS).len()),
+        (1, 1)
+    );
+    assert!(
+        server
+            .names(EVENTS)
+            .iter()
+            .any(|n| n.starts_with("web.uid-0001."))
+    );
+
+    let before = server.writes();
+    pass(2 * 3600).await;
+    assert_eq!(server.writes(), before, "a healthy Rollout is left alone");
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_cannot_be_read_harms_no_other() {
+    let server = Server::new();
+    let mut bad = rollout("web:1");
+    bad["metadata"]["name"] = json!("bad");
+    bad["spec"]["replicas"] = json!("many");
+    server.put(ROLLOUTS, bad);
+    server.put(ROLLOUTS, rollout("web:1"));
+    let (_work, _stop) = start(&server).await;
+    deployed(&server).await;
+    let warned: Vec<String> = server
+        .names(EVENTS)
+        .into_iter()
+        .filter(|n| n.starts_with("bad."))
+        .collect();
+    assert_eq!(warned.len(), 1, "one warning");
+    let event = server.get(EVENTS, &warned[0]).expect("is there");
+    assert_eq!(
+        (&event["type"], &event["reason"]),
+        (&json!("Warning"), &json!("InvalidSpec"))
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn failures_on_the_way_only_delay_it() {
+    let server = Server::new();
+    server.put(ROLLOUTS, rollout("web:1"));
+    for (method, plural, code) in [
+        ("PATCH", "rollouts", 409),
+        ("PATCH", "rollouts", 500),
+        ("POST", "replicasets", 503),
+        ("POST", "controllerrevisions", 0),
+        ("POST", "events", 403),
+        ("GET", "httproutes", 500),
+    ] {
+        server.fail(Fault {
+            method,
+            plural,
+            code,
+            times: 2,
+        });
+    }
+    let (_work, _stop) = start(&server).await;
+    for _ in 0..10 {
+        pass(30).await;
+        pods_are_ready(&server);
+    }
+    assert_eq!(
+        phase(&server, "web"),
+        "Healthy",
+        "{:#?}",
+        server.get(ROLLOUTS, "web")
+    );
+    let status = &server.get(ROLLOUTS, "web").expect("is there")["status"];
+    let last = status["history"]
+        .as_array()
+        .and_then(|h| h.last())
+        .map(|h| h["number"].clone());
+    assert_eq!(
+        Some(status["decision"]["told"].clone()),
+        last,
+        "what failed to be told is told"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_template_is_not_forgotten_when_it_cannot_be_recorded_at_first() {
+    let server = Server::new();
+    server.put(ROLLOUTS, rollout("web:1"));
+    let (_work, _stop) = start(&server).await;
+    deployed(&server).await;
+    server.fail(Fault {
+        method: "POST",
+        plural: "controllerrevisions",
+        code: 503,
+        times: 3,
+    });
+    let image = "/spec/template/spec/containers/0/image";
+    server.edit(ROLLOUTS, "web", |r| {
+        *r.pointer_mut(image).expect("an image") = json!("web:2")
+    });
+    for _ in 0..10 {
+        pass(5).await;
+        pods_are_ready(&server);
+    }
+    assert_eq!(server.names(REVISIONS).len(), 2);
+    let status = &server.get(ROLLOUTS, "web").expect("is there")["status"];
+    assert_ne!(status["currentRevision"], status["stableRevision"]);
+    assert_eq!(status["step"], "1/2", "{status:#}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_controllers_rollout_is_left_alone_and_a_stop_ends_the_work() {
+    let server = Server::new();
+    let mut other = rollout("web:1");
+    other["spec"]["controllerName"] = json!("somebody.else/controller");
+    server.put(ROLLOUTS, other);
+    let (work, stop) = start(&server).await;
+    pass(600).await;
+    assert!(server.writes().is_empty(), "{:?}", server.writes());
+    stop.send_replace(true);
+    tokio::time::timeout(Duration::from_secs(1), work)
+        .await
+        .expect("it ends")
+        .expect("no panic");
+}
