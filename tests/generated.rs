@@ -72,7 +72,7 @@ fn roles_of_the_chart() {
         let text = serde_saphyr::to_string(&rules).expect("yaml");
         let text = format!("# Generated from src/cli/rbac.rs.\n{}\n", text.trim_end());
         same(
-            &format!("charts/serin/files/rbac/{name}.yaml"),
+            &format!("charts/serin/files/rbac-{name}.yaml"),
             &text,
             &mut faults,
         );
