@@ -508,12 +508,7 @@ async fn install_crds(lab: &Arc<Lab>) -> Result {
 
 /// The account `serin` with the rights of the chart, in one namespace.
 fn rights(namespace: &str) -> String {
-    // The lease stands in the same namespace, under the name that `serin run` gives it.
-    let mut lease = rbac::lease();
-    for names in lease.iter_mut().filter_map(|r| r.resource_names.as_mut()) {
-        *names = vec!["serin-controller".to_owned()];
-    }
-    let rules = [rbac::namespaced(&route_kinds()), lease].concat();
+    let rules = [rbac::namespaced(&route_kinds()), rbac::lease()].concat();
     let all = [
         json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "serin"}}),
         json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": "serin"}, "rules": rules}),
