@@ -2,7 +2,7 @@
 //!
 //! Words that may grow are strings here, so that an older client can still read a newer status.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime, Time};
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
@@ -170,7 +170,7 @@ pub struct Attempt {
     pub step_index: i32,
     /// When the step in progress began to count.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub step_started_at: Option<Time>,
+    pub step_started_at: Option<MicroTime>,
     /// How often the analysis of this step was begun anew.
     #[serde(default)]
     pub step_try: i32,
@@ -180,10 +180,10 @@ pub struct Attempt {
     /// When the attempt began.
     pub started_at: Time,
     /// When it last made progress.
-    pub progress_at: Time,
+    pub progress_at: MicroTime,
     /// When the stage in progress began to count, where it waits for a delay.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub stage_since: Option<Time>,
+    pub stage_since: Option<MicroTime>,
     /// How far the pods had come when progress was last made.
     #[serde(default)]
     pub progress_mark: i64,
@@ -208,21 +208,21 @@ pub struct PauseStatus {
     pub since: Time,
 }
 
-/// The accepted split.
+/// The accepted split. Shares are the canary's, in millionths of the traffic.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct TrafficStatus {
-    /// The canary's share that was last accepted, in percent.
-    pub weight: i32,
+    /// The share that was last accepted.
+    pub share: i32,
     /// When that was seen.
-    pub since: Time,
+    pub since: MicroTime,
     /// The largest share that the data plane may still serve until the propagation delay has passed.
     #[serde(default)]
     pub highest: i32,
     /// The generations of the routes that were accepted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generations: Option<String>,
-    /// The share that Serin wrote last, in percent.
+    /// The share that Serin wrote last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub written: Option<i32>,
     /// The decision with which it wrote that.
@@ -233,7 +233,7 @@ pub struct TrafficStatus {
     pub repairs: i32,
     /// When that was last done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub repaired_at: Option<Time>,
+    pub repaired_at: Option<MicroTime>,
 }
 
 /// A revision that keeps its pods until a time.
@@ -243,7 +243,7 @@ pub struct Draining {
     /// Its hash.
     pub hash: String,
     /// Until when.
-    pub until: Time,
+    pub until: MicroTime,
 }
 
 /// The last decision.

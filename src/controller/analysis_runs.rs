@@ -142,7 +142,7 @@ mod tests {
                 ..Track::default()
             }],
             traffic: serde_json::from_value(serde_json::json!({
-                "weight": 10, "since": "1970-01-01T00:03:20Z",
+                "share": 100_000, "since": "1970-01-01T00:03:20.000000Z",
             }))
             .expect("a split"),
             ..RolloutStatus::default()

@@ -42,7 +42,7 @@ pub(super) fn find(spec: &Spec, observed: &Observed, written: Option<&Written>) 
             workload::services::ServiceFault::Wrong(error) => found.wrong.push(error),
         }
     }
-    match written.map(|w| &w.weight) {
+    match written.map(|w| &w.share) {
         Some(Err(RouteFault::Missing(what))) => found.missing.push(what.clone()),
         Some(Err(RouteFault::Unfit { path, message })) => {
             found.wrong.push(FieldError {

@@ -22,6 +22,7 @@ use crate::{
         observed::{Observed, References},
         plan::{Action, Intent, Numbers, Plan, Requeue},
         progress::{Stage, note, note_once},
+        share::FULL,
         spec::Spec,
         traffic::{InForce, RouteFault, Written},
     },
@@ -90,7 +91,7 @@ pub fn plan(observed: &Observed, now: Timestamp) -> Plan {
     } else {
         realize(&world, &mut decided, &mut status, next)
     };
-    let (actions, hazards) = choose(realized.intents, &mut status, &decided.desired, next, now);
+    let (actions, hazards) = choose(realized.intents, &mut status, next, now);
     status::summarize(&world, &decided, &mut status);
     let requeue = requeue(&decided, hazards, &status, now);
     Plan {
@@ -124,6 +125,14 @@ pub struct World<'a> {
     pub now: Timestamp,
 }
 
+/// Nothing is known of what the data plane serves.
+const UNKNOWN: InForce = InForce {
+    low: 0,
+    high: FULL,
+    settled: None,
+    settles_at: None,
+};
+
 #[derive(Default)]
 struct Realized {
     intents: Vec<Intent>,
@@ -154,7 +163,9 @@ fn realize(
             decided.stalled = Some((reason::ROUTE_CONFLICT.into(), message));
             decided.wake = [decided.wake, Some(until)].into_iter().flatten().min();
         } else {
-            let moved = traffic::realize(spec, &decided.desired, observed, written, numbers);
+            let force = world.force.unwrap_or(UNKNOWN);
+            let moved =
+                traffic::realize(spec, &decided.desired, observed, written, &force, numbers);
             realized.intents.extend(moved.intents);
             match moved.held {
                 Some(traffic::Held::LookCloser) => realized.look_closer = true,
@@ -207,7 +218,7 @@ fn finalizer(world: &World<'_>, desired: &Desired) -> Option<Intent> {
     let straight = world.force.is_none_or(|f| f.settled_at(0))
         || world
             .written
-            .is_some_and(|w| matches!(w.weight, Err(RouteFault::Missing(_))));
+            .is_some_and(|w| matches!(w.share, Err(RouteFault::Missing(_))));
     (ours && straight).then(|| Intent::harmless(Action::Release))
 }
 
@@ -216,7 +227,6 @@ fn finalizer(world: &World<'_>, desired: &Desired) -> Option<Intent> {
 fn choose(
     intents: Vec<Intent>,
     status: &mut RolloutStatus,
-    desired: &Desired,
     next: i64,
     now: Timestamp,
 ) -> (Vec<Action>, usize) {
@@ -233,9 +243,8 @@ fn choose(
                 let decision = status.decision.get_or_insert_default();
                 decision.sequence = next;
                 decision.what = Some(hazard.what.clone());
-                let weight = hazard.reason == Some(reason::WEIGHT_CHANGED);
-                if let Some(traffic) = status.traffic.as_mut().filter(|_| weight) {
-                    traffic.written = desired.weight.and_then(|w| i32::try_from(w).ok());
+                if let (Some(traffic), Some(share)) = (status.traffic.as_mut(), hazard.share) {
+                    traffic.written = i32::try_from(share).ok();
                     traffic.written_by = next;
                 }
                 if let Some(why) = hazard.reason {

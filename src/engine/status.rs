@@ -9,8 +9,9 @@ use crate::{
         status::{RolloutStatus, Track, TrackReplicas, TrackWeight, Waiting},
     },
     model::{
-        observed::Observed,
+        observed::{Current, Observed},
         progress::{Stage, brief, note_once},
+        share::rounded,
         spec::FieldError,
     },
 };
@@ -124,6 +125,14 @@ fn summary(world: &World<'_>, decided: &Decided, status: &RolloutStatus) -> Summ
              The way on: the old template, a new one, or annotate serin.dev/retry={current}/1"
         );
         return make("Degraded", &outcome, message);
+    }
+    if let Current::New(hash) = &world.observed.current {
+        // Nothing looks finished before the new template is even recorded.
+        return make(
+            "Progressing",
+            reason::REVISION_CREATED,
+            format!("revision {hash} is being recorded"),
+        );
     }
     let available = world
         .observed
@@ -276,7 +285,7 @@ fn tracks(world: &World<'_>, decided: &Decided, status: &mut RolloutStatus) {
     let accepted = status
         .traffic
         .as_ref()
-        .map(|t| t.weight)
+        .map(|t| int(rounded(u32::try_from(t.share).unwrap_or(0))))
         .filter(|_| world.written.is_some_and(|w| w.accepted));
     let available = |h: Option<&String>| {
         h.and_then(|h| observed.revision(h))

@@ -9,5 +9,6 @@ pub mod observed;
 pub mod plan;
 pub mod progress;
 pub mod revisions;
+pub mod share;
 pub mod spec;
 pub mod traffic;

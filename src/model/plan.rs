@@ -79,6 +79,8 @@ pub struct Hazard {
     pub reason: Option<&'static str>,
     /// In a sentence.
     pub what: String,
+    /// The share of the traffic that it writes, in millionths.
+    pub share: Option<u32>,
 }
 
 impl Intent {
@@ -100,6 +102,7 @@ impl Intent {
             hazard: Some(Hazard {
                 reason,
                 what: what.into(),
+                share: None,
             }),
         }
     }

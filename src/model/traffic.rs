@@ -5,8 +5,8 @@ use jiff::Timestamp;
 /// What the route objects say.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Written {
-    /// The canary's share in percent, the same in every route and rule.
-    pub weight: Result<u32, RouteFault>,
+    /// The canary's share in millionths, the same in every route and rule.
+    pub share: Result<u32, RouteFault>,
     /// Whether every controller of every route's parents has accepted what is written.
     pub accepted: bool,
     /// What an acceptance still lacks, in a sentence.
@@ -31,16 +31,16 @@ pub enum RouteFault {
         /// What was found and what would be right.
         message: String,
     },
-    /// Routes or rules disagree; the largest share of the canary in any of them.
+    /// Routes or rules disagree; the largest share of the canary in any of them, in millionths.
     Disagree(u32),
 }
 
-/// What the data plane may be serving now.
+/// What the data plane may be serving now: shares in millionths.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct InForce {
-    /// The smallest share that the canary may have, in percent.
+    /// The smallest share that the canary may have.
     pub low: u32,
-    /// The largest share that the canary may have, in percent.
+    /// The largest share that the canary may have.
     pub high: u32,
     /// The share, once it is accepted and the propagation delay has passed.
     pub settled: Option<u32>,
@@ -49,8 +49,8 @@ pub struct InForce {
 }
 
 impl InForce {
-    /// Whether the data plane serves exactly `weight`.
+    /// Whether the data plane serves exactly `weight` percent.
     pub fn settled_at(&self, weight: u32) -> bool {
-        self.settled == Some(weight)
+        self.settled == Some(super::share::percent(weight))
     }
 }

@@ -24,7 +24,7 @@ use crate::{
 };
 
 use super::{
-    data_plane::{DataPlane, accepted},
+    data_plane::{DataPlane, accepted, canary_share},
     pods::{Pod, PodSet, count},
     scenario::Version,
 };
@@ -128,14 +128,9 @@ impl Cluster {
             meta.insert("generation".into(), json!(generation));
         }
         if reference.kind == HTTP_ROUTE && changed {
-            let weight = canary_weight(&value);
-            self.gateway.tell(
-                now,
-                generation,
-                weight,
-                self.accept_after,
-                self.effect_after,
-            );
+            let share = canary_share(&value);
+            self.gateway
+                .tell(now, generation, share, self.accept_after, self.effect_after);
         }
         self.objects.insert(reference.clone(), value);
         if reference.kind == REPLICA_SET {
@@ -487,13 +482,6 @@ fn apply(value: &mut Value, operations: &[Value]) -> Result<(), Conflict> {
     let patch: json_patch::Patch = serde_json::from_value(Value::Array(operations.to_vec()))
         .map_err(|e| Conflict(e.to_string()))?;
     json_patch::patch(value, &patch).map_err(|e| Conflict(e.to_string()))
-}
-
-/// The canary's share in a route of the simulator: the second backend is the canary's.
-fn canary_weight(route: &Value) -> u32 {
-    let weight = |i: usize| number(route, &format!("/spec/rules/0/backendRefs/{i}/weight"));
-    let (stable, canary) = (weight(0), weight(1));
-    (canary * 100).checked_div(stable + canary).unwrap_or(0)
 }
 
 fn current(rollout: &Rollout, revisions: &[Revision]) -> Current {

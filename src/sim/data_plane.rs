@@ -3,16 +3,18 @@
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
+use crate::model::share::rounded;
+
 /// What the gateway was told, and when it acts on it.
 #[derive(Clone, Debug, Default)]
 pub struct DataPlane {
     /// Changes that have not been accepted yet: when, and the generation.
     accepting: Vec<(Timestamp, i64)>,
-    /// Changes that have not taken effect yet: when, and the canary's weight.
+    /// Changes that have not taken effect yet: when, and the canary's share in millionths.
     applying: Vec<(Timestamp, u32)>,
-    /// What it serves.
-    pub weight: u32,
-    /// What it served, one after the other.
+    /// The canary's share that it serves, in millionths.
+    pub share: u32,
+    /// What it served in percent, one after the other.
     pub served: Vec<u32>,
 }
 
@@ -22,28 +24,28 @@ impl DataPlane {
         &mut self,
         now: Timestamp,
         generation: i64,
-        weight: u32,
+        share: u32,
         accept: SignedDuration,
         effect: SignedDuration,
     ) {
         let at = |d| now.saturating_add(d).unwrap_or(Timestamp::MAX);
         self.accepting.push((at(accept), generation));
-        self.applying.push((at(effect), weight));
+        self.applying.push((at(effect), share));
     }
 
     /// Lets time pass. The generation that was accepted, if any was.
     pub fn advance(&mut self, now: Timestamp) -> Option<i64> {
         // Effects come in the order in which they were told, also where the delay changed meanwhile.
-        let mut last = self.weight;
-        self.applying.retain(|(at, weight)| {
+        let mut last = self.share;
+        self.applying.retain(|(at, share)| {
             if *at <= now {
-                last = *weight;
+                last = *share;
             }
             *at > now
         });
-        if self.weight != last || self.served.is_empty() {
-            self.weight = last;
-            self.served.push(last);
+        self.share = last;
+        if self.served.last() != Some(&rounded(last)) {
+            self.served.push(rounded(last));
         }
         let accepted = self
             .accepting
@@ -77,4 +79,17 @@ pub fn accepted(generation: i64) -> Value {
         "parentRef": {"name": "gateway"},
         "conditions": [condition("Accepted"), condition("ResolvedRefs")],
     }]})
+}
+
+/// The canary's share in a route of the simulator, in millionths: the second backend is the canary's.
+pub fn canary_share(route: &Value) -> u32 {
+    let weight = |i: usize| {
+        route
+            .pointer(&format!("/spec/rules/0/backendRefs/{i}/weight"))
+            .and_then(Value::as_u64)
+            .unwrap_or(0)
+    };
+    let (stable, canary) = (weight(0), weight(1));
+    let parts = (canary * 1_000_000).checked_div(stable + canary);
+    parts.and_then(|p| u32::try_from(p).ok()).unwrap_or(0)
 }

@@ -3,6 +3,7 @@
 
 pub mod cluster;
 pub mod data_plane;
+mod laws;
 pub mod pods;
 pub mod run;
 pub mod scenario;

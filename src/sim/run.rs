@@ -9,10 +9,10 @@ use crate::{
     api::{AnalysisRun, Rollout, units::HumanDuration},
     engine::{self, analysis, traffic::gateway_api::HTTP_ROUTE},
     model::{
-        capacity::need,
-        object::{ANALYSIS_RUN, ObjectRef, REPLICA_SET, SERVICE},
+        object::{ANALYSIS_RUN, ObjectRef, SERVICE},
         observed::TemplateKey,
-        plan::{Action, Plan, Requeue},
+        plan::{Plan, Requeue},
+        share::rounded,
     },
 };
 
@@ -32,13 +32,13 @@ pub struct Simulation {
     pub cluster: Cluster,
     /// What happened.
     pub timeline: Timeline,
-    now: Timestamp,
-    begin: Timestamp,
-    events: Vec<Event>,
-    answers: BTreeMap<String, String>,
-    kill: bool,
-    void_allowed: bool,
-    due: Option<Timestamp>,
+    pub(super) now: Timestamp,
+    pub(super) begin: Timestamp,
+    pub(super) events: Vec<Event>,
+    pub(super) answers: BTreeMap<String, String>,
+    pub(super) kill: bool,
+    pub(super) void_allowed: bool,
+    pub(super) due: Option<Timestamp>,
 }
 
 fn span(d: Option<&HumanDuration>, default_ms: i64) -> SignedDuration {
@@ -142,7 +142,7 @@ impl Simulation {
             self.cluster.advance(self.now);
             if let Some(rollout) = &self.cluster.rollout {
                 self.timeline
-                    .look(self.now, rollout, self.cluster.gateway.weight);
+                    .look(self.now, rollout, rounded(self.cluster.gateway.share));
             }
             let happened = self.happen();
             if !again && !measured && !happened {
@@ -166,6 +166,7 @@ impl Simulation {
                 SignedDuration::try_from(d).unwrap_or(SignedDuration::MAX),
             )),
         };
+        self.check_finished(&observed, &plan.status);
         let seen = observed.rollout.metadata.resource_version.clone();
         let changed = match self.cluster.commit(seen.as_deref(), &plan.status) {
             Ok(changed) => changed,
@@ -236,7 +237,7 @@ impl Simulation {
                         &metric,
                         &self.answers,
                         &behaviour,
-                        self.cluster.gateway.weight,
+                        self.cluster.gateway.share,
                     );
                     (q, reading)
                 })
@@ -380,118 +381,6 @@ impl Simulation {
         if event.delete {
             self.timeline.event(now, "the Rollout is deleted");
             self.cluster.delete(now);
-        }
-    }
-
-    /// No weight on a backend without a ready pod.
-    fn check_void(&mut self) {
-        let Some(rollout) = &self.cluster.rollout else {
-            return;
-        };
-        let routed = rollout
-            .spec
-            .strategy
-            .canary
-            .as_ref()
-            .is_some_and(|c| c.traffic_routing.is_some());
-        let serving = rollout
-            .status
-            .as_ref()
-            .is_some_and(|s| s.stable_revision.is_some());
-        if !routed || !serving || self.void_allowed || rollout.spec.replicas == 0 {
-            return;
-        }
-        let weight = self.cluster.gateway.weight;
-        for (service, share) in [("app-stable", 100 - weight), ("app-canary", weight)] {
-            if share > 0 && self.cluster.ready_behind(service, self.now) == 0 {
-                self.timeline.broke(
-                    self.now,
-                    &format!("{share} % of the traffic goes to {service}, which has no ready pod"),
-                );
-            }
-        }
-    }
-
-    /// S1, S2, S4, S6: what Serin itself may never do, checked at each of its writes.
-    fn check_action(&mut self, action: &Action) {
-        let Some(rollout) = self.cluster.rollout.clone() else {
-            return;
-        };
-        let status = rollout.status.clone().unwrap_or_default();
-        let replicas = u32::try_from(rollout.spec.replicas).unwrap_or(0);
-        match action {
-            Action::Scale {
-                target,
-                replicas: wanted,
-                ..
-            } if target.object.kind == REPLICA_SET => {
-                let hash = self
-                    .cluster
-                    .pods
-                    .get(&target.object.name)
-                    .map(|p| p.hash.clone())
-                    .unwrap_or_default();
-                let routed = rollout
-                    .spec
-                    .strategy
-                    .canary
-                    .as_ref()
-                    .is_some_and(|c| c.traffic_routing.is_some());
-                if routed && status.stable_revision.as_deref() == Some(&hash) && *wanted < replicas
-                {
-                    self.timeline
-                        .broke(self.now, "S6: stable is scaled below spec.replicas");
-                }
-                let weight = self.cluster.gateway.weight;
-                for (service, share) in [("app-stable", 100 - weight), ("app-canary", weight)] {
-                    let selected = self
-                        .cluster
-                        .objects
-                        .get(&ObjectRef::new(SERVICE, service))
-                        .and_then(|s| {
-                            s.pointer("/spec/selector/pod-template-hash")?
-                                .as_str()
-                                .map(str::to_owned)
-                        });
-                    if routed
-                        && replicas > 0
-                        && selected.as_deref() == Some(&hash)
-                        && *wanted < need(share, replicas)
-                    {
-                        self.timeline.broke(
-                            self.now,
-                            &format!("S4: {service} is scaled to {wanted} under {share} %"),
-                        );
-                    }
-                }
-            }
-            Action::Patch { target, operations } if target.object.kind == HTTP_ROUTE => {
-                let weights: Vec<u64> = operations
-                    .iter()
-                    .filter(|o| {
-                        o.get("path")
-                            .and_then(Value::as_str)
-                            .is_some_and(|p| p.ends_with("/weight"))
-                    })
-                    .filter_map(|o| o.get("value").and_then(Value::as_u64))
-                    .collect();
-                if !weights.is_empty() && weights.iter().sum::<u64>() != 100 {
-                    self.timeline
-                        .broke(self.now, "S2: the weights do not sum up to 100");
-                }
-                let allowed = engine::strategy::allowed_weight(&status);
-                if let Some(canary) = weights
-                    .get(1)
-                    .and_then(|w| u32::try_from(*w).ok())
-                    .filter(|w| *w > allowed)
-                {
-                    self.timeline.broke(
-                        self.now,
-                        &format!("S3: weight {canary} is written where {allowed} is allowed"),
-                    );
-                }
-            }
-            _ => {}
         }
     }
 }

@@ -229,16 +229,15 @@ pub async fn pods_as_the_weight(lab: Arc<Lab>) -> Result {
     };
     let w = World::new(lab, "pods", setup).await?;
     w.deploy("v2").await?;
-    let status = w.step(3).await?;
-    let measured: Vec<_> = status
-        .tracks
-        .iter()
-        .map(|t| t.weight.as_ref().and_then(|w| w.measured))
-        .collect();
-    ensure(
-        measured == [Some(50), Some(50)],
-        format!("the pods are the weight: {measured:?}"),
-    )?;
+    w.step(3).await?;
+    let halves = |s: &serin::api::RolloutStatus| {
+        let measured = s
+            .tracks
+            .iter()
+            .map(|t| t.weight.as_ref().and_then(|w| w.measured));
+        measured.eq([Some(50), Some(50)])
+    };
+    let status = w.until("half of the pods to be new", halves).await?;
     w.annotate(&[("promote", &format!("{}/1", hash(&status)))])
         .await?;
     let status = w.done("Healthy").await?;

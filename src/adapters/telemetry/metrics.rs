@@ -234,7 +234,7 @@ mod tests {
             step_try: 0,
             background_try: 0,
             started_at: time.clone(),
-            progress_at: time.clone(),
+            progress_at: k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime(time.0),
             stage_since: None,
             progress_mark: 0,
             steps: vec![],

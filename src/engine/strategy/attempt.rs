@@ -1,7 +1,7 @@
 //! An attempt's beginning and end: what starts one, what replaces one, what gives one up.
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
 
 use crate::{
     api::{
@@ -38,7 +38,7 @@ pub fn begin(cx: &Context<'_>, status: &mut RolloutStatus, hash: &str, stage: St
         step_try: 0,
         background_try: 0,
         started_at: Time(cx.now),
-        progress_at: Time(cx.now),
+        progress_at: MicroTime(cx.now),
         stage_since: None,
         progress_mark: 0,
         steps: if stage == Stage::Deploying {
@@ -108,7 +108,7 @@ pub fn enter(cx: &Context<'_>, status: &mut RolloutStatus, stage: Stage) {
 }
 
 fn progressed(cx: &Context<'_>, attempt: &mut Attempt) {
-    attempt.progress_at = Time(cx.now);
+    attempt.progress_at = MicroTime(cx.now);
     attempt.progress_mark = 0;
 }
 
@@ -116,7 +116,7 @@ fn progressed(cx: &Context<'_>, attempt: &mut Attempt) {
 pub fn enter_step(cx: &Context<'_>, status: &mut RolloutStatus, index: usize) {
     if let Some(attempt) = &mut status.attempt {
         attempt.step_index = i32::try_from(index).unwrap_or(i32::MAX);
-        attempt.step_started_at = Some(Time(cx.now));
+        attempt.step_started_at = Some(MicroTime(cx.now));
         attempt.step_try = 0;
         progressed(cx, attempt);
     }
@@ -357,7 +357,7 @@ pub fn overdue(
     let mark = i64::from(cx.available(&attempt.hash));
     if let Some(live) = status.attempt.as_mut().filter(|a| mark > a.progress_mark) {
         live.progress_mark = mark;
-        live.progress_at = Time(cx.now);
+        live.progress_at = MicroTime(cx.now);
     }
     let since = status.attempt.as_ref().map_or(cx.now, |a| a.progress_at.0);
     let due = add(since, cx.spec.progress_deadline);
@@ -443,7 +443,7 @@ pub fn drain(cx: &Context<'_>, status: &mut RolloutStatus, decided: &mut Decided
                 let until = add(cx.now, cx.spec.abort_scale_down_delay);
                 status.draining.push(Draining {
                     hash,
-                    until: Time(until),
+                    until: MicroTime(until),
                 });
                 decided.also_wake(Some(until));
             }

@@ -10,6 +10,7 @@ use crate::{
         desired::{DesiredRun, Roles},
         measurement::RunPhase,
         progress::{Stage, note},
+        share::percent,
     },
 };
 
@@ -130,7 +131,7 @@ fn hold(
         return (decided, (!reached).then_some(unreached));
     }
     // Pods before weights on the way up, weights before pods on the way down.
-    let needed = need(weight, replicas);
+    let needed = need(percent(weight), replicas);
     let mut wanted = needed.max(need(cx.high(), replicas));
     if cx.spec.paused {
         wanted = wanted.max(cx.observed.revision(hash).map_or(0, |r| r.desired()));

@@ -113,7 +113,7 @@ impl Context<'_> {
     pub fn settled_at(&self, weight: u32) -> bool {
         self.force.is_none_or(|f| f.settled_at(weight))
     }
-    /// The largest share that the canary may be getting.
+    /// The largest share that the canary may be getting, in millionths.
     pub fn high(&self) -> u32 {
         self.force.map_or(0, |f| f.high)
     }

@@ -19,8 +19,10 @@ pub fn shares(replicas: u32, weight: u32, surge: u32) -> (u32, u32) {
     if weight >= 100 {
         return (0, replicas);
     }
+    // With room for two, a total of one is no candidate: it would leave one of them out.
+    let alone = replicas >= 2 || surge == 0;
     let totals = [
-        Some(replicas),
+        alone.then_some(replicas),
         (surge > 0).then(|| replicas.saturating_add(1)),
     ];
     let mut best: Option<(u64, u64, u32, u32)> = None;

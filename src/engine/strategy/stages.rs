@@ -1,6 +1,6 @@
 //! The stages of an attempt around its steps: first deploy, start, switch, return, retreat, rest.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 
 use crate::{
     api::{
@@ -229,7 +229,7 @@ fn switching(cx: &Context<'_>, status: &mut RolloutStatus, attempt: &Attempt) ->
         _ if status.pause.is_some() => paused_wait(status),
         None if ready => {
             if let Some(live) = &mut status.attempt {
-                live.stage_since = Some(Time(cx.now));
+                live.stage_since = Some(MicroTime(cx.now));
             }
             return Decided::moved();
         }
@@ -286,7 +286,7 @@ fn complete(cx: &Context<'_>, status: &mut RolloutStatus, attempt: &Attempt) -> 
         if !status.draining.iter().any(|d| d.hash == old.hash) {
             status.draining.push(Draining {
                 hash: old.hash.clone(),
-                until: Time(until),
+                until: MicroTime(until),
             });
         }
     }

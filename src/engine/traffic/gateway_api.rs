@@ -6,6 +6,7 @@ use crate::{
     api::traffic::HttpRouteRef,
     model::{
         object::{Kind, ObjectRef, Objects},
+        share::{FULL, percent},
         traffic::RouteFault,
     },
 };
@@ -38,10 +39,16 @@ struct Managed {
 }
 
 impl Managed {
-    /// The canary's share in percent, rounded up: 0 only where it gets nothing.
+    /// The canary's share in millionths, rounded up: 0 only where it gets nothing.
     fn share(&self) -> u32 {
         let total = self.stable.1.saturating_add(self.canary.1);
-        u32::try_from(self.canary.1.saturating_mul(100).div_ceil(total.max(1))).unwrap_or(100)
+        u32::try_from(
+            self.canary
+                .1
+                .saturating_mul(u64::from(FULL))
+                .div_ceil(total.max(1)),
+        )
+        .unwrap_or(FULL)
     }
 }
 
@@ -186,17 +193,23 @@ impl Router for GatewayApi {
     fn write(
         &self,
         objects: &Objects,
-        weight: u32,
+        share: u32,
     ) -> Result<Vec<(ObjectRef, Vec<Value>)>, RouteFault> {
-        let weight = weight.min(100);
+        let share = share.min(FULL);
+        // Whole percents as people write them; what is finer in millionths.
+        let (whole, canary) = if share % percent(1) == 0 {
+            (100, share / percent(1))
+        } else {
+            (FULL, share)
+        };
         let mut patches = vec![];
         for (index, reference) in self.references().into_iter().enumerate() {
             let mut operations = vec![];
             for found in self.managed(index, objects)? {
-                if found.share() == weight {
+                if found.share() == share {
                     continue;
                 }
-                for (at, value) in [(found.stable.0, 100 - weight), (found.canary.0, weight)] {
+                for (at, value) in [(found.stable.0, whole - canary), (found.canary.0, canary)] {
                     operations.push(json!({
                         "op": "add",
                         "path": format!("/spec/rules/{}/backendRefs/{at}/weight", found.rule),

@@ -4,9 +4,11 @@ pub mod gateway_api;
 pub mod repair;
 pub mod router;
 
+use std::time::Duration;
+
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use serde_json::Value;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use serde_json::{Value, json};
 
 use crate::{
     api::{
@@ -20,6 +22,7 @@ use crate::{
         object::{Kind, ObjectRef, Target, annotate, annotation_number, has_annotations},
         observed::Observed,
         plan::{Action, Intent, Numbers},
+        share::{FULL, percent, show, toward},
         spec::{RoleServices, Spec},
         traffic::{InForce, RouteFault, Written},
     },
@@ -83,7 +86,7 @@ pub fn look(spec: &Spec, observed: &Observed) -> Option<Written> {
         .map(|v| format!("{}={}", name(v), generation(v)))
         .collect();
     Some(Written {
-        weight: router.read(routes),
+        share: router.read(routes),
         accepted: lacking.is_none() && !known.is_empty(),
         lacking,
         generations: generations.join(","),
@@ -113,32 +116,25 @@ fn foreign_writer(route: &Value) -> Option<String> {
 }
 
 /// Notes in the status what the routes' controllers have accepted.
-pub fn accept(
-    status: &mut RolloutStatus,
-    written: &Written,
-    delay: std::time::Duration,
-    now: Timestamp,
-) {
-    let (Ok(weight), true) = (&written.weight, written.accepted) else {
+pub fn accept(status: &mut RolloutStatus, written: &Written, delay: Duration, now: Timestamp) {
+    let (Ok(share), true) = (&written.share, written.accepted) else {
         return;
     };
-    let weight = i32::try_from(*weight).unwrap_or(100);
+    let share = int(*share);
     let old = status.traffic.clone();
     if old
         .as_ref()
-        .is_some_and(|t| t.weight == weight && t.generations.as_ref() == Some(&written.generations))
+        .is_some_and(|t| t.share == share && t.generations.as_ref() == Some(&written.generations))
     {
         return;
     }
-    let highest = old.as_ref().map_or(weight, |t| {
+    let highest = old.as_ref().map_or(share, |t| {
         let settled = now >= after(t.since.0, delay);
-        weight
-            .max(t.weight)
-            .max(if settled { 0 } else { t.highest })
+        share.max(t.share).max(if settled { 0 } else { t.highest })
     });
     status.traffic = Some(TrafficStatus {
-        weight,
-        since: Time(now),
+        share,
+        since: MicroTime(now),
         highest,
         generations: Some(written.generations.clone()),
         written: old.as_ref().and_then(|t| t.written),
@@ -152,31 +148,31 @@ pub fn accept(
 pub fn in_force(
     status: &RolloutStatus,
     written: &Written,
-    delay: std::time::Duration,
+    delay: Duration,
     now: Timestamp,
 ) -> InForce {
-    let written_high = match &written.weight {
+    let written_high = match &written.share {
         Ok(w) | Err(RouteFault::Disagree(w)) => Some(*w),
         Err(_) => None,
     };
     let Some(accepted) = &status.traffic else {
         return InForce {
             low: 0,
-            high: written_high.unwrap_or(100),
+            high: written_high.unwrap_or(FULL),
             settled: None,
             settles_at: None,
         };
     };
-    let (weight, highest) = (percent(accepted.weight), percent(accepted.highest));
+    let (share, highest) = (parts(accepted.share), parts(accepted.highest));
     let stands = written.accepted
-        && written.weight == Ok(weight)
+        && written.share == Ok(share)
         && accepted.generations.as_ref() == Some(&written.generations);
     let settles_at = after(accepted.since.0, delay);
     if stands && now >= settles_at {
         return InForce {
-            low: weight,
-            high: weight,
-            settled: Some(weight),
+            low: share,
+            high: share,
+            settled: Some(share),
             settles_at: None,
         };
     }
@@ -184,19 +180,23 @@ pub fn in_force(
         low: if stands {
             0
         } else {
-            written_high.unwrap_or(0).min(weight)
+            written_high.unwrap_or(0).min(share)
         },
-        high: written_high.unwrap_or(100).max(weight).max(highest),
+        high: written_high.unwrap_or(FULL).max(share).max(highest),
         settled: None,
         settles_at: stands.then_some(settles_at),
     }
 }
 
-fn percent(weight: i32) -> u32 {
-    u32::try_from(weight).unwrap_or(0).min(100)
+fn parts(share: i32) -> u32 {
+    u32::try_from(share).unwrap_or(0).min(FULL)
 }
 
-fn after(t: Timestamp, d: std::time::Duration) -> Timestamp {
+fn int(share: u32) -> i32 {
+    i32::try_from(share).unwrap_or(i32::MAX)
+}
+
+fn after(t: Timestamp, d: Duration) -> Timestamp {
     t.saturating_add(SignedDuration::try_from(d).unwrap_or(SignedDuration::MAX))
         .unwrap_or(Timestamp::MAX)
 }
@@ -227,33 +227,20 @@ pub fn realize(
     desired: &Desired,
     observed: &Observed,
     written: &Written,
+    force: &InForce,
     numbers: Numbers,
 ) -> Realized {
-    let (Some(router), Some(wanted)) = (router(spec), desired.weight) else {
+    let (Some(router), Some(weight)) = (router(spec), desired.weight) else {
         return Realized::default();
     };
-    let (current, disagree) = match &written.weight {
+    let wanted = percent(weight);
+    let (current, disagree) = match &written.share {
         Ok(w) => (*w, false),
         Err(RouteFault::Disagree(w)) => (*w, true),
         Err(_) => return Realized::default(),
     };
     if current == wanted && !disagree {
-        if written.decision >= numbers.fence {
-            return Realized::default();
-        }
-        // The weight stands already; the number alone makes a delayed write of a cancelled decision fail.
-        let stamps = router
-            .references()
-            .into_iter()
-            .map(|r| (r, vec![]))
-            .collect();
-        return Realized {
-            intents: patch(observed, stamps, numbers.fence)
-                .into_iter()
-                .map(Intent::harmless)
-                .collect(),
-            held: None,
-        };
+        return at_rest(router.as_ref(), desired, observed, written, force, numbers);
     }
     let held = if wanted > current {
         raise_guard(spec, desired, observed, written, wanted, numbers.fence)
@@ -266,17 +253,96 @@ pub fn realize(
             held,
         };
     }
-    match router.write(&observed.routes, wanted) {
-        Ok(patches) => Realized {
-            intents: vec![Intent::hazardous(
-                patch(observed, patches, numbers.next),
-                Some(crate::api::names::reason::WEIGHT_CHANGED),
-                format!("weight {current} to {wanted}"),
-            )],
-            held: None,
-        },
-        Err(_) => Realized::default(),
+    let next = if disagree {
+        Some(wanted)
+    } else {
+        toward(current, wanted, force.settled, desired.retreat)
+    };
+    let Some(next) = next else {
+        return Realized::default();
+    };
+    let Ok(patches) = router.write(&observed.routes, next) else {
+        return Realized::default();
+    };
+    let mut intent = Intent::hazardous(
+        patch(observed, patches, numbers.next),
+        Some(crate::api::names::reason::WEIGHT_CHANGED),
+        format!("weight {} to {}", show(current), show(next)),
+    );
+    if let Some(hazard) = &mut intent.hazard {
+        hazard.share = Some(next);
     }
+    Realized {
+        intents: vec![intent],
+        held: None,
+    }
+}
+
+/// The split stands as it should.
+fn at_rest(
+    router: &dyn Router,
+    desired: &Desired,
+    observed: &Observed,
+    written: &Written,
+    force: &InForce,
+    numbers: Numbers,
+) -> Realized {
+    let intents = if written.decision < numbers.fence {
+        // The number alone makes a delayed write of a cancelled decision fail.
+        let stamps = router
+            .references()
+            .into_iter()
+            .map(|r| (r, vec![]))
+            .collect();
+        patch(observed, stamps, numbers.fence)
+    } else if force.settled_at(0) && !desired.claim {
+        disown(router, observed)
+    } else {
+        vec![]
+    };
+    Realized {
+        intents: intents.into_iter().map(Intent::harmless).collect(),
+        held: None,
+    }
+}
+
+/// Gives up the ownership of the routes' fields that the API server keeps for each field manager.
+/// At rest the route is its applier's alone, so that a plain server-side apply meets no conflict.
+fn disown(router: &dyn Router, observed: &Observed) -> Vec<Action> {
+    let mut actions = vec![];
+    for reference in router.references() {
+        let Some(object) = observed.routes.get(&reference) else {
+            continue;
+        };
+        let fields = object
+            .pointer("/metadata/managedFields")
+            .and_then(Value::as_array);
+        let ours = |f: &Value| {
+            f.get("manager").and_then(Value::as_str) == Some(MANAGER)
+                && f.pointer("/fieldsV1/f:spec").is_some()
+        };
+        let at: Vec<usize> = fields
+            .into_iter()
+            .flatten()
+            .enumerate()
+            .filter(|(_, f)| ours(f))
+            .map(|(i, _)| i)
+            .collect();
+        if at.is_empty() {
+            continue;
+        }
+        // From the back, so that the places of the others stay as they are.
+        let operations = at
+            .into_iter()
+            .rev()
+            .map(|i| json!({"op": "remove", "path": format!("/metadata/managedFields/{i}")}))
+            .collect();
+        actions.push(Action::Patch {
+            target: Target::of(reference.kind, object),
+            operations,
+        });
+    }
+    actions
 }
 
 fn patch(observed: &Observed, patches: Vec<(ObjectRef, Vec<Value>)>, number: i64) -> Vec<Action> {
@@ -366,7 +432,7 @@ fn lower_guard(
             .map_or(0, |hash| observed.ready_endpoints(service, hash))
     };
     let (stable, canary) = (ready(&services.stable), ready(&services.canary));
-    let needed = need(100 - wanted, spec.replicas);
+    let needed = need(FULL - wanted, spec.replicas);
     if stable >= needed {
         return None;
     }
@@ -379,10 +445,10 @@ fn lower_guard(
     if !observed.live {
         return Some(Held::LookCloser);
     }
-    let serves = |canary_weight: u32| {
+    let serves = |share: u32| {
         [
-            (stable, need(100 - canary_weight, spec.replicas)),
-            (canary, need(canary_weight, spec.replicas)),
+            (stable, need(FULL - share, spec.replicas)),
+            (canary, need(share, spec.replicas)),
         ]
         .into_iter()
         .filter(|(_, needed)| *needed > 0)

@@ -1,12 +1,13 @@
 //! Foreign changes of the weights: put right, and when they keep coming back, named.
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 
 use crate::{
     api::{names::reason, status::RolloutStatus},
     model::{
         progress::{note, note_once},
+        share::{FULL, percent, show},
         traffic::{RouteFault, Written},
     },
 };
@@ -34,12 +35,13 @@ pub enum Verdict {
 pub fn judge(
     status: &mut RolloutStatus,
     written: &Written,
-    wanted: u32,
+    weight: u32,
     now: Timestamp,
 ) -> Verdict {
-    let (found, high) = match &written.weight {
+    let wanted = percent(weight);
+    let (found, high) = match &written.share {
         Ok(w) => (*w, *w),
-        Err(RouteFault::Disagree(w)) => (101, *w),
+        Err(RouteFault::Disagree(w)) => (FULL + 1, *w),
         Err(_) => return Verdict::None,
     };
     let Some(traffic) = status.traffic.clone() else {
@@ -73,7 +75,7 @@ pub fn judge(
     }
     if let Some(traffic) = &mut status.traffic {
         traffic.repairs = repairs.saturating_add(1);
-        traffic.repaired_at = Some(Time(now));
+        traffic.repaired_at = Some(MicroTime(now));
     }
     note(
         status,
@@ -81,7 +83,8 @@ pub fn judge(
         "Warning",
         reason::ROUTE_REPAIRED,
         &format!(
-            "field manager {who:?} set the canary's weight to {high}, it is put back to {wanted}"
+            "field manager {who:?} set the canary's weight to {}, it is put back to {weight}",
+            show(high),
         ),
     );
     Verdict::Repair

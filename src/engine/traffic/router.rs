@@ -15,14 +15,14 @@ use crate::model::{
 pub trait Router {
     /// The objects that must be looked at.
     fn references(&self) -> Vec<ObjectRef>;
-    /// The canary's share that they express, in percent.
+    /// The canary's share that they express, in millionths.
     fn read(&self, objects: &Objects) -> Result<u32, RouteFault>;
-    /// JSON-patch operations, by object, that make them express `weight`; none for an object that
+    /// JSON-patch operations, by object, that make them express `share`; none for an object that
     /// does already.
     fn write(
         &self,
         objects: &Objects,
-        weight: u32,
+        share: u32,
     ) -> Result<Vec<(ObjectRef, Vec<Value>)>, RouteFault>;
     /// What the acceptance of what is written still lacks, in a sentence; none when every
     /// controller has accepted it.

@@ -11,6 +11,7 @@ use crate::{
         observed::Observed,
         plan::{Action, Intent, Numbers},
         revisions::{ReplicaSetView, Revision},
+        share::FULL,
         spec::Spec,
         traffic::InForce,
     },
@@ -170,9 +171,9 @@ fn floor(spec: &Spec, observed: &Observed, hash: &str, force: Option<&InForce>) 
     if spec.replicas == 0 {
         return 0;
     }
-    let (low, high) = force.map_or((0, 100), |f| (f.low, f.high));
+    let (low, high) = force.map_or((0, FULL), |f| (f.low, f.high));
     [
-        (&services.stable, 100 - low.min(100)),
+        (&services.stable, FULL - low.min(FULL)),
         (&services.canary, high),
     ]
     .into_iter()

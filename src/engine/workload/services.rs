@@ -10,6 +10,7 @@ use crate::{
         object::{ObjectRef, SERVICE, Target, annotate, annotation_number, has_annotations},
         observed::Observed,
         plan::{Action, Intent, Numbers},
+        share::FULL,
         spec::{FieldError, RoleServices, Spec},
         traffic::InForce,
     },
@@ -86,8 +87,8 @@ pub fn realize(
     if !check(spec, observed).is_empty() {
         return vec![];
     }
-    // What the data plane may still send to each of the two, in percent.
-    let (stable, canary) = force.map_or((100, 100), |f| (100 - f.low.min(100), f.high));
+    // What the data plane may still send to each of the two, in millionths.
+    let (stable, canary) = force.map_or((FULL, FULL), |f| (FULL - f.low.min(FULL), f.high));
     [
         (&services.canary, &roles.canary, canary),
         (&services.stable, &roles.stable, stable),

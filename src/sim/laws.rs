@@ -1,0 +1,167 @@
+//! The laws that are checked while a scenario is played: what Serin itself may never do, and what
+//! users must never see.
+
+use serde_json::Value;
+
+use crate::{
+    api::RolloutStatus,
+    engine::{self, traffic::gateway_api::HTTP_ROUTE},
+    model::{
+        capacity::need,
+        object::{ObjectRef, REPLICA_SET, SERVICE, Target},
+        observed::{Current, Observed},
+        plan::Action,
+        share::{FULL, percent, show},
+    },
+};
+
+use super::run::Simulation;
+
+impl Simulation {
+    /// No weight on a backend without a ready pod.
+    pub(super) fn check_void(&mut self) {
+        let Some(rollout) = &self.cluster.rollout else {
+            return;
+        };
+        let serving = rollout
+            .status
+            .as_ref()
+            .is_some_and(|s| s.stable_revision.is_some());
+        if !self.routed() || !serving || self.void_allowed || rollout.spec.replicas == 0 {
+            return;
+        }
+        for (service, share) in self.shares() {
+            if share > 0 && self.cluster.ready_behind(service, self.now) == 0 {
+                let what = format!(
+                    "{} of the traffic goes to {service}, which has no ready pod",
+                    show(share)
+                );
+                self.timeline.broke(self.now, &what);
+            }
+        }
+    }
+
+    /// S1, S2, S3, S4, S6: checked at each write.
+    pub(super) fn check_action(&mut self, action: &Action) {
+        let status = self
+            .cluster
+            .rollout
+            .as_ref()
+            .and_then(|r| r.status.clone())
+            .unwrap_or_default();
+        match action {
+            Action::Scale {
+                target, replicas, ..
+            } if target.object.kind == REPLICA_SET => {
+                self.check_scale(&status, target, *replicas);
+            }
+            Action::Patch { target, operations } if target.object.kind == HTTP_ROUTE => {
+                self.check_weights(&status, operations);
+            }
+            _ => {}
+        }
+    }
+
+    fn check_scale(&mut self, status: &RolloutStatus, target: &Target, wanted: u32) {
+        let replicas = self
+            .cluster
+            .rollout
+            .as_ref()
+            .map_or(0, |r| u32::try_from(r.spec.replicas).unwrap_or(0));
+        let hash = self
+            .cluster
+            .pods
+            .get(&target.object.name)
+            .map(|p| p.hash.clone())
+            .unwrap_or_default();
+        if !self.routed() || replicas == 0 {
+            return;
+        }
+        if status.stable_revision.as_deref() == Some(&hash) && wanted < replicas {
+            self.timeline
+                .broke(self.now, "S6: stable is scaled below spec.replicas");
+        }
+        for (service, share) in self.shares() {
+            let selected = self
+                .cluster
+                .objects
+                .get(&ObjectRef::new(SERVICE, service))
+                .and_then(|s| {
+                    s.pointer("/spec/selector/pod-template-hash")?
+                        .as_str()
+                        .map(str::to_owned)
+                });
+            if selected.as_deref() == Some(&hash) && wanted < need(share, replicas) {
+                self.timeline.broke(
+                    self.now,
+                    &format!("S4: {service} is scaled to {wanted} under {}", show(share)),
+                );
+            }
+        }
+    }
+
+    fn check_weights(&mut self, status: &RolloutStatus, operations: &[Value]) {
+        let weights: Vec<u32> = operations
+            .iter()
+            .filter(|o| {
+                o.get("path")
+                    .and_then(Value::as_str)
+                    .is_some_and(|p| p.ends_with("/weight"))
+            })
+            .filter_map(|o| u32::try_from(o.get("value")?.as_u64()?).ok())
+            .collect();
+        let [stable, canary] = weights.as_slice() else {
+            return;
+        };
+        let total = stable + canary;
+        if total != 100 && total != FULL {
+            self.timeline
+                .broke(self.now, "S2: the weights do not sum up");
+        }
+        let allowed = engine::strategy::allowed_weight(status);
+        let share = if total == 100 {
+            percent(*canary)
+        } else {
+            *canary
+        };
+        // A trace is how an edge is left and reached, in a retreat as well.
+        if share > percent(allowed).max(1) && !(allowed == 0 && share + 1 == FULL) {
+            self.timeline.broke(
+                self.now,
+                &format!(
+                    "S3: weight {} is written where {allowed} is allowed",
+                    show(share)
+                ),
+            );
+        }
+    }
+
+    /// Nothing looks finished while the template in force is another one.
+    pub(super) fn check_finished(&mut self, observed: &Observed, status: &RolloutStatus) {
+        let current = match &observed.current {
+            Current::Recorded(hash) => Some(hash),
+            Current::New(_) | Current::Refused(_) => None,
+        };
+        if status.phase.as_deref() == Some("Healthy") && status.stable_revision.as_ref() != current
+        {
+            self.timeline.broke(
+                self.now,
+                "it looks finished before the template in force is stable",
+            );
+        }
+    }
+
+    fn routed(&self) -> bool {
+        let canary = self
+            .cluster
+            .rollout
+            .as_ref()
+            .and_then(|r| r.spec.strategy.canary.as_ref());
+        canary.is_some_and(|c| c.traffic_routing.is_some())
+    }
+
+    fn shares(&self) -> [(&'static str, u32); 2] {
+        let share = self.cluster.gateway.share;
+        [("app-stable", FULL - share), ("app-canary", share)]
+    }
+}
