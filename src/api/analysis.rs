@@ -20,6 +20,7 @@ use super::{
     group = "serin.dev",
     version = "v1alpha1",
     kind = "AnalysisTemplate",
+    doc = "What to measure and how to judge it.",
     namespaced,
     derive = "PartialEq",
     shortname = "at",
@@ -46,6 +47,7 @@ pub struct AnalysisTemplateSpec {
     group = "serin.dev",
     version = "v1alpha1",
     kind = "ClusterAnalysisTemplate",
+    doc = "What to measure and how to judge it, for every namespace.",
     derive = "PartialEq",
     shortname = "cat",
     printcolumn(
@@ -203,6 +205,7 @@ pub struct PrometheusQuery {
     group = "serin.dev",
     version = "v1alpha1",
     kind = "AnalysisRun",
+    doc = "One run of an analysis: a snapshot of what to measure, and what was measured.",
     namespaced,
     derive = "PartialEq",
     status = "AnalysisRunStatus",

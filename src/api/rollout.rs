@@ -17,6 +17,7 @@ use super::{
     group = "serin.dev",
     version = "v1alpha1",
     kind = "Rollout",
+    doc = "A workload whose new revisions take over step by step, judged by metrics, and are rolled back by themselves when they are bad.",
     namespaced,
     derive = "PartialEq",
     status = "RolloutStatus",

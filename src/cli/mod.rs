@@ -1,6 +1,7 @@
 //! How people speak to Serin: arguments, dispatch, exit codes.
 
 pub mod crds;
+pub mod rbac;
 pub mod run;
 
 use std::{

@@ -18,7 +18,7 @@ pub fn rounded(share: u32) -> u32 {
     if share <= TRACE {
         0
     } else {
-        ((share + 5_000) / 10_000).max(1).min(100)
+        ((share + 5_000) / 10_000).clamp(1, 100)
     }
 }
 

@@ -19,7 +19,11 @@ use kube::{
     runtime::wait::await_condition,
 };
 use serde_json::{Value, json};
-use serin::api::{Rollout, RolloutStatus};
+use serin::{
+    api::{Rollout, RolloutStatus},
+    cli::rbac,
+    controller::rollouts::route_kinds,
+};
 use serin_lab::{GATEWAY_NAMESPACE, Lab, Load, Report};
 use tokio::{
     process::{Child, Command},
@@ -117,7 +121,7 @@ impl World {
     pub async fn bare(lab: Arc<Lab>, prefix: &str, setup: Setup) -> Result<Self> {
         CRDS.get_or_try_init(|| install_crds(&lab)).await?;
         let namespace = lab.namespace(prefix).await?;
-        lab.apply_yaml_in(&namespace, &rights(&namespace)?).await?;
+        lab.apply_yaml_in(&namespace, &rights(&namespace)).await?;
         let kubeconfig = lab.kubeconfig_for(&namespace, "serin").await?;
         let provider = lab.prometheus_url();
         Ok(Self {
@@ -503,12 +507,8 @@ async fn install_crds(lab: &Arc<Lab>) -> Result {
 }
 
 /// The account `serin` with the rights of the chart, in one namespace.
-fn rights(namespace: &str) -> Result<String> {
-    let rules = std::fs::read_to_string(concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/charts/serin/files/rbac-namespaced.yaml"
-    ))?;
-    let rules: Value = serde_saphyr::from_str(&rules)?;
+fn rights(namespace: &str) -> String {
+    let rules = [rbac::namespaced(&route_kinds()), rbac::lease()].concat();
     let all = [
         json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "serin"}}),
         json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": "serin"}, "rules": rules}),
@@ -516,7 +516,7 @@ fn rights(namespace: &str) -> Result<String> {
             "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "serin"},
             "subjects": [{"kind": "ServiceAccount", "name": "serin", "namespace": namespace}]}),
     ];
-    Ok(all.map(|v| v.to_string()).join("\n---\n"))
+    all.map(|v| v.to_string()).join("\n---\n")
 }
 
 const SERVICE: &str = "apiVersion: v1

@@ -229,7 +229,7 @@ impl Router for GatewayApi {
     ) -> Result<Vec<(ObjectRef, Vec<Value>)>, RouteFault> {
         let share = share.min(FULL);
         // Whole percents as people write them; what is finer in millionths.
-        let (whole, canary) = if share % percent(1) == 0 {
+        let (whole, canary) = if share.is_multiple_of(percent(1)) {
             (100, share / percent(1))
         } else {
             (FULL, share)

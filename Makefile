@@ -1,0 +1,108 @@
+# Chores. `make` alone lists them.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+# In CI what is built stays outside the checkout, so that a fresh clone with the same Cargo.lock and
+# the same compiler is warm.
+ifeq ($(CI),true)
+ifndef CARGO_TARGET_DIR
+export CARGO_TARGET_DIR := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/serin/target-$(shell \
+	{ rustc -V; cat Cargo.lock; } 2>/dev/null | sha256sum | cut -c1-12)
+endif
+endif
+
+# Every test but the end-to-end ones, which need the lab.
+TESTS := $(filter-out e2e,$(basename $(notdir $(wildcard tests/*.rs) $(patsubst %/main.rs,%,$(wildcard tests/*/main.rs)))))
+LAB := cargo run -q -p serin-lab --
+
+.PHONY: help
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: lab-tools ## A good release promoted, a bad one rolled back, live (FAST=1: without pauses)
+	cargo run -q -p serin-demo
+
+.PHONY: build
+build: cargo ## The controller: target/debug/serin
+	cargo build --bin serin
+
+.PHONY: test
+test: lab-tools fast e2e ## All that must pass: unit, scenarios, rules, then end to end in the lab
+
+.PHONY: fast
+fast: cargo ## The tests that need no cluster
+	cargo test --no-fail-fast --lib --bins $(TESTS:%=--test %)
+	cargo test -p serin-lab --lib
+
+.PHONY: scenarios
+scenarios: cargo ## The scenarios on the virtual cluster (UPDATE=1 writes their timelines anew)
+	cargo test --test scenarios
+
+.PHONY: e2e
+e2e: lab-tools ## End to end: the core and what SEED picks (E2E=full: all; CASE=name: one)
+	cargo test --test e2e -- $(CASE)
+
+.PHONY: e2e-full
+e2e-full: lab-tools ## End to end: everything; the table is written to target/e2e
+	@mkdir -p target/e2e
+	@commit=$$(git describe --always --dirty --abbrev=12 --exclude '*' 2>/dev/null || echo unknown); \
+	table=target/e2e/$$commit.md; \
+	status=0; E2E=full cargo test --test e2e 2>&1 | tee target/e2e/last.log || status=$$?; \
+	{ printf '# End to end at %s\n\n| Test | | Seconds |\n|---|---|---|\n' "$$commit"; \
+	  sed -nE 's/^test ([a-z0-9_:]+) \.\.\. (ok|FAILED) \(([0-9.]+) s\)$$/| \1 | \2 | \3 |/p' target/e2e/last.log; \
+	  printf '\n'; grep '^test result:' target/e2e/last.log || echo 'not finished'; } > "$$table"; \
+	echo "written to $$table"; exit $$status
+
+.PHONY: check
+check: lab-tools ## What CI runs: format, lints, chart, then `make test`
+	cargo fmt --all --check
+	cargo check --no-default-features
+	$(MAKE) lint
+	$(MAKE) chart
+	$(MAKE) test
+
+.PHONY: fmt
+fmt: cargo ## Format the code
+	cargo fmt --all
+
+.PHONY: lint
+lint: cargo ## Clippy, with the shell and without it
+	cargo clippy --workspace --all-targets -- -D warnings
+	cargo clippy -p serin --no-default-features --all-targets -- -D warnings
+
+.PHONY: chart
+chart: lab-tools ## Lint the chart, and render it in each of its modes
+	@helm=$$($(LAB) prepare | sed -n 's/^Helm: //p'); \
+	for values in "" "namespaces={a,b}" "namespaces={a},rbac.clusterRoles=false" "rbac.create=false" \
+	  "crds.install=false,serviceAccount.create=false,service.enabled=false" \
+	  "replicas=2,metricProviders.default=http://prometheus:9090,alertmanager.url=http://alertmanager:9093"; do \
+	  echo "helm lint --strict charts/serin --set '$$values'"; \
+	  "$$helm" lint --strict --quiet charts/serin --set "$$values"; \
+	  "$$helm" template serin charts/serin --namespace serin --set "$$values" > /dev/null; \
+	done
+
+.PHONY: generate
+generate: cargo ## Write anew what is generated: crds, the chart's roles, the reference
+	UPDATE=1 cargo test -q --test generated
+
+.PHONY: lab
+lab: lab-tools ## A shell in a lab: a real cluster with a gateway, Prometheus and Alertmanager
+	@$(LAB) shell
+
+.PHONY: clean
+clean: cargo ## Remove what was built (not the lab's parts, which stay in the user's cache)
+	cargo clean
+
+# What must be on the machine, said in one line.
+.PHONY: cargo lab-tools
+cargo:
+	@command -v cargo > /dev/null || { echo "cargo is missing: install Rust 1.89 or newer, see https://rustup.rs" >&2; exit 1; }
+
+lab-tools: cargo
+	@command -v go > /dev/null || { echo "go is missing: install Go, see https://go.dev/doc/install" >&2; exit 1; }
+	@command -v python3 > /dev/null || command -v envoy > /dev/null || { echo "python3 is missing (Debian: apt-get install python3 python3-pip)" >&2; exit 1; }

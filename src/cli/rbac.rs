@@ -1,0 +1,118 @@
+//! What the controller may do: the one list from which the chart's roles are made. A verb stands
+//! here only where the code uses it.
+
+use k8s_openapi::api::rbac::v1::PolicyRule;
+
+use crate::{api::names::GROUP, model::object::Kind};
+
+/// The lease's name unless a flag says otherwise; the chart puts its own in.
+const LEASE_NAME: &str = "serin-controller";
+
+/// Serin's own kinds that live in a namespace.
+const OURS: &[&str] = &["rollouts", "analysistemplates", "analysisruns"];
+/// Its kind that does not.
+const OURS_CLUSTER: &str = "clusteranalysistemplates";
+
+fn rule(group: &str, resources: &[&str], verbs: &[&str]) -> PolicyRule {
+    let own = |words: &[&str]| words.iter().map(|w| (*w).to_owned()).collect();
+    PolicyRule {
+        api_groups: Some(own(&[group])),
+        resources: Some(own(resources)),
+        verbs: own(verbs),
+        ..PolicyRule::default()
+    }
+}
+
+/// In each namespace that it looks after. `routes` are the kinds of the routers' objects.
+pub fn namespaced(routes: &[Kind]) -> Vec<PolicyRule> {
+    let mut rules = vec![
+        // Handled commands are taken off, and the finalizer is set and taken off.
+        rule(GROUP, &["rollouts"], &["list", "watch", "patch"]),
+        rule(
+            GROUP,
+            &["rollouts/status", "analysisruns/status"],
+            &["patch"],
+        ),
+        // Where the API server asks who may block a Rollout's deletion by an ownerReference.
+        rule(GROUP, &["rollouts/finalizers"], &["update"]),
+        rule(GROUP, &["analysistemplates"], &["list", "watch"]),
+        rule(
+            GROUP,
+            &["analysisruns"],
+            &["get", "list", "watch", "create", "patch", "delete"],
+        ),
+        rule(
+            "apps",
+            &["replicasets", "controllerrevisions"],
+            &["get", "list", "watch", "create", "patch", "delete"],
+        ),
+        // Role Services go with their Rollout, by their ownerReference.
+        rule(
+            "",
+            &["services"],
+            &["get", "list", "watch", "create", "patch"],
+        ),
+        rule("", &["pods"], &["list", "watch"]),
+        rule("discovery.k8s.io", &["endpointslices"], &["list", "watch"]),
+        rule("events.k8s.io", &["events"], &["create"]),
+    ];
+    // Only their weights and one annotation are written; they are never made nor deleted.
+    rules.extend(
+        routes
+            .iter()
+            .map(|k| rule(k.group, &[k.plural], &["list", "watch", "patch"])),
+    );
+    rules
+}
+
+/// In the whole cluster. Serin works without it, and then without ClusterAnalysisTemplates.
+pub fn cluster() -> Vec<PolicyRule> {
+    vec![rule(GROUP, &[OURS_CLUSTER], &["list", "watch"])]
+}
+
+/// In the namespace of the lease. A right to create cannot be limited to a name.
+pub fn lease() -> Vec<PolicyRule> {
+    let group = "coordination.k8s.io";
+    let mut named = rule(group, &["leases"], &["get", "update"]);
+    named.resource_names = Some(vec![LEASE_NAME.to_owned()]);
+    vec![rule(group, &["leases"], &["create"]), named]
+}
+
+/// For people who may look: joins the ClusterRole `view`.
+pub fn view() -> Vec<PolicyRule> {
+    let all: Vec<&str> = OURS.iter().copied().chain([OURS_CLUSTER]).collect();
+    vec![rule(GROUP, &all, &["get", "list", "watch"])]
+}
+
+/// For people who may change: joins the ClusterRoles `edit` and `admin`. AnalysisRuns are made by
+/// Serin alone, and templates for every namespace by who administers the cluster.
+pub fn edit() -> Vec<PolicyRule> {
+    let write = ["create", "update", "patch", "delete", "deletecollection"];
+    vec![
+        rule(GROUP, &["rollouts", "analysistemplates"], &write),
+        rule(GROUP, &["rollouts/scale"], &["get", "update", "patch"]),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_right_is_wider_than_its_use() {
+        let routes = crate::controller::rollouts::route_kinds();
+        let all = [namespaced(&routes), cluster(), lease(), view(), edit()].concat();
+        for rule in all {
+            let resources = rule.resources.clone().unwrap_or_default();
+            let groups = rule.api_groups.clone().unwrap_or_default();
+            for word in resources.iter().chain(&groups).chain(&rule.verbs) {
+                assert!(!word.contains('*'), "{rule:?}");
+            }
+            for secret in ["secrets", "configmaps", "pods/exec", "pods/log"] {
+                assert!(!resources.iter().any(|r| r == secret), "{rule:?}");
+            }
+        }
+        let routes = namespaced(&routes).pop().expect("a rule");
+        assert_eq!(routes.resources, Some(vec!["httproutes".to_owned()]));
+    }
+}

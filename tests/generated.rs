@@ -1,0 +1,240 @@
+//! What is generated equals what the code says: CustomResourceDefinitions, the chart's roles, the
+//! reference. `UPDATE=1` writes it anew.
+
+use std::{fmt::Write as _, fs, path::Path};
+
+use serde_json::Value;
+use serin::{
+    api::crds,
+    cli::{crds::yaml, rbac},
+    controller::rollouts::route_kinds,
+};
+
+const CRD_MAX: usize = 120 * 1024;
+
+/// Compares a file with what it should be, or writes it.
+fn same(path: &str, wanted: &str, faults: &mut Vec<String>) {
+    if std::env::var_os("UPDATE").is_some_and(|u| u != "0") {
+        let path = Path::new(path);
+        fs::create_dir_all(path.parent().expect("a folder")).expect("the folder can be made");
+        fs::write(path, wanted).expect("the file can be written");
+    } else if fs::read_to_string(path).ok().as_deref() != Some(wanted) {
+        faults.push(format!("{path} is not what the code says"));
+    }
+}
+
+fn report(faults: &[String]) {
+    let advice = "write it anew with `make generate`";
+    assert!(faults.is_empty(), "\n{}\n{advice}", faults.join("\n"));
+}
+
+#[test]
+fn custom_resource_definitions() {
+    let mut faults = vec![];
+    for (name, crd) in crds() {
+        let text = yaml(name, &crd).expect("yaml");
+        if text.len() >= CRD_MAX {
+            faults.push(format!("{name}: {} bytes, {CRD_MAX} at most", text.len()));
+        }
+        for folder in ["crds", "charts/serin/files/crds"] {
+            same(&format!("{folder}/{name}"), &text, &mut faults);
+        }
+        let annotations = crd.metadata.annotations.unwrap_or_default();
+        if annotations
+            .get("helm.sh/resource-policy")
+            .map(String::as_str)
+            != Some("keep")
+        {
+            faults.push(format!(
+                "{name}: would go with the chart, and every object with it"
+            ));
+        }
+    }
+    for folder in ["crds", "charts/serin/files/crds"] {
+        let there = fs::read_dir(folder).map_or(0, Iterator::count);
+        if there != crds().len() {
+            faults.push(format!("{folder} has {there} files, not {}", crds().len()));
+        }
+    }
+    report(&faults);
+}
+
+#[test]
+fn roles_of_the_chart() {
+    let mut faults = vec![];
+    for (name, rules) in [
+        ("namespaced", rbac::namespaced(&route_kinds())),
+        ("cluster", rbac::cluster()),
+        ("lease", rbac::lease()),
+        ("view", rbac::view()),
+        ("edit", rbac::edit()),
+    ] {
+        let text = serde_saphyr::to_string(&rules).expect("yaml");
+        let text = format!("# Generated from src/cli/rbac.rs.\n{}\n", text.trim_end());
+        same(
+            &format!("charts/serin/files/rbac-{name}.yaml"),
+            &text,
+            &mut faults,
+        );
+    }
+    report(&faults);
+}
+
+#[test]
+fn the_chart_is_of_this_version() {
+    let text = fs::read_to_string("charts/serin/Chart.yaml").expect("a chart");
+    let chart: Value = serde_saphyr::from_str(&text).expect("yaml");
+    assert_eq!(chart["appVersion"], env!("CARGO_PKG_VERSION"));
+}
+
+/// Fields that come with Kubernetes' own types or need no word.
+const UNSAID: &[&str] = &["apiVersion", "kind", "metadata"];
+
+/// Each field of a schema: its path and what is said of it.
+fn fields(schema: &Value, path: &str, out: &mut Vec<(String, Value)>) {
+    if let Some(properties) = schema["properties"].as_object() {
+        for (name, field) in properties {
+            let path = if path.is_empty() {
+                name.clone()
+            } else {
+                format!("{path}.{name}")
+            };
+            out.push((path.clone(), field.clone()));
+            fields(field, &path, out);
+        }
+    }
+    if schema["items"].is_object() {
+        fields(&schema["items"], &format!("{path}[]"), out);
+    }
+    if schema["additionalProperties"].is_object() {
+        fields(&schema["additionalProperties"], &format!("{path}.*"), out);
+    }
+}
+
+fn schema_of(crd: &impl serde::Serialize) -> (String, Value) {
+    let crd = serde_json::to_value(crd).expect("json");
+    let kind = crd["spec"]["names"]["kind"]
+        .as_str()
+        .unwrap_or_default()
+        .to_owned();
+    (
+        kind,
+        crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"].clone(),
+    )
+}
+
+#[test]
+fn every_field_is_explained() {
+    let mut faults = vec![];
+    for (_, crd) in crds() {
+        let (kind, schema) = schema_of(&crd);
+        let mut all = vec![];
+        fields(&schema, "", &mut all);
+        assert!(all.len() > 10, "{kind} has {} fields", all.len());
+        for (path, field) in all {
+            let said = field["description"].as_str().unwrap_or_default();
+            if said.is_empty() && !UNSAID.contains(&path.as_str()) {
+                faults.push(format!("{kind}: nothing is said of {path}"));
+            }
+            if said.contains("Auto-generated") {
+                faults.push(format!("{kind}: {path} says {said:?}"));
+            }
+        }
+        if schema["description"]
+            .as_str()
+            .is_none_or(|d| d.contains("Auto-generated"))
+        {
+            faults.push(format!("nothing is said of {kind}"));
+        }
+    }
+    assert!(faults.is_empty(), "\n{}", faults.join("\n"));
+}
+
+/// What a field may be, in a few words.
+fn type_of(field: &Value) -> String {
+    if let Some(words) = field["enum"].as_array() {
+        let words: Vec<_> = words.iter().filter_map(Value::as_str).collect();
+        return words.join(" \\| ");
+    }
+    if field["x-kubernetes-int-or-string"] == true {
+        return "integer or string".to_owned();
+    }
+    let mut name = match field["type"].as_str() {
+        Some("array") => format!("list of {}s", type_of(&field["items"])),
+        Some("object") if field["additionalProperties"].is_object() => "map".to_owned(),
+        Some(name) => name.to_owned(),
+        None => "any".to_owned(),
+    };
+    if field["format"] == "date-time" {
+        name = "time".to_owned();
+    }
+    if let (Some(min), Some(max)) = (field["minimum"].as_f64(), field["maximum"].as_f64()) {
+        let _ = write!(name, ", {min} to {max}");
+    }
+    name
+}
+
+#[test]
+fn reference_of_the_fields() {
+    let mut text = String::from(
+        "# Fields\n\nGenerated from the CustomResourceDefinitions. `kubectl explain` says the same.\n\
+         A field in **bold** must be given. `[]` stands for each element of a list.\n",
+    );
+    for (_, crd) in crds() {
+        let (kind, schema) = schema_of(&crd);
+        let about = schema["description"].as_str().unwrap_or_default();
+        let _ = write!(text, "\n## {kind}\n\n{}\n", one_line(about));
+        for part in ["spec", "status"] {
+            let part_schema = &schema["properties"][part];
+            if part_schema.is_null() {
+                continue;
+            }
+            let _ = write!(
+                text,
+                "\n### {kind}: {part}\n\n| Field | Type | |\n|---|---|---|\n"
+            );
+            table(part_schema, "", &mut text);
+        }
+    }
+    let mut faults = vec![];
+    same("docs/reference/fields.md", &text, &mut faults);
+    report(&faults);
+}
+
+/// The lines of a table for each field of a schema.
+fn table(schema: &Value, path: &str, out: &mut String) {
+    let required = schema["required"].as_array().cloned().unwrap_or_default();
+    for (name, field) in schema["properties"].as_object().into_iter().flatten() {
+        let here = if path.is_empty() {
+            name.clone()
+        } else {
+            format!("{path}.{name}")
+        };
+        let said = one_line(field["description"].as_str().unwrap_or_default());
+        let cell = if required.contains(&Value::from(name.as_str())) {
+            format!("**`{here}`**")
+        } else {
+            format!("`{here}`")
+        };
+        let _ = writeln!(out, "| {cell} | {} | {said} |", type_of(field));
+        table(field, &here, out);
+        table(&field["items"], &format!("{here}[]"), out);
+    }
+}
+
+/// Text for one cell of a table. What is code stays as it is.
+fn one_line(text: &str) -> String {
+    let words: Vec<_> = text.split_whitespace().collect();
+    let line = words.join(" ").replace('|', "\\|");
+    let parts = line.split('`').enumerate();
+    let escaped: Vec<_> = parts
+        .map(|(i, part)| {
+            if i % 2 == 0 {
+                part.replace('<', "&lt;")
+            } else {
+                part.to_owned()
+            }
+        })
+        .collect();
+    escaped.join("`")
+}
