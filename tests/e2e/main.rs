@@ -10,11 +10,16 @@
     reason = "a test says what it does, and stops where it cannot go on"
 )]
 #![allow(
+    clippy::disallowed_methods,
+    reason = "which tests run is chosen by the environment and the day"
+)]
+#![allow(
     missing_docs,
     reason = "the tests' names and bodies are their documentation"
 )]
 
 mod analysis;
+mod both;
 mod commands;
 mod faults;
 mod flight;
@@ -69,6 +74,7 @@ fn main() {
         flight::supersede,
         faults::resyncs_write_nothing,
         flight::delete_orphaning,
+        both::the_same_on_both,
     );
     let suite = list!(
         suite,

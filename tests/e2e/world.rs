@@ -388,6 +388,7 @@ spec:
                 stage(s) == "Done"
                     && (phase(s) == "Healthy" || phase(s) == "Degraded")
                     && s.draining.is_empty()
+                    && !s.tracks.iter().any(|t| t.name == "canary")
             })
             .await?;
         if phase(&status) != wanted {
@@ -519,7 +520,7 @@ fn rights(namespace: &str) -> String {
     all.map(|v| v.to_string()).join("\n---\n")
 }
 
-const SERVICE: &str = "apiVersion: v1
+pub const SERVICE: &str = "apiVersion: v1
 kind: Service
 metadata: {name: app}
 spec: {selector: {app: app}, ports: [{name: http, port: 80, targetPort: http}]}
