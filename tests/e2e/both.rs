@@ -94,7 +94,7 @@ async fn play(
     scenario: &Scenario,
 ) -> Result<(Vec<HistoryEntry>, BTreeMap<String, String>)> {
     let mut w = World::bare(lab, name, Setup::default()).await?;
-    w.start_serin().await?;
+    w.start_serin()?;
     w.lab
         .apply_yaml_in(&w.namespace, crate::world::SERVICE)
         .await?;
