@@ -1,6 +1,5 @@
 //! The nouns: plain values with small pure methods.
 
-pub mod capacity;
 pub mod command;
 pub mod desired;
 pub mod measurement;

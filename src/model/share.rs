@@ -1,4 +1,5 @@
-//! Shares of the traffic, in millionths: whole percents for people, and a trace for warming up.
+//! Shares of the traffic, in millionths: whole percents for people, a trace for warming up, and the
+//! pods that a share needs.
 
 /// All of the traffic.
 pub const FULL: u32 = 1_000_000;
@@ -47,9 +48,37 @@ pub fn toward(current: u32, wanted: u32, settled: Option<u32>, retreat: bool) ->
     (!warming || (retreat && next == low)).then_some(next)
 }
 
+/// Pods that a share of the traffic needs where `replicas` pods bear all of it: rounded up, and at
+/// least one for any share at all, also at 0 replicas.
+pub fn need(share: u32, replicas: u32) -> u32 {
+    if share == 0 {
+        return 0;
+    }
+    let exact = (u64::from(share) * u64::from(replicas)).div_ceil(u64::from(FULL));
+    u32::try_from(exact).unwrap_or(u32::MAX).max(1)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn needs_are_rounded_up_and_never_to_none() {
+        let pods = |weight, replicas| need(percent(weight), replicas);
+        assert_eq!(
+            [
+                pods(0, 10),
+                pods(1, 10),
+                pods(10, 4),
+                pods(50, 3),
+                pods(100, 7)
+            ],
+            [0, 1, 1, 2, 7]
+        );
+        assert_eq!(pods(1, 0), 1, "weight on nothing needs a pod");
+        assert_eq!(need(TRACE, 1000), 1, "so does a trace");
+        assert_eq!(pods(100, u32::MAX), u32::MAX);
+    }
 
     /// The way from one share to another, each step settled.
     fn way(from: u32, to: u32, retreat: bool) -> Vec<String> {

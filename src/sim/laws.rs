@@ -7,11 +7,10 @@ use crate::{
     api::RolloutStatus,
     engine::{self, traffic::gateway_api::HTTP_ROUTE},
     model::{
-        capacity::need,
         object::{ObjectRef, REPLICA_SET, SERVICE, Target},
         observed::{Current, Observed},
         plan::Action,
-        share::{FULL, percent, show},
+        share::{FULL, need, percent, show},
     },
 };
 

@@ -96,7 +96,7 @@ async fn play(
     let mut w = World::bare(lab, name, Setup::default()).await?;
     w.start_serin()?;
     w.lab
-        .apply_yaml_in(&w.namespace, crate::world::SERVICE)
+        .apply_yaml_in(&w.namespace, crate::app::SERVICE)
         .await?;
     w.lab
         .apply_yaml_in(&w.namespace, &w.route_yaml(100, 0))

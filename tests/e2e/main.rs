@@ -19,6 +19,7 @@
 )]
 
 mod analysis;
+mod app;
 mod both;
 mod commands;
 mod faults;

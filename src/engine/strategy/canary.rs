@@ -6,11 +6,10 @@ use crate::{
         status::{Attempt, PauseStatus, RolloutStatus},
     },
     model::{
-        capacity::need,
         desired::{DesiredRun, Roles},
         measurement::RunPhase,
         progress::{Stage, note},
-        share::percent,
+        share::{need, percent},
     },
 };
 

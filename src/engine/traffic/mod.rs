@@ -17,12 +17,11 @@ use crate::{
         traffic::TrafficRouting,
     },
     model::{
-        capacity::need,
         desired::Desired,
         object::{Kind, ObjectRef, Target, annotate, annotation_number, has_annotations},
         observed::Observed,
         plan::{Action, Intent, Numbers},
-        share::{FULL, percent, show, toward},
+        share::{FULL, need, percent, show, toward},
         spec::{RoleServices, Spec},
         traffic::{InForce, RouteFault, Written},
     },

@@ -5,13 +5,12 @@ use serde_json::{Value, json};
 use crate::{
     api::names::{DECISION, POD_TEMPLATE_HASH, ROLLOUT_LABEL},
     model::{
-        capacity::need,
         desired::Desired,
         object::{ObjectRef, REPLICA_SET, Target, annotate},
         observed::Observed,
         plan::{Action, Intent, Numbers},
         revisions::{ReplicaSetView, Revision},
-        share::FULL,
+        share::{FULL, need},
         spec::Spec,
         traffic::InForce,
     },

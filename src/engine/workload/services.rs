@@ -5,12 +5,11 @@ use serde_json::{Value, json};
 use crate::{
     api::names::{DECISION, POD_TEMPLATE_HASH, ROLLOUT_LABEL},
     model::{
-        capacity::need,
         desired::Desired,
         object::{ObjectRef, SERVICE, Target, annotate, annotation_number, has_annotations},
         observed::Observed,
         plan::{Action, Intent, Numbers},
-        share::FULL,
+        share::{FULL, need},
         spec::{FieldError, RoleServices, Spec},
         traffic::InForce,
     },

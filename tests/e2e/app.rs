@@ -1,0 +1,160 @@
+//! The app as its owners write it: a Service, a route, analysis templates, a Rollout.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+use serin_lab::GATEWAY_NAMESPACE;
+
+use crate::world::{Result, World};
+
+pub fn version_env(version: &str) -> BTreeMap<&'static str, &'static str> {
+    match version {
+        "errors" => [("ERROR_RATE", "0.3")].into(),
+        "slow" => [("LATENCY", "400ms")].into(),
+        "crash" => [("CRASH_AFTER", "0s")].into(),
+        "never-ready" => [("NEVER_READY", "true")].into(),
+        _ => BTreeMap::new(),
+    }
+}
+
+impl World {
+    /// The app as its owner writes it: a Service, a route, templates, and the Rollout.
+    pub async fn apply_app(&self, version: &str, stable: u32, canary: u32) -> Result {
+        if self.setup.routed {
+            self.lab
+                .apply_yaml_in(&self.namespace, &self.route_yaml(stable, canary))
+                .await?;
+        }
+        self.lab.apply_yaml_in(&self.namespace, TEMPLATES).await?;
+        let spec = json!({"spec": self.spec(version)});
+        let mut rollout = json!({
+            "apiVersion": "serin.dev/v1alpha1", "kind": "Rollout",
+            "metadata": {"name": "app", "namespace": self.namespace},
+        });
+        rollout["spec"] = spec["spec"].clone();
+        self.lab.apply_yaml_in(&self.namespace, SERVICE).await?;
+        self.lab
+            .apply_yaml_in(&self.namespace, &rollout.to_string())
+            .await?;
+        Ok(())
+    }
+
+    pub fn route_yaml(&self, stable: u32, canary: u32) -> String {
+        let filter = if self.setup.apart {
+            ", filters: [{type: RequestHeaderModifier, requestHeaderModifier: {remove: [x-nobody-sends-this]}}]"
+        } else {
+            ""
+        };
+        format!(
+            "apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {{name: app}}
+spec:
+  hostnames: [{}.test]
+  parentRefs: [{{name: lab, namespace: {GATEWAY_NAMESPACE}}}]
+  rules:
+  - backendRefs:
+    - {{name: app-stable, port: 80, weight: {stable}{filter}}}
+    - {{name: app-canary, port: 80, weight: {canary}{filter}}}
+",
+            self.namespace
+        )
+    }
+
+    pub fn template(&self, version: &str) -> Value {
+        let env: Vec<Value> = version_env(version)
+            .into_iter()
+            .chain([("SERVICE", "app")])
+            .map(|(name, value)| json!({"name": name, "value": value}))
+            .collect();
+        let image = if version == "no-image" {
+            "nowhere/app:none".to_owned()
+        } else {
+            format!("lab/app:{version}")
+        };
+        json!({
+            "metadata": {
+                "labels": {"app": "app"},
+                "annotations": {"prometheus.io/scrape": "true", "prometheus.io/port": "8080"},
+            },
+            "spec": {"terminationGracePeriodSeconds": 15, "containers": [{
+                "name": "app", "image": image, "env": env,
+                "ports": [{"name": "http", "containerPort": 8080}],
+                "readinessProbe": {"httpGet": {"path": "/readyz", "port": "http"}, "periodSeconds": 1},
+            }]},
+        })
+    }
+
+    pub fn spec(&self, version: &str) -> Value {
+        let steps: Value = serde_saphyr::from_str(self.setup.steps).expect("steps are YAML");
+        let mut canary = json!({
+            "service": "app", "scaleDownDelay": "2s", "abortScaleDownDelay": "2s", "steps": steps,
+        });
+        if self.setup.routed {
+            canary["trafficRouting"] = json!({
+                "propagationDelay": self.setup.propagation_delay,
+                "gatewayAPI": {"httpRoutes": [{"name": "app"}]},
+            });
+        } else {
+            canary["maxSurge"] = json!(1);
+            canary["maxUnavailable"] = json!(0);
+        }
+        if self.setup.background {
+            canary["analysis"] = json!({
+                "templates": [{"templateName": "success-rate"}], "startingStep": 1,
+                "args": [{"name": "service", "value": "app"}],
+            });
+        }
+        json!({
+            "replicas": self.setup.replicas, "minReadySeconds": 1,
+            "progressDeadlineSeconds": self.setup.deadline, "progressDeadlineAbort": true,
+            "selector": {"matchLabels": {"app": "app"}},
+            "template": self.template(version),
+            "strategy": {"canary": canary},
+        })
+    }
+}
+
+pub const SERVICE: &str = "apiVersion: v1
+kind: Service
+metadata: {name: app}
+spec: {selector: {app: app}, ports: [{name: http, port: 80, targetPort: http}]}
+";
+
+const TEMPLATES: &str = r#"apiVersion: serin.dev/v1alpha1
+kind: AnalysisTemplate
+metadata: {name: success-rate}
+spec:
+  args: [{name: service}]
+  metrics:
+  - name: success-rate
+    interval: 2s
+    window: 5s
+    failureLimit: 0
+    noData: {limit: 30, then: pause}
+    error: {limit: 3, then: pause}
+    judge: {threshold: {pass: ">= 0.95", fail: "< 0.9"}}
+    provider:
+      prometheus:
+        query: |
+          sum(rate(http_requests_total{service="{{args.service}}",pod_template_hash="{{canary.hash}}",code!~"5.."}[{{window}}]))
+          / sum(rate(http_requests_total{service="{{args.service}}",pod_template_hash="{{canary.hash}}"}[{{window}}]))
+---
+apiVersion: serin.dev/v1alpha1
+kind: AnalysisTemplate
+metadata: {name: latency}
+spec:
+  args: [{name: service}]
+  metrics:
+  - name: latency
+    interval: 2s
+    window: 5s
+    count: 2
+    noData: {limit: 30, then: pause}
+    error: {limit: 3, then: pause}
+    judge: {threshold: {pass: "<= 0.2"}}
+    provider:
+      prometheus:
+        query: |
+          histogram_quantile(0.9, sum by (le) (rate(http_request_duration_seconds_bucket{service="{{args.service}}",pod_template_hash="{{canary.hash}}"}[{{window}}])))
+"#;
