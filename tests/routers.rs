@@ -21,15 +21,11 @@ use serin::{
     engine::traffic::{kinds, router::Router, router_for},
     model::{
         object::{ObjectRef, Objects},
+        share::percent,
         spec::RoleServices,
         traffic::RouteFault,
     },
 };
-
-/// Every split there is.
-pub fn all_splits() -> Vec<u32> {
-    (0..=100).collect()
-}
 
 /// A file of `tests/routers/<router>`: objects, and cases that change them.
 #[derive(Deserialize)]
@@ -71,7 +67,8 @@ struct Case {
 #[derive(Deserialize)]
 #[serde(untagged, deny_unknown_fields)]
 enum Read {
-    Split(u32),
+    Percent(u32),
+    Millionths { millionths: u32 },
     Disagree { disagree: u32 },
     Missing { missing: String },
     Unfit { path: String, unfit: String },
@@ -80,8 +77,9 @@ enum Read {
 impl Read {
     fn result(&self) -> Result<u32, RouteFault> {
         Err(match self {
-            Self::Split(w) => return Ok(*w),
-            Self::Disagree { disagree } => RouteFault::Disagree(*disagree),
+            Self::Percent(w) => return Ok(percent(*w)),
+            Self::Millionths { millionths } => return Ok(*millionths),
+            Self::Disagree { disagree } => RouteFault::Disagree(percent(*disagree)),
             Self::Missing { missing } => RouteFault::Missing(missing.clone()),
             Self::Unfit { path, unfit } => RouteFault::Unfit {
                 path: path.clone(),
@@ -198,15 +196,10 @@ fn every_case_reads_as_it_should_and_holds_the_laws() {
                 faults.push(format!("read {read:?}, wanted {wanted:?}"));
             }
             if p.case.read.is_some() {
-                faults.extend(laws::laws(
-                    &*p.router,
-                    &p.objects,
-                    &p.weights,
-                    &all_splits(),
-                ));
+                faults.extend(laws::laws(&*p.router, &p.objects, &p.weights, &laws::all()));
             }
             if p.case.rest {
-                faults.extend(laws::rests(&*p.router, &p.objects, &all_splits()));
+                faults.extend(laws::rests(&*p.router, &p.objects, &laws::all()));
             }
             let lacking = p.router.lacking(&p.objects);
             if (p.case.accepted || p.case.lacking.is_some()) && lacking != p.case.lacking {
@@ -324,13 +317,13 @@ fn the_laws_have_teeth() {
     type Write = fn(&dyn Router, &Objects, u32) -> Vec<(ObjectRef, Vec<Value>)>;
     let faults: [(&str, Write); 6] = [
         ("rounds", |r, o, w| {
-            r.write(o, w.next_multiple_of(10)).unwrap_or_default()
+            r.write(o, w.next_multiple_of(100_000)).unwrap_or_default()
         }),
         ("writes nothing", |_, _, _| vec![]),
         ("writes what stands already", |r, o, w| {
             let mut patches = r.write(o, w).unwrap_or_default();
             if patches.is_empty() {
-                patches = r.write(o, 50).unwrap_or_default();
+                patches = r.write(o, percent(50)).unwrap_or_default();
                 for operation in patches.iter_mut().flat_map(|(_, operations)| operations) {
                     let at = operation["path"].as_str().unwrap_or_default().to_owned();
                     let object = o.values().find_map(|o| o.pointer(&at));
@@ -367,10 +360,10 @@ fn the_laws_have_teeth() {
     for (fault, write) in faults {
         let caught = all["gateway_api"]
             .iter()
-            .filter(|p| matches!(p.case.read, Some(Read::Split(_) | Read::Disagree { .. })))
+            .filter(|p| matches!(p.case.read, Some(Read::Percent(_) | Read::Disagree { .. })))
             .any(|p| {
                 let wrong = Wrong(router(&p.routing), write);
-                !laws::laws(&wrong, &p.objects, &p.weights, &all_splits()).is_empty()
+                !laws::laws(&wrong, &p.objects, &p.weights, &laws::all()).is_empty()
             });
         assert!(caught, "a router that {fault} holds all laws");
     }

@@ -8,6 +8,7 @@ use serin::{
     engine::traffic::gateway_api::HTTP_ROUTE,
     model::{
         object::{ObjectRef, Objects},
+        share::percent,
         traffic::RouteFault,
     },
 };
@@ -112,9 +113,9 @@ pub fn gateway_api(random: &mut Random) -> Given {
         },
         objects,
         read: if shares.len() == 1 {
-            Ok(highest)
+            Ok(percent(highest))
         } else {
-            Err(RouteFault::Disagree(highest))
+            Err(RouteFault::Disagree(percent(highest)))
         },
         weights,
         rest,

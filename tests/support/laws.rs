@@ -7,6 +7,7 @@ use serin::{
     engine::traffic::router::Router,
     model::{
         object::{ObjectRef, Objects},
+        share::{FULL, percent},
         traffic::RouteFault,
     },
 };
@@ -14,8 +15,15 @@ use serin::{
 /// JSON pointers to the weights that a router may set, by object.
 pub type Weights = BTreeMap<ObjectRef, BTreeSet<String>>;
 
-/// Splits that tell most mistakes apart: the ends, their neighbours, and what rounds.
-pub const SOME: [u32; 9] = [0, 1, 2, 33, 50, 67, 98, 99, 100];
+/// Splits that tell most mistakes apart, in millionths: the ends, their neighbours, what rounds.
+pub const SOME: [u32; 12] = [
+    0, 1, 2, 9_999, 10_000, 333_333, 500_000, 670_000, 980_001, 990_000, 999_999, 1_000_000,
+];
+
+/// Every whole percent, and those above.
+pub fn all() -> Vec<u32> {
+    (0..=100).map(percent).chain(SOME).collect()
+}
 
 /// Every law that `router` breaks over `objects`, where it may touch `weights` and nothing else,
 /// and must touch each of them to say all of `splits`.
@@ -73,8 +81,8 @@ pub fn consistent(router: &dyn Router, objects: &Objects, splits: &[u32]) -> Vec
     }
     let read = router.read(objects);
     match &read {
-        Ok(w) | Err(RouteFault::Disagree(w)) if *w > 100 => {
-            broken.push(format!("read {w}, which is no percentage"));
+        Ok(w) | Err(RouteFault::Disagree(w)) if *w > FULL => {
+            broken.push(format!("read {w}, which is more than everything"));
         }
         Ok(w) => match router.write(objects, *w) {
             Ok(patches) if patches.is_empty() => {}

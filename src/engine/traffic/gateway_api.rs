@@ -54,16 +54,14 @@ struct Managed {
 }
 
 impl Managed {
-    /// The canary's share in millionths, rounded up: 0 only where it gets nothing.
+    /// The canary's share in millionths, rounded up: 0 only where it gets nothing, and everything
+    /// only where stable gets nothing.
     fn share(&self) -> u32 {
-        let total = self.stable.1.saturating_add(self.canary.1);
-        u32::try_from(
-            self.canary
-                .1
-                .saturating_mul(u64::from(FULL))
-                .div_ceil(total.max(1)),
-        )
-        .unwrap_or(FULL)
+        let (stable, canary) = (self.stable.1, self.canary.1);
+        let total = stable.saturating_add(canary).max(1);
+        let share = canary.saturating_mul(u64::from(FULL)).div_ceil(total);
+        let highest = FULL - u32::from(stable > 0);
+        u32::try_from(share).unwrap_or(highest).min(highest)
     }
 }
 
