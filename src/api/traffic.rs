@@ -1,14 +1,16 @@
 //! Traffic routing: one field for each router.
 
 use kube::KubeSchema;
+use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use super::units::HumanDuration;
 
 /// How traffic is split between the stable and the canary Service. Set exactly one router.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("has(self.gatewayAPI)").message("name a router: gatewayAPI"))]
+#[schemars(transform = one_router)]
 pub struct TrafficRouting {
     /// How long after the route's controllers have accepted a weight the data plane may still serve
     /// the old one. A weight counts only when it was accepted and this time has passed; pods are
@@ -22,6 +24,25 @@ pub struct TrafficRouting {
         skip_serializing_if = "Option::is_none"
     )]
     pub gateway_api: Option<GatewayApi>,
+}
+
+/// The fields of TrafficRouting that are no routers.
+const NO_ROUTERS: [&str; 1] = ["propagationDelay"];
+
+/// Adds the rule that exactly one router is set, whichever there are.
+fn one_router(schema: &mut Schema) {
+    let fields = schema.get("properties").and_then(Value::as_object);
+    let routers: Vec<&str> = fields
+        .into_iter()
+        .flat_map(|fields| fields.keys().map(String::as_str))
+        .filter(|name| !NO_ROUTERS.contains(name))
+        .collect();
+    let set: Vec<String> = routers.iter().map(|r| format!("has(self.{r})")).collect();
+    let rule = json!({
+        "rule": format!("[{}].exists_one(set, set)", set.join(", ")),
+        "message": format!("set exactly one router: {}", routers.join(", ")),
+    });
+    schema.insert("x-kubernetes-validations".to_owned(), json!([rule]));
 }
 
 /// Gateway API: the weights of the two role Services in these HTTPRoutes are set, nothing else.

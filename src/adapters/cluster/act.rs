@@ -135,6 +135,10 @@ impl Cluster {
             }
             Err(error) => error,
         };
+        if error.namespace_goes() {
+            // What follows, such as letting go of the Rollout, must not wait for it.
+            return Ok(());
+        }
         if !matches!(error, RestError::Exists { .. }) {
             return Err(error.into());
         }

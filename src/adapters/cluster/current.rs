@@ -101,20 +101,17 @@ pub async fn current(
     Ok(current)
 }
 
-/// What a Rollout that goes was known to describe. Nothing new is made for it, and in a namespace
-/// that goes, too, the API server would answer no more.
+/// What a Rollout that goes was known to describe. Nothing new is made for it, whatever went before
+/// it; and in a namespace that goes, too, the API server would answer no more.
 fn last_known(rollout: &Rollout, revisions: &[Revision]) -> Current {
     let known = rollout
         .status
         .as_ref()
-        .and_then(|s| s.current_revision.as_deref());
-    let recorded = revisions
-        .iter()
-        .rev()
-        .find(|r| Some(r.hash.as_str()) == known);
-    recorded.or_else(|| revisions.last()).map_or_else(
-        || Current::New(hash(&rollout.spec.template, 0)),
-        |r| Current::Recorded(r.hash.clone()),
+        .and_then(|s| s.current_revision.clone());
+    let last = || revisions.last().map(|r| r.hash.clone());
+    known.or_else(last).map_or_else(
+        || Current::Refused("the Rollout is being deleted".to_owned()),
+        Current::Recorded,
     )
 }
 

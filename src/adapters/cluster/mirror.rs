@@ -279,7 +279,12 @@ impl<T: Send + Sync + 'static> Mirror<T> {
                     failures += 1;
                     let wait = pause(failures, self.kind);
                     let error = said(&error);
-                    tracing::warn!(kind = self.kind, namespace, error, ?wait, "watch failed");
+                    if failures == 1 {
+                        // A watch that is too old, or a server that restarts: everyday life.
+                        tracing::debug!(kind = self.kind, namespace, error, ?wait, "watch failed");
+                    } else {
+                        tracing::warn!(kind = self.kind, namespace, error, ?wait, "watch failed");
+                    }
                     tokio::time::sleep(wait).await;
                 }
             }

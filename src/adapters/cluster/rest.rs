@@ -98,6 +98,15 @@ impl RestError {
         matches!(self, Self::Conflict { .. })
     }
 
+    /// Whether it was refused since its namespace is being deleted: it never will be done.
+    pub fn namespace_goes(&self) -> bool {
+        let Self::Refused { source, .. } = self else {
+            return false;
+        };
+        let mut causes = source.details.iter().flat_map(|d| &d.causes);
+        source.code == 403 && causes.any(|c| c.reason == "NamespaceTerminating")
+    }
+
     fn of(request: String, error: kube::Error) -> Self {
         let kube::Error::Api(source) = error else {
             let source = Box::new(error);

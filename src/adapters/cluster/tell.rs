@@ -136,6 +136,7 @@ impl Cluster {
         let value = event(&self.instance, namespace, name, uid, note);
         match self.rest.create(EVENT, namespace, &note.name, &value).await {
             Ok(_) | Err(RestError::Exists { .. }) => Ok(()),
+            Err(e) if e.namespace_goes() => Ok(()),
             // It would never be taken: the rest must not wait for it for ever.
             Err(RestError::Refused { source, .. }) if matches!(source.code, 400 | 422) => {
                 tracing::error!(

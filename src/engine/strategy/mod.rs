@@ -207,11 +207,12 @@ pub fn decide(cx: &Context<'_>, status: &mut RolloutStatus) -> Decided {
     decided
 }
 
-/// The hash that the spec asks for: the recorded one, or what was current before.
+/// The hash that the spec asks for: the recorded one, the one that is being recorded, or, where the
+/// template is refused, what was current before.
 pub fn wanted_hash(observed: &Observed, status: &RolloutStatus) -> Option<String> {
     match &observed.current {
-        Current::Recorded(hash) => Some(hash.clone()),
-        Current::New(_) | Current::Refused(_) => status.current_revision.clone(),
+        Current::Recorded(hash) | Current::New(hash) => Some(hash.clone()),
+        Current::Refused(_) => status.current_revision.clone(),
     }
 }
 

@@ -10,6 +10,7 @@ use crate::{
     model::{
         desired::{Desired, Roles},
         progress::{Stage, note},
+        traffic::RouteFault,
     },
 };
 
@@ -56,6 +57,12 @@ pub fn run(
         Stage::Returning => returning(cx, status, attempt),
         Stage::RollingBack => rolling_back(cx, status, &stable, attempt),
     }
+}
+
+/// Whether a route does not exist.
+fn missing(cx: &Context<'_>) -> bool {
+    cx.written
+        .is_some_and(|w| matches!(w.share, Err(RouteFault::Missing(_))))
 }
 
 /// The first deploy has no steps: it is stable when it is available.
@@ -322,7 +329,9 @@ fn rolling_back(
         });
         decided.desired.weight = Some(0);
         decided.desired.retreat = true;
-        cx.settled_at(0) && (fenced(cx, status) || cx.deleting())
+        // Where the route is gone, too, there is nothing to wait for.
+        let gone = cx.deleting() && missing(cx);
+        gone || cx.settled_at(0) && (fenced(cx, status) || cx.deleting())
     } else {
         balance(cx, &mut decided.desired, stable, &attempt.hash, 0);
         cx.observed

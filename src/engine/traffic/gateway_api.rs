@@ -1,9 +1,11 @@
 //! Gateway API: weights of backendRefs in HTTPRoutes.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde_json::{Value, json};
 
 use crate::{
-    api::traffic::HttpRouteRef,
+    api::traffic::{self, HttpRouteRef},
     model::{
         object::{Kind, ObjectRef, Objects},
         share::{FULL, percent},
@@ -11,7 +13,7 @@ use crate::{
     },
 };
 
-use super::router::{Backends, Router};
+use super::router::{Backends, Entry, Router};
 
 /// HTTPRoute of the Gateway API.
 pub const HTTP_ROUTE: Kind = Kind {
@@ -23,12 +25,25 @@ pub const HTTP_ROUTE: Kind = Kind {
 
 const PATH: &str = "spec.strategy.canary.trafficRouting.gatewayAPI.httpRoutes";
 
+/// The line in the list of routers.
+pub fn entry(named: Option<&traffic::GatewayApi>, backends: &Backends) -> Entry {
+    Entry {
+        kinds: &[HTTP_ROUTE],
+        router: named.map(|named| -> Box<dyn Router> {
+            Box::new(GatewayApi {
+                routes: named.http_routes.clone(),
+                backends: backends.clone(),
+            })
+        }),
+    }
+}
+
 /// The lens on HTTPRoutes.
-pub struct GatewayApi {
+struct GatewayApi {
     /// The routes that the Rollout names.
-    pub routes: Vec<HttpRouteRef>,
+    routes: Vec<HttpRouteRef>,
     /// The Services between which they split.
-    pub backends: Backends,
+    backends: Backends,
 }
 
 /// Where a managed rule has its two backends, and their weights.
@@ -53,11 +68,30 @@ impl Managed {
 }
 
 impl GatewayApi {
-    /// The managed rules of the route at `index` of the Rollout's list.
-    fn managed(&self, index: usize, objects: &Objects) -> Result<Vec<Managed>, RouteFault> {
-        let Some(wanted) = self.routes.get(index) else {
-            return Ok(vec![]);
-        };
+    /// The managed rules of all routes; at least one.
+    fn all_managed(&self, objects: &Objects) -> Result<Vec<(ObjectRef, Managed)>, RouteFault> {
+        if self.routes.is_empty() {
+            return Err(RouteFault::Unfit {
+                path: PATH.into(),
+                message: "empty: name a route".into(),
+            });
+        }
+        let mut all = vec![];
+        for (index, wanted) in self.routes.iter().enumerate() {
+            let reference = ObjectRef::new(HTTP_ROUTE, &wanted.name);
+            let managed = self.managed(index, wanted, objects)?;
+            all.extend(managed.into_iter().map(|m| (reference.clone(), m)));
+        }
+        Ok(all)
+    }
+
+    /// The managed rules of the route at `index` of the Rollout's list; at least one.
+    fn managed(
+        &self,
+        index: usize,
+        wanted: &HttpRouteRef,
+        objects: &Objects,
+    ) -> Result<Vec<Managed>, RouteFault> {
         let unfit = |message: String| RouteFault::Unfit {
             path: format!("{PATH}[{index}]"),
             message,
@@ -169,25 +203,23 @@ fn names(backend: &Value, service: &str) -> bool {
 
 impl Router for GatewayApi {
     fn references(&self) -> Vec<ObjectRef> {
-        self.routes
+        // Several rules of one route are several entries, but one object.
+        let routes: BTreeSet<ObjectRef> = self
+            .routes
             .iter()
             .map(|r| ObjectRef::new(HTTP_ROUTE, &r.name))
-            .collect()
+            .collect();
+        routes.into_iter().collect()
     }
 
     fn read(&self, objects: &Objects) -> Result<u32, RouteFault> {
-        let mut shares = std::collections::BTreeSet::new();
-        for index in 0..self.routes.len() {
-            shares.extend(self.managed(index, objects)?.iter().map(Managed::share));
+        let managed = self.all_managed(objects)?;
+        let shares: BTreeSet<u32> = managed.iter().map(|(_, m)| m.share()).collect();
+        let highest = shares.last().copied().unwrap_or(0);
+        if shares.len() > 1 {
+            return Err(RouteFault::Disagree(highest));
         }
-        match (shares.first(), shares.last()) {
-            (Some(low), Some(high)) if low == high => Ok(*low),
-            (_, Some(high)) => Err(RouteFault::Disagree(*high)),
-            _ => Err(RouteFault::Unfit {
-                path: PATH.into(),
-                message: "empty: name a route".into(),
-            }),
-        }
+        Ok(highest)
     }
 
     fn write(
@@ -202,25 +234,21 @@ impl Router for GatewayApi {
         } else {
             (FULL, share)
         };
-        let mut patches = vec![];
-        for (index, reference) in self.references().into_iter().enumerate() {
-            let mut operations = vec![];
-            for found in self.managed(index, objects)? {
-                if found.share() == share {
-                    continue;
-                }
-                for (at, value) in [(found.stable.0, whole - canary), (found.canary.0, canary)] {
-                    operations.push(json!({
-                        "op": "add",
-                        "path": format!("/spec/rules/{}/backendRefs/{at}/weight", found.rule),
-                        "value": value,
-                    }));
-                }
+        let mut patches: BTreeMap<ObjectRef, Vec<Value>> = BTreeMap::new();
+        for (reference, found) in self.all_managed(objects)? {
+            if found.share() == share {
+                continue;
             }
-            patches.push((reference, operations));
+            let operations = patches.entry(reference).or_default();
+            for (at, value) in [(found.stable.0, whole - canary), (found.canary.0, canary)] {
+                operations.push(json!({
+                    "op": "add",
+                    "path": format!("/spec/rules/{}/backendRefs/{at}/weight", found.rule),
+                    "value": value,
+                }));
+            }
         }
-        patches.retain(|(_, operations)| !operations.is_empty());
-        Ok(patches)
+        Ok(patches.into_iter().collect())
     }
 
     fn lacking(&self, objects: &Objects) -> Option<String> {
@@ -270,15 +298,17 @@ fn parent_lacks(route: &Value, name: &str, parent: &Value) -> Option<String> {
     }
     of_parent.find_map(|status| {
         ["Accepted", "ResolvedRefs"].into_iter().find_map(|wanted| {
-            let conditions = status.get("conditions").and_then(Value::as_array)?;
+            let conditions = status.get("conditions").and_then(Value::as_array);
             let condition = conditions
-                .iter()
+                .into_iter()
+                .flatten()
                 .find(|c| c.get("type").and_then(Value::as_str) == Some(wanted));
             let field = |f: &str| condition.and_then(|c| c.get(f));
             let seen = field("observedGeneration")
                 .and_then(Value::as_i64)
                 .unwrap_or(-1);
-            if field("status").and_then(Value::as_str) == Some("True") && seen >= generation {
+            let says = field("status").and_then(Value::as_str).unwrap_or_default();
+            if says == "True" && seen >= generation {
                 return None;
             }
             let message = field("message").and_then(Value::as_str).unwrap_or_default();
@@ -287,7 +317,7 @@ fn parent_lacks(route: &Value, name: &str, parent: &Value) -> Option<String> {
                     "parent {told:?} has not accepted generation {generation} of HTTPRoute {name:?}"
                 )
             } else {
-                format!("parent {told:?} says {wanted}=False of HTTPRoute {name:?}: {message}")
+                format!("parent {told:?} says {wanted}={says} of HTTPRoute {name:?}: {message}")
             })
         })
     })

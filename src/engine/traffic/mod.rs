@@ -28,11 +28,25 @@ use crate::{
     },
 };
 
-use router::{Backends, Router};
+use router::{Backends, Entry, Router};
+
+/// Every router there is.
+fn routers(routing: &TrafficRouting, backends: &Backends) -> Vec<Entry> {
+    // Every field by name, so that the compiler asks for a line here, then for one in the list.
+    let TrafficRouting {
+        propagation_delay: _,
+        gateway_api,
+    } = routing;
+    vec![
+        // One line for each.
+        gateway_api::entry(gateway_api.as_ref(), backends),
+    ]
+}
 
 /// Every kind of route object, for watches and rights.
 pub fn kinds() -> Vec<Kind> {
-    vec![gateway_api::HTTP_ROUTE]
+    let all = routers(&TrafficRouting::default(), &Backends::default());
+    all.iter().flat_map(|entry| entry.kinds).copied().collect()
 }
 
 /// The router that the spec names.
@@ -41,18 +55,8 @@ pub fn router_for(routing: &TrafficRouting, services: &RoleServices) -> Option<B
         stable: services.stable.clone(),
         canary: services.canary.clone(),
     };
-    // Every field by name, so that the compiler asks for a line here for each new router.
-    let TrafficRouting {
-        propagation_delay: _,
-        gateway_api,
-    } = routing;
-    let gateway_api = gateway_api.as_ref().map(|g| -> Box<dyn Router> {
-        Box::new(gateway_api::GatewayApi {
-            routes: g.http_routes.clone(),
-            backends: backends.clone(),
-        })
-    });
-    [gateway_api].into_iter().flatten().next()
+    let all = routers(routing, &backends);
+    all.into_iter().find_map(|entry| entry.router)
 }
 
 /// The spec's router, where traffic is routed.

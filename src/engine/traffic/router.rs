@@ -4,7 +4,7 @@
 use serde_json::Value;
 
 use crate::model::{
-    object::{ObjectRef, Objects},
+    object::{Kind, ObjectRef, Objects},
     traffic::RouteFault,
 };
 
@@ -29,8 +29,16 @@ pub trait Router {
     fn lacking(&self, objects: &Objects) -> Option<String>;
 }
 
+/// A router in the list of all.
+pub struct Entry {
+    /// The kinds of its objects.
+    pub kinds: &'static [Kind],
+    /// The lens, where the Rollout asks for this router.
+    pub router: Option<Box<dyn Router>>,
+}
+
 /// The role Services between which a router splits.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Backends {
     /// The stable Service.
     pub stable: String,

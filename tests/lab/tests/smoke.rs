@@ -1,5 +1,7 @@
 //! The lab's own test: every promise of its README, once.
 
+mod manifests;
+
 use std::{sync::Arc, time::Duration};
 
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
@@ -9,8 +11,9 @@ use kube::{
     core::{ApiResource, GroupVersionKind},
     runtime::wait::await_condition,
 };
+use manifests::{pod, route, two_versions};
 use serde_json::json;
-use serin_lab::{CaseResult, GATEWAY_NAMESPACE, Lab, Load, Suite};
+use serin_lab::{CaseResult, Lab, Load, Suite};
 
 /// Far beyond what anything takes; only a lab that is broken waits for so long.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -27,56 +30,6 @@ fn main() {
         .case("a_service_account_has_its_own_rights", accounts)
         .case("kubectl_and_helm_work", tools)
         .main()
-}
-
-/// Two versions of the sample app, each behind a Service, and a route that splits 90 to 10.
-fn two_versions(more_env: &str) -> String {
-    let mut all = String::new();
-    for version in ["v1", "v2"] {
-        all.push_str(&format!(
-            "apiVersion: v1
-kind: Service
-metadata: {{name: app-{version}}}
-spec: {{selector: {{app: app, version: {version}}}, ports: [{{port: 80, targetPort: http}}]}}
----
-apiVersion: apps/v1
-kind: Deployment
-metadata: {{name: app-{version}}}
-spec:
-  replicas: 2
-  selector: {{matchLabels: {{app: app, version: {version}}}}}
-  template:
-    metadata:
-      labels: {{app: app, version: {version}}}
-      annotations: {{prometheus.io/scrape: 'true', prometheus.io/port: '8080'}}
-    spec:
-      containers:
-      - name: app
-        image: lab/app:{version}
-        ports: [{{name: http, containerPort: 8080}}]
-        readinessProbe: {{httpGet: {{path: /readyz, port: http}}, periodSeconds: 1}}
-        env: [{more_env}]
----
-"
-        ));
-    }
-    all
-}
-
-fn route(namespace: &str, v1: u32, v2: u32) -> String {
-    format!(
-        "apiVersion: gateway.networking.k8s.io/v1
-kind: HTTPRoute
-metadata: {{name: app}}
-spec:
-  hostnames: [{namespace}.test]
-  parentRefs: [{{name: lab, namespace: {GATEWAY_NAMESPACE}}}]
-  rules:
-  - backendRefs:
-    - {{name: app-v1, port: 80, weight: {v1}}}
-    - {{name: app-v2, port: 80, weight: {v2}}}
-"
-    )
 }
 
 fn routes(lab: &Lab, namespace: &str) -> Api<DynamicObject> {
@@ -133,10 +86,16 @@ async fn first_answer(lab: &Lab, namespace: &str) -> CaseResult {
     Ok(())
 }
 
-async fn set_up(lab: &Lab, prefix: &str, more_env: &str) -> Result<String, serin_lab::Error> {
+async fn set_up(
+    lab: &Lab,
+    prefix: &str,
+    more_env: &str,
+) -> Result<String, Box<dyn std::error::Error + Send + Sync>> {
     let namespace = lab.namespace(prefix).await?;
     lab.apply_yaml_in(&namespace, &two_versions(more_env))
         .await?;
+    // The route comes last: see "Worth knowing" in the README.
+    served(lab, &namespace).await?;
     lab.apply_yaml_in(&namespace, &route(&namespace, 90, 10))
         .await?;
     Ok(namespace)
@@ -144,7 +103,6 @@ async fn set_up(lab: &Lab, prefix: &str, more_env: &str) -> Result<String, serin
 
 async fn traffic(lab: Arc<Lab>) -> CaseResult {
     let namespace = set_up(&lab, "traffic", "{name: ERROR_RATE, value: '0.1'}").await?;
-    served(&lab, &namespace).await?;
     accepted(&lab, &namespace).await?;
     first_answer(&lab, &namespace).await?;
     let load = Load::start(&lab.gateway_url(), &format!("{namespace}.test"), 100.0)?;
@@ -182,7 +140,6 @@ async fn held(lab: Arc<Lab>) -> CaseResult {
     let namespace = set_up(&lab, "held", "").await?;
     lab.apply_yaml_in(&namespace, &route(&namespace, 1, 0))
         .await?;
-    served(&lab, &namespace).await?;
     accepted(&lab, &namespace).await?;
     first_answer(&lab, &namespace).await?;
     let load = Load::start(&lab.gateway_url(), &format!("{namespace}.test"), 50.0)?;
@@ -213,7 +170,6 @@ async fn held(lab: Arc<Lab>) -> CaseResult {
 
 async fn prometheus(lab: Arc<Lab>) -> CaseResult {
     let namespace = set_up(&lab, "metrics", "{name: SERVICE, value: shop}").await?;
-    served(&lab, &namespace).await?;
     first_answer(&lab, &namespace).await?;
     let load = Load::start(&lab.gateway_url(), &format!("{namespace}.test"), 20.0)?;
     let query = format!(
@@ -257,22 +213,6 @@ async fn alert(lab: Arc<Lab>) -> CaseResult {
     });
     assert_eq!(listed.await?.annotations["summary"], "hello");
     Ok(())
-}
-
-fn pod(name: &str, image: &str, more: &str) -> String {
-    format!(
-        "apiVersion: v1
-kind: Pod
-metadata: {{name: {name}, labels: {{app: {name}}}}}
-spec:
-  terminationGracePeriodSeconds: 5
-  containers:
-  - name: main
-    image: {image}
-{more}
----
-"
-    )
 }
 
 fn first(pod: Option<&Pod>) -> Option<ContainerStatus> {

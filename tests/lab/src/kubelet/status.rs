@@ -106,41 +106,9 @@ pub(super) fn compose(
     main: &[View],
 ) -> PodStatus {
     let phase = phase(pod, init, main);
-    let over = matches!(phase, "Succeeded" | "Failed");
-    let unready: Vec<&str> = main
-        .iter()
-        .filter(|v| !v.ready)
-        .map(|v| v.name.as_str())
-        .collect();
-    let containers_ready = unready.is_empty() && facts.init_done;
-    let mut why = (
-        "ContainersNotReady",
-        format!("containers with unready status: [{}]", unready.join(" ")),
-    );
-    if over {
-        why = ("PodCompleted", String::new());
-    }
-    let gates = gates_open(pod);
-    let conditions = [
-        ("PodReadyToStartContainers", facts.ip.is_some(), None),
-        ("Initialized", facts.init_done, None),
-        ("ContainersReady", containers_ready, Some(why.clone())),
-        (
-            "Ready",
-            containers_ready && gates,
-            Some(if containers_ready && !gates {
-                (
-                    "ReadinessGatesNotReady",
-                    "a readiness gate's condition is not True".to_owned(),
-                )
-            } else {
-                why
-            }),
-        ),
-        ("PodScheduled", true, None),
-    ];
+    let wanted = wanted(pod, facts, main, matches!(phase, "Succeeded" | "Failed"));
     let written = before.conditions.as_deref().unwrap_or_default();
-    let ours: Vec<PodCondition> = conditions
+    let ours: Vec<PodCondition> = wanted
         .iter()
         .map(|(t, on, why)| condition(written, t, *on, why.as_ref()))
         .collect();
@@ -173,6 +141,45 @@ pub(super) fn compose(
         },
         ..PodStatus::default()
     }
+}
+
+/// What a condition is: its type, whether it is True, and why not.
+type Wanted = (&'static str, bool, Option<(&'static str, String)>);
+
+/// The conditions that a kubelet writes.
+fn wanted(pod: &Pod, facts: &PodFacts, main: &[View], over: bool) -> [Wanted; 5] {
+    let unready: Vec<&str> = main
+        .iter()
+        .filter(|v| !v.ready)
+        .map(|v| v.name.as_str())
+        .collect();
+    let containers_ready = unready.is_empty() && facts.init_done;
+    let mut why = (
+        "ContainersNotReady",
+        format!("containers with unready status: [{}]", unready.join(" ")),
+    );
+    if over {
+        why = ("PodCompleted", String::new());
+    }
+    let gates = gates_open(pod);
+    [
+        ("PodReadyToStartContainers", facts.ip.is_some(), None),
+        ("Initialized", facts.init_done, None),
+        ("ContainersReady", containers_ready, Some(why.clone())),
+        (
+            "Ready",
+            containers_ready && gates,
+            Some(if containers_ready && !gates {
+                (
+                    "ReadinessGatesNotReady",
+                    "a readiness gate's condition is not True".to_owned(),
+                )
+            } else {
+                why
+            }),
+        ),
+        ("PodScheduled", true, None),
+    ]
 }
 
 fn phase(pod: &Pod, init: &[View], main: &[View]) -> &'static str {
