@@ -1,5 +1,7 @@
 //! The rules of the house, held by a test.
 
+#![allow(clippy::panic, reason = "a test that cannot read its data says so")]
+
 use std::{
     collections::BTreeSet,
     fs,

@@ -10,6 +10,6 @@ pub mod scenario;
 pub mod timeline;
 pub mod world;
 
-pub use run::Simulation;
+pub use run::{Simulation, holds};
 pub use scenario::Scenario;
 pub use timeline::Timeline;

@@ -386,8 +386,12 @@ impl Simulation {
 }
 
 /// Whether the status is as a condition of an event says: `step 1`, `stage Switching`, `phase Paused`.
-fn holds(status: &crate::api::RolloutStatus, when: &str) -> bool {
-    let attempt = status.attempt.as_ref();
+pub fn holds(status: &crate::api::RolloutStatus, when: &str) -> bool {
+    // An attempt for another template than the one in force is on its way out.
+    let attempt = status
+        .attempt
+        .as_ref()
+        .filter(|a| Some(&a.hash) == status.current_revision.as_ref());
     match when.split_once(' ') {
         Some(("step", n)) => {
             attempt.is_some_and(|a| a.stage == "Stepping" && a.step_index.to_string() == n)

@@ -110,7 +110,7 @@ pub async fn prometheus_down(lab: Arc<Lab>) -> Result {
     let mut w = World::bare(lab, "prom-down", setup).await?;
     // A provider that nobody answers for, beside the one that the other tests use.
     w.provider = "http://127.0.0.1:9".into();
-    w.start_serin().await?;
+    w.start_serin()?;
     w.apply_app("v1", 100, 0).await?;
     w.done("Healthy").await?;
     w.first_answer().await?;
@@ -128,7 +128,7 @@ pub async fn prometheus_down(lab: Arc<Lab>) -> Result {
     let (hash, provider) = (hash(&status), w.lab.prometheus_url());
     w.stop_serin().await?;
     w.provider = provider;
-    w.start_serin().await?;
+    w.start_serin()?;
     w.annotate(&[("resume", &format!("{hash}/1"))]).await?;
     let status = w.step(3).await?;
     expect_reasons(&status, &["Paused", "Resumed"])?;

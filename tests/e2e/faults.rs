@@ -29,7 +29,7 @@ async fn killed_in(lab: Arc<Lab>, wanted: &'static str) -> Result {
     let status = w.until(wanted, |s| stage(s) == wanted).await?;
     let attempt = status.attempt.as_ref().map(|a| a.number);
     w.kill_serin().await?;
-    w.start_serin().await?;
+    w.start_serin()?;
     let status = if wanted == "RollingBack" {
         w.done("Degraded").await?
     } else {
@@ -99,7 +99,7 @@ pub async fn handed_over(lab: Arc<Lab>) -> Result {
         lease.trim().is_empty(),
         format!("the lease is still held by {lease:?}"),
     )?;
-    w.start_serin().await?;
+    w.start_serin()?;
     w.step(3).await?;
     w.farewell().await?;
     Ok(())
@@ -115,7 +115,7 @@ pub async fn lost_status(lab: Arc<Lab>) -> Result {
     w.rollouts()
         .patch_status("app", &PatchParams::default(), &Patch::Merge(lost))
         .await?;
-    w.start_serin().await?;
+    w.start_serin()?;
     let status = w.step(3).await?;
     expect_reasons(&status, &["StatusRebuilt", "AttemptStarted"])?;
     ensure(

@@ -51,7 +51,7 @@ pub async fn chart_upgraded_at_rest_and_in_flight(lab: Arc<Lab>) -> Result {
         ..Setup::default()
     };
     let mut w = World::bare(lab, "helm", setup).await?;
-    w.start_serin().await?;
+    w.start_serin()?;
     upgrade(&w, "v1", "one").await?;
     w.done("Healthy").await?;
     w.first_answer().await?;

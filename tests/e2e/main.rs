@@ -10,11 +10,16 @@
     reason = "a test says what it does, and stops where it cannot go on"
 )]
 #![allow(
+    clippy::disallowed_methods,
+    reason = "which tests run is chosen by the environment and the day"
+)]
+#![allow(
     missing_docs,
     reason = "the tests' names and bodies are their documentation"
 )]
 
 mod analysis;
+mod both;
 mod commands;
 mod faults;
 mod flight;
@@ -41,7 +46,7 @@ fn picked(seed: u64, name: &str) -> bool {
     for byte in name.bytes() {
         state = (state ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
     }
-    (state >> 32) % 3 == 0
+    (state >> 32).is_multiple_of(3)
 }
 
 fn main() {
@@ -69,6 +74,7 @@ fn main() {
         flight::supersede,
         faults::resyncs_write_nothing,
         flight::delete_orphaning,
+        both::the_same_on_both,
     );
     let suite = list!(
         suite,
@@ -100,7 +106,7 @@ fn main() {
     let alone = std::env::var("E2E").is_ok_and(|v| v == "full") || named;
     let suite = list!(
         suite,
-        |name: &str| alone || picked(seed, name) && seed % 4 == 0,
+        |name: &str| alone || picked(seed, name) && seed.is_multiple_of(4),
         faults::slow_data_plane,
     );
     suite.main()

@@ -105,7 +105,7 @@ impl World {
     /// Everything up, v1 healthy, users sending requests.
     pub async fn new(lab: Arc<Lab>, prefix: &str, setup: Setup) -> Result<Self> {
         let mut world = Self::bare(lab, prefix, setup).await?;
-        world.start_serin().await?;
+        world.start_serin()?;
         world.apply_app("v1", 100, 0).await?;
         world
             .until("v1 to be healthy", |s| phase(s) == "Healthy")
@@ -136,7 +136,7 @@ impl World {
         })
     }
 
-    pub async fn start_serin(&mut self) -> Result {
+    pub fn start_serin(&mut self) -> Result {
         self.starts += 1;
         let port = PORT.fetch_add(1, Ordering::SeqCst);
         let log = self
@@ -388,6 +388,7 @@ spec:
                 stage(s) == "Done"
                     && (phase(s) == "Healthy" || phase(s) == "Degraded")
                     && s.draining.is_empty()
+                    && !s.tracks.iter().any(|t| t.name == "canary")
             })
             .await?;
         if phase(&status) != wanted {
@@ -519,7 +520,7 @@ fn rights(namespace: &str) -> String {
     all.map(|v| v.to_string()).join("\n---\n")
 }
 
-const SERVICE: &str = "apiVersion: v1
+pub const SERVICE: &str = "apiVersion: v1
 kind: Service
 metadata: {name: app}
 spec: {selector: {app: app}, ports: [{name: http, port: 80, targetPort: http}]}

@@ -35,7 +35,7 @@ fn main() {
 }
 
 async fn demo() -> Result {
-    let fast = std::env::var("FAST").is_ok_and(|v| !v.is_empty() && v != "0");
+    let fast = std::env::var_os("FAST").is_some_and(|v| !v.is_empty() && v != "0");
     println!("starting a cluster, a gateway, Prometheus and Alertmanager ...");
     let lab = Lab::up(Options::default()).await?;
     println!(
