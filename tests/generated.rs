@@ -1,11 +1,16 @@
 //! What is generated equals what the code says: CustomResourceDefinitions, the chart's roles, the
 //! reference. `UPDATE=1` writes it anew.
 
-use std::{fmt::Write as _, fs, path::Path};
+use std::{fmt::Write as _, fs, path::Path, sync::Arc, time::Duration};
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::Value;
 use serin::{
-    api::crds,
+    adapters::telemetry::{
+        metrics::{Metrics, encode},
+        standing::RolloutGauges,
+    },
+    api::{RolloutStatus, crds, names::reason, status::HistoryEntry},
     cli::{crds::yaml, rbac},
     controller::rollouts::route_kinds,
 };
@@ -85,6 +90,85 @@ fn the_chart_is_of_this_version() {
     let text = fs::read_to_string("charts/serin/Chart.yaml").expect("a chart");
     let chart: Value = serde_saphyr::from_str(&text).expect("yaml");
     assert_eq!(chart["appVersion"], env!("CARGO_PKG_VERSION"));
+}
+
+/// The constants of a module in `src/api/names.rs`, with what is said of them, as lines of a table.
+fn named(module: &str) -> String {
+    let text = fs::read_to_string("src/api/names.rs").expect("names");
+    let (_, inside) = text
+        .split_once(&format!("pub mod {module} {{"))
+        .expect("the module");
+    let (inside, _) = inside.split_once("\n}").expect("its end");
+    let (mut said, mut rows) = (String::new(), vec![]);
+    for line in inside.lines().map(str::trim) {
+        if let Some(more) = line.strip_prefix("/// ") {
+            said = format!("{said} {more}").trim().to_owned();
+        } else if line.starts_with("pub const") {
+            let word = line.split('"').nth(1).expect("a text");
+            rows.push(format!("| `{word}` | {} |\n", one_line(&said)));
+            said.clear();
+        }
+    }
+    rows.sort();
+    format!("\n| | |\n|---|---|\n{}", rows.concat())
+}
+
+#[test]
+fn reference_of_the_reasons() {
+    let text = format!(
+        "# Reasons\n\nGenerated from `src/api/names.rs`. These words are stable.\n\n\
+         ## Conditions\n{}\n## Reasons\n\n\
+         Of entries of `status.history`, of Events, and of conditions.\n{}",
+        named("condition"),
+        named("reason"),
+    );
+    let mut faults = vec![];
+    same("docs/reference/reasons.md", &text, &mut faults);
+    report(&faults);
+}
+
+#[test]
+fn every_metric_is_in_the_reference() {
+    let text = fs::read_to_string("docs/reference/metrics.md").expect("the reference");
+    let metrics = Metrics::default();
+    metrics.request("get", "Rollout", 200);
+    metrics.reconciled("rollout", "ok", Duration::ZERO);
+    let entry = HistoryEntry {
+        number: 1,
+        at: Time(jiff::Timestamp::UNIX_EPOCH),
+        type_: "Warning".into(),
+        reason: reason::ROLLED_BACK.into(),
+        message: String::new(),
+    };
+    metrics.told("ns", &RolloutStatus::default(), &[entry]);
+    let shown = RolloutGauges {
+        namespace: "ns".into(),
+        rollout: "web".into(),
+        phase: "Healthy".into(),
+        rolled_back: false,
+        weights: vec![("stable".into(), 1.0)],
+    };
+    let registry = metrics.registry(Arc::new(move || vec![shown.clone()]));
+    let exposed = encode(&registry).expect("text");
+    let mut names = 0;
+    for line in exposed.lines().filter_map(|l| l.strip_prefix("# TYPE ")) {
+        let (name, kind) = line.split_once(' ').expect("a name and a type");
+        let name = if kind == "counter" {
+            format!("{name}_total")
+        } else {
+            name.to_owned()
+        };
+        assert!(
+            text.contains(&format!("| `{name}` | {kind} |")),
+            "{name} ({kind})"
+        );
+        names += 1;
+    }
+    let told = text.lines().filter(|l| l.starts_with("| `serin_")).count();
+    assert_eq!(
+        names, told,
+        "the reference has metrics that are not there, or lacks some"
+    );
 }
 
 /// Fields that come with Kubernetes' own types or need no word.

@@ -52,13 +52,18 @@ const IMPURE: &[&str] = &[
 const NOBODY: &[&str] = &["#[ignore", "todo!(", "unimplemented!(", "dbg!("];
 
 const LINES_MAX: usize = 500;
+/// Tests may be longer: they are read one case at a time.
+const TEST_LINES_MAX: usize = 600;
 const FILES_MAX: usize = 12;
 /// Folders with more files, and why.
-const CROWDED: &[(&str, usize, &str)] = &[(
-    "src/adapters/cluster",
-    20,
-    "each file is one verb or one part of the watched world",
-)];
+const CROWDED: &[(&str, usize, &str)] = &[
+    (
+        "src/adapters/cluster",
+        20,
+        "each file is one verb or one part of the watched world",
+    ),
+    ("src/model", 14, "each file is one noun"),
+];
 
 const ARCHITECTURE_LINES_MAX: usize = 250;
 
@@ -210,7 +215,11 @@ fn floors_hold() {
             continue;
         };
         let code = code(&read(&file));
-        let found: BTreeSet<_> = paths(&code, &module).into_iter().collect();
+        // Tests at the foot of a file are a module of their own.
+        let (body, foot) = code.split_once("\nmod tests {").unwrap_or((&code, ""));
+        let inner = [module.clone(), vec!["tests".to_owned()]].concat();
+        let found = paths(body, &module).into_iter().chain(paths(foot, &inner));
+        let found: BTreeSet<_> = found.collect();
         for path in found {
             let there = path.first().map(String::as_str).unwrap_or_default();
             let fault = |what: String| format!("{}: {what} ({})", file.display(), path.join("::"));
@@ -281,11 +290,13 @@ fn files_are_short_and_begin_with_their_duty() {
     for file in files("src", ".rs").into_iter().chain(files("tests", ".rs")) {
         let text = read(&file);
         let lines = text.lines().count();
-        if lines > LINES_MAX {
-            faults.push(format!(
-                "{}: {lines} lines, {LINES_MAX} at most",
-                file.display()
-            ));
+        let max = if file.starts_with("tests") {
+            TEST_LINES_MAX
+        } else {
+            LINES_MAX
+        };
+        if lines > max {
+            faults.push(format!("{}: {lines} lines, {max} at most", file.display()));
         }
         if !text.starts_with("//! ") {
             faults.push(format!(
