@@ -2,7 +2,8 @@
 //! Gateway, Envoy and Prometheus, with users who send requests all the time. Not one of them may see
 //! a failure that is not the app's own.
 //!
-//! `E2E=full` runs everything; without it the core and a sample of the rest that `SEED` picks.
+//! Without `E2E` the core is run, and a sample of the rest that `SEED` picks; `E2E=full` runs everything
+//! that can share a lab, `E2E=alone` what needs one for itself.
 
 #![allow(
     clippy::expect_used,
@@ -53,7 +54,8 @@ fn picked(seed: u64, name: &str) -> bool {
 fn main() {
     // Named tests are run whatever the seed says.
     let named = std::env::args().skip(1).any(|a| !a.starts_with('-'));
-    let full = named || std::env::var("E2E").is_ok_and(|v| v == "full");
+    let mode = std::env::var("E2E").unwrap_or_default();
+    let (full, others) = (named || mode == "full", named || mode != "alone");
     let day = std::time::SystemTime::UNIX_EPOCH
         .elapsed()
         .map_or(0, |d| d.as_secs() / 86_400);
@@ -61,13 +63,13 @@ fn main() {
         .ok()
         .and_then(|s| s.parse().ok())
         .unwrap_or(day);
-    if !full {
+    if others && !full {
         println!("the core, and what SEED={seed} picks of the rest");
     }
     let suite = Suite::new().at_once(4);
     let suite = list!(
         suite,
-        |_: &str| true,
+        |_: &str| others,
         flight::promote,
         analysis::errors,
         flight::crash_loop,
@@ -79,7 +81,7 @@ fn main() {
     );
     let suite = list!(
         suite,
-        |name: &str| full || picked(seed, name),
+        |name: &str| full || (others && picked(seed, name)),
         flight::promote_with_a_cluster_for_each_backend,
         analysis::latency,
         analysis::prometheus_down,
@@ -103,12 +105,8 @@ fn main() {
         gitops::chart_upgraded_at_rest_and_in_flight,
         gitops::route_applied_again_and_again,
     );
-    // What holds the whole data plane back runs by itself.
-    let alone = std::env::var("E2E").is_ok_and(|v| v == "full") || named;
-    let suite = list!(
-        suite,
-        |name: &str| alone || picked(seed, name) && seed.is_multiple_of(4),
-        faults::slow_data_plane,
-    );
+    // It holds the whole data plane back, so it has the lab to itself.
+    let alone = named || mode == "alone";
+    let suite = list!(suite, |_: &str| alone, faults::slow_data_plane);
     suite.main()
 }
