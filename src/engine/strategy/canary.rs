@@ -18,7 +18,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::{
     Context, Decided, Wait,
     attempt::{enter, enter_step, give_up, paused_wait},
-    stages::balance,
+    balance::balance,
     steps::{
         self,
         analyze::again,
@@ -49,6 +49,7 @@ pub fn stepping(
     let title = steps::title(&attempt.steps, index);
     let (mut decided, unreached) = hold(
         cx,
+        status,
         stable,
         attempt,
         stance.weight,
@@ -113,6 +114,7 @@ pub fn stepping(
 /// Wants a weight and the pods for it. What is still missing, if anything.
 fn hold(
     cx: &Context<'_>,
+    status: &RolloutStatus,
     stable: &str,
     attempt: &Attempt,
     weight: u32,
@@ -121,8 +123,9 @@ fn hold(
     let mut decided = Decided::default();
     let (hash, replicas) = (&attempt.hash, cx.spec.replicas);
     let available = cx.available(hash);
+    let paused = status.pause.is_some();
     if !cx.routed() {
-        let reached = balance(cx, &mut decided.desired, stable, hash, weight);
+        let reached = !paused && balance(cx, &mut decided.desired, stable, hash, weight);
         let unreached = Wait::new(
             format!("the pods to make up weight {weight}, {available} canary pods so far"),
             then,
@@ -131,13 +134,21 @@ fn hold(
     }
     // Pods before weights on the way up, weights before pods on the way down.
     let needed = need(percent(weight), replicas);
-    let mut wanted = needed.max(need(cx.high(), replicas));
-    if cx.spec.paused {
-        wanted = wanted.max(cx.observed.revision(hash).map_or(0, |r| r.desired()));
-    }
+    let wanted = needed.max(need(cx.high(), replicas));
     decided.desired.replicas.insert(stable.to_owned(), replicas);
-    decided.desired.replicas.insert(hash.clone(), wanted);
-    decided.desired.weight = Some(weight);
+    // Paused means paused: what was not begun is not begun. What was written last is held against
+    // foreign changes.
+    let written = status
+        .traffic
+        .as_ref()
+        .and_then(|t| u32::try_from(t.written?).ok())
+        .unwrap_or(0);
+    if !paused || written == percent(weight) {
+        decided.desired.replicas.insert(hash.clone(), wanted);
+        decided.desired.weight = Some(weight);
+    } else if written <= percent(weight) {
+        decided.desired.weight = Some(written / percent(1));
+    }
     decided.desired.claim = true;
     decided.desired.roles = Some(Roles {
         stable: stable.to_owned(),
@@ -165,7 +176,7 @@ pub fn promoting(
     attempt: &Attempt,
 ) -> Decided {
     let hash = &attempt.hash;
-    let (mut decided, unreached) = hold(cx, stable, attempt, 100, "it is promoted");
+    let (mut decided, unreached) = hold(cx, status, stable, attempt, 100, "it is promoted");
     match background(cx, status, stable, attempt, attempt.steps.len()) {
         Background::Moved => return Decided::moved(),
         Background::Run(run) => decided.desired.runs.push(*run),

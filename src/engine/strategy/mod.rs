@@ -1,6 +1,7 @@
 //! Strategy: what is wanted next. It knows revisions, counts and weights, and no Kubernetes object.
 
 pub mod attempt;
+mod balance;
 pub mod canary;
 pub mod commands;
 pub mod replicas;

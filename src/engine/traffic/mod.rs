@@ -256,7 +256,13 @@ pub fn realize(
             held,
         };
     }
-    let next = if disagree {
+    let canary = spec.services.as_ref().map(|services| {
+        observed
+            .selected(&services.canary)
+            .map_or(0, |hash| observed.ready_endpoints(&services.canary, hash))
+    });
+    // A trace needs somebody who serves it: where nobody does, nothing is left at once.
+    let next = if disagree || (wanted == 0 && canary == Some(0)) {
         Some(wanted)
     } else {
         toward(current, wanted, force.settled, desired.retreat)

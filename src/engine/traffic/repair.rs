@@ -47,9 +47,10 @@ pub fn judge(
     let Some(traffic) = status.traffic.clone() else {
         return Verdict::None;
     };
-    let ours = traffic.written.and_then(|w| u32::try_from(w).ok());
+    // Before the first write, what was accepted last is what it was.
+    let ours = u32::try_from(traffic.written.unwrap_or(traffic.share)).unwrap_or(0);
     let landed = written.decision >= traffic.written_by;
-    if found == wanted || ours.is_none() || ours == Some(found) || !landed {
+    if found == wanted || ours == found || !landed {
         return Verdict::None;
     }
     let last = traffic.repaired_at.as_ref().map(|t| t.0);
