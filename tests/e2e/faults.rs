@@ -169,10 +169,14 @@ pub async fn resyncs_write_nothing(lab: Arc<Lab>) -> Result {
     w.annotate(&[("promote", &format!("{}/1", hash(&status)))])
         .await?;
     w.done("Healthy").await?;
-    let told = |s: &serin::api::RolloutStatus| {
-        s.decision.as_ref().map(|d| d.told) == s.history.iter().map(|h| h.number).max()
+    // The pods of the old revision take a while to go, and are counted as long as they are there.
+    let quiet = |s: &serin::api::RolloutStatus| {
+        s.replicas == 3
+            && s.available_replicas == 3
+            && s.decision.as_ref().map(|d| d.told) == s.history.iter().map(|h| h.number).max()
     };
-    w.until("everything to be told", told).await?;
+    w.until("the old pods to be gone and everything to be told", quiet)
+        .await?;
     let user = format!("system:serviceaccount:{}:serin", w.namespace);
     let writes = |lab: &Lab| -> Result<Vec<String>> {
         Ok(lab
