@@ -6,12 +6,10 @@ SHELL := bash
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
 
-# In CI what is built stays outside the checkout, so that a fresh clone with the same Cargo.lock and
-# the same compiler is warm.
+# In CI what is built stays outside the checkout, so that a fresh clone is warm.
 ifeq ($(CI),true)
 ifndef CARGO_TARGET_DIR
-export CARGO_TARGET_DIR := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/serin/target-$(shell \
-	{ rustc -V; cat Cargo.lock; } 2>/dev/null | sha256sum | cut -c1-12)
+export CARGO_TARGET_DIR := $(shell .ci/target $$PPID)
 endif
 endif
 
