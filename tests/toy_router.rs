@@ -158,6 +158,12 @@ fn patched(scratch: &Path, before: &Files) -> Files {
         let mut git = git(scratch);
         let diff = git.args(["diff", "--no-index", "--no-prefix", "--no-color", "a", "b"]);
         let diff = diff.output().expect("git compares").stdout;
+        // Without the hashes, which change with every line anywhere in the file.
+        let diff: String = String::from_utf8_lossy(&diff)
+            .split_inclusive('\n')
+            .filter(|line| !line.starts_with("index "))
+            .map(|line| line.replacen("diff --git b/", "diff --git a/", 1))
+            .collect();
         fs::write(&patch, diff).expect("the patch is written");
     } else {
         for how in [&["--check"][..], &[]] {
