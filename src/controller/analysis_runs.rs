@@ -7,7 +7,6 @@ use jiff::Timestamp;
 
 use crate::{
     adapters::cluster::mirror::Key,
-    api::{AnalysisRun, Rollout},
     engine::analysis,
     model::{
         measurement::{Query, Reading},
@@ -23,8 +22,6 @@ const IDLE: Duration = Duration::from_secs(300);
 const ASK: Duration = Duration::from_secs(15);
 /// Questions are not asked anew before this time, whatever became of the last ones.
 const PAUSE: Duration = Duration::from_secs(1);
-/// `spec.step` of a run in the background.
-const BACKGROUND: &str = "background";
 
 /// One round.
 pub async fn round(cx: &Context, key: &Key) -> Result<Requeue, RoundError> {
@@ -39,14 +36,14 @@ pub async fn round(cx: &Context, key: &Key) -> Result<Requeue, RoundError> {
         return Ok(Requeue::OnChange(IDLE));
     }
     let asked_at = cx.clock.now();
-    let due = analysis::due(&run, steady_since(&run, &rollout), asked_at);
+    let due = analysis::due(&run, analysis::steady_since(&run, &rollout), asked_at);
     let readings = ask(cx, due.queries).await;
 
     // The split may have changed while the providers were thinking.
     let Some(rollout) = owner() else {
         return Ok(Requeue::OnChange(IDLE));
     };
-    let steady = steady_since(&run, &rollout);
+    let steady = analysis::steady_since(&run, &rollout);
     let now = cx.clock.now();
     let status = analysis::record(&run, &readings, steady, now);
     cx.cluster.commit_run(&run, &status).await?;
@@ -76,97 +73,4 @@ async fn ask(cx: &Context, queries: Vec<Query>) -> Vec<(Query, Reading)> {
         (query, reading)
     };
     join_all(queries.into_iter().map(one)).await
-}
-
-/// Since when the split of the traffic has been what it is; none while it changes.
-///
-/// The run of a step begins when its weight is in force, and ends before another is wanted. A run in
-/// the background lives through changes of weight: it is steady while the weight that is wanted is
-/// the one that is accepted.
-fn steady_since(run: &AnalysisRun, rollout: &Rollout) -> Option<Timestamp> {
-    let start = run.spec.start.as_ref().map(|t| t.0);
-    if run.spec.step != BACKGROUND {
-        return start;
-    }
-    let status = rollout.status.as_ref()?;
-    let changing = status
-        .tracks
-        .iter()
-        .filter_map(|t| t.weight.as_ref())
-        .any(|w| {
-            w.accepted.is_some_and(|a| a != w.desired)
-                || (w.accepted.is_none() && w.measured.is_none())
-        });
-    if changing {
-        return None;
-    }
-    let since = status.traffic.as_ref().map(|t| t.since.0);
-    start.max(since)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::api::{
-        AnalysisRunSpec, RolloutStatus,
-        status::{Track, TrackWeight},
-    };
-    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-
-    fn at(second: i64) -> Timestamp {
-        Timestamp::from_second(second).expect("a time")
-    }
-
-    fn run(step: &str) -> AnalysisRun {
-        let start = Some(Time(at(100)));
-        AnalysisRun::new(
-            "r",
-            AnalysisRunSpec {
-                step: step.into(),
-                start,
-                ..AnalysisRunSpec::default()
-            },
-        )
-    }
-
-    fn rollout(desired: i32, accepted: Option<i32>) -> Rollout {
-        let weight = Some(TrackWeight {
-            desired,
-            accepted,
-            measured: None,
-        });
-        let status = RolloutStatus {
-            tracks: vec![Track {
-                name: "canary".into(),
-                weight,
-                ..Track::default()
-            }],
-            traffic: serde_json::from_value(serde_json::json!({
-                "share": 100_000, "since": "1970-01-01T00:03:20.000000Z",
-            }))
-            .expect("a split"),
-            ..RolloutStatus::default()
-        };
-        let spec = serde_json::json!({
-            "spec": {"selector": {}, "template": {}, "strategy": {}},
-            "metadata": {"name": "web"}, "apiVersion": "serin.dev/v1alpha1", "kind": "Rollout",
-        });
-        let mut rollout: Rollout = serde_json::from_value(spec).expect("a Rollout");
-        rollout.status = Some(status);
-        rollout
-    }
-
-    #[test]
-    fn the_background_waits_while_the_weight_moves() {
-        assert_eq!(
-            steady_since(&run("background"), &rollout(10, Some(10))),
-            Some(at(200))
-        );
-        assert_eq!(
-            steady_since(&run("background"), &rollout(50, Some(10))),
-            None
-        );
-        assert_eq!(steady_since(&run("background"), &rollout(50, None)), None);
-        assert_eq!(steady_since(&run("2"), &rollout(50, None)), Some(at(100)));
-    }
 }

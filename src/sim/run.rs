@@ -194,12 +194,6 @@ impl Simulation {
 
     /// The AnalysisRuns' own loop. Whether something was measured.
     fn measure(&mut self) -> bool {
-        let status = self
-            .cluster
-            .rollout
-            .as_ref()
-            .and_then(|r| r.status.clone())
-            .unwrap_or_default();
         let runs: Vec<AnalysisRun> = self
             .cluster
             .objects
@@ -209,7 +203,11 @@ impl Simulation {
             .collect();
         let mut measured = false;
         for run in runs {
-            let steady = status.traffic.as_ref().map(|t| t.since.0);
+            let steady = self
+                .cluster
+                .rollout
+                .as_ref()
+                .and_then(|r| analysis::steady_since(&run, r));
             let due = analysis::due(&run, steady, self.now);
             self.due = [self.due, due.next]
                 .into_iter()

@@ -6,11 +6,14 @@ mod metrics;
 mod record;
 mod runs;
 mod schedule;
+mod steady;
 mod template;
 #[cfg(test)]
 mod tests;
 
 use jiff::Timestamp;
+
+pub use steady::steady_since;
 
 use crate::{
     api::{AnalysisRun, AnalysisRunStatus},

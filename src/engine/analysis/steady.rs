@@ -1,0 +1,113 @@
+//! Since when the split of the traffic has been what it is.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::{
+    api::{AnalysisRun, Rollout},
+    model::spec::Spec,
+};
+
+use super::record::BACKGROUND;
+
+/// Since when the split of the traffic has been what it is; none while it changes.
+///
+/// The run of a step begins when its weight is in force, and ends before another is wanted. A run in
+/// the background lives through changes of weight: it is steady while the weight that is wanted is
+/// the one that is accepted.
+pub fn steady_since(run: &AnalysisRun, rollout: &Rollout) -> Option<Timestamp> {
+    let start = run.spec.start.as_ref().map(|t| t.0);
+    if run.spec.step != BACKGROUND {
+        return start;
+    }
+    let status = rollout.status.as_ref()?;
+    let changing = status
+        .tracks
+        .iter()
+        .filter_map(|t| t.weight.as_ref())
+        .any(|w| {
+            w.accepted.is_some_and(|a| a != w.desired)
+                || (w.accepted.is_none() && w.measured.is_none())
+        });
+    if changing {
+        return None;
+    }
+    // Accepted is not yet in force.
+    let delay = Spec::resolve(rollout).map_or(Duration::ZERO, |s| s.propagation_delay);
+    let delay = SignedDuration::try_from(delay).unwrap_or_default();
+    let since = status
+        .traffic
+        .as_ref()
+        .map(|t| t.since.0.saturating_add(delay).unwrap_or(t.since.0));
+    start.max(since)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::{
+        AnalysisRunSpec, RolloutStatus,
+        status::{Track, TrackWeight},
+    };
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).expect("a time")
+    }
+
+    fn run(step: &str) -> AnalysisRun {
+        let start = Some(Time(at(100)));
+        AnalysisRun::new(
+            "r",
+            AnalysisRunSpec {
+                step: step.into(),
+                start,
+                ..AnalysisRunSpec::default()
+            },
+        )
+    }
+
+    fn rollout(desired: i32, accepted: Option<i32>) -> Rollout {
+        let weight = Some(TrackWeight {
+            desired,
+            accepted,
+            measured: None,
+        });
+        let status = RolloutStatus {
+            tracks: vec![Track {
+                name: "canary".into(),
+                weight,
+                ..Track::default()
+            }],
+            traffic: serde_json::from_value(serde_json::json!({
+                "share": 100_000, "since": "1970-01-01T00:03:20.000000Z",
+            }))
+            .expect("a split"),
+            ..RolloutStatus::default()
+        };
+        let spec = serde_json::json!({
+            "spec": {"selector": {"matchLabels": {"app": "web"}}, "template": {"metadata": {"labels": {"app": "web"}}},
+                "strategy": {"canary": {"service": "web", "trafficRouting": {"propagationDelay": "7s",
+                    "gatewayAPI": {"httpRoutes": [{"name": "web"}]}}}}},
+            "metadata": {"name": "web"}, "apiVersion": "serin.dev/v1alpha1", "kind": "Rollout",
+        });
+        let mut rollout: Rollout = serde_json::from_value(spec).expect("a Rollout");
+        rollout.status = Some(status);
+        rollout
+    }
+
+    #[test]
+    fn the_background_waits_while_the_weight_moves() {
+        assert_eq!(
+            steady_since(&run("background"), &rollout(10, Some(10))),
+            Some(at(207))
+        );
+        assert_eq!(
+            steady_since(&run("background"), &rollout(50, Some(10))),
+            None
+        );
+        assert_eq!(steady_since(&run("background"), &rollout(50, None)), None);
+        assert_eq!(steady_since(&run("2"), &rollout(50, None)), Some(at(100)));
+    }
+}
