@@ -23,7 +23,6 @@ help: ## This list
 
 .PHONY: demo
 demo: lab-tools ## A good release promoted, a bad one rolled back, live (FAST=1: without pauses)
-	cargo build --bin serin
 	cargo build -p serin -p serin-demo
 	@cargo run -q -p serin-demo
 
