@@ -15,7 +15,7 @@ use crate::{
     model::{
         desired::{Desired, Roles},
         observed::{Current, Observed},
-        progress::Stage,
+        progress::{Stage, note_once},
         spec::Spec,
         traffic::{InForce, Written},
     },
@@ -194,6 +194,13 @@ pub fn decide(cx: &Context<'_>, status: &mut RolloutStatus) -> Decided {
     }
     if let Some(done) = attempt::overdue(cx, status, &current, stage, &mut decided) {
         return done;
+    }
+    if stage.can_abort() && current.steps != cx.spec.steps {
+        let message = format!(
+            "the steps in the spec are not those of attempt {}, which goes on with its own: the new ones wait for the next",
+            current.number
+        );
+        note_once(status, cx.now, "Normal", reason::STEPS_CHANGED, &message);
     }
     attempt::drain(cx, status, &mut decided);
     decided.desired.keep.extend(
