@@ -65,8 +65,9 @@ impl Picture {
             "Paused" => "33",
             _ => "36",
         };
-        let message: String = f.message.chars().take(150).collect();
-        let lines = [
+        let verdict: String = f.verdict.chars().take(64).collect();
+        // Nothing may be wider than a narrow terminal: it is drawn over line by line.
+        let mut lines = vec![
             format!(
                 "\x1b[1m{}\x1b[0m  \x1b[{colour}m{:<11}\x1b[0m step {:<5} {} requests",
                 f.version, f.phase, f.step, f.sent
@@ -78,7 +79,7 @@ impl Picture {
                 if f.accepted == Some(f.weight) {
                     ""
                 } else {
-                    "  (not accepted yet)"
+                    " ..."
                 }
             ),
             format!(
@@ -87,9 +88,11 @@ impl Picture {
                 f.measured
             ),
             format!("  errors    {} {:>3.1} %", bar(f.errors, "31"), f.errors),
-            format!("  verdicts  {}", f.verdict),
-            format!("  {message}"),
+            format!("  verdicts  {verdict}"),
         ];
+        let letters: Vec<char> = f.message.chars().collect();
+        let mut told = letters.chunks(74).map(|c| c.iter().collect::<String>());
+        lines.extend((0..3).map(|_| format!("  {}", told.next().unwrap_or_default())));
         let mut out = std::io::stdout().lock();
         if self.drawn > 0 {
             let _ = write!(out, "\x1b[{}A", self.drawn);
