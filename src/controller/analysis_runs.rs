@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use futures::future::join_all;
-use jiff::Timestamp;
 
 use crate::{
     adapters::cluster::mirror::Key,
@@ -11,6 +10,7 @@ use crate::{
     model::{
         measurement::{Query, Reading},
         plan::Requeue,
+        progress::after,
     },
 };
 
@@ -48,19 +48,14 @@ pub async fn round(cx: &Context, key: &Key) -> Result<Requeue, RoundError> {
     let status = analysis::record(&run, &readings, steady, now);
     cx.cluster.commit_run(&run, &status).await?;
 
-    let mut after = run.as_ref().clone();
-    after.status = Some(status);
-    let next = analysis::due(&after, steady, now);
+    let mut recorded = run.as_ref().clone();
+    recorded.status = Some(status);
+    let next = analysis::due(&recorded, steady, now);
     Ok(match next.next {
-        _ if !next.queries.is_empty() => Requeue::At(later(now, PAUSE)),
+        _ if !next.queries.is_empty() => Requeue::At(after(now, PAUSE)),
         Some(at) => Requeue::At(at),
         None => Requeue::OnChange(IDLE),
     })
-}
-
-fn later(now: Timestamp, by: Duration) -> Timestamp {
-    let by = jiff::SignedDuration::try_from(by).unwrap_or_default();
-    now.saturating_add(by).unwrap_or(now)
 }
 
 /// Asks all questions at once.

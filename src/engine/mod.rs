@@ -161,7 +161,7 @@ fn realize(
         let verdict = wanted.map(|w| traffic::repair::judge(status, written, w, world.now));
         if let Some(traffic::repair::Verdict::Conflict(until, message)) = verdict {
             decided.stalled = Some((reason::ROUTE_CONFLICT.into(), message));
-            decided.wake = [decided.wake, Some(until)].into_iter().flatten().min();
+            decided.also_wake(Some(until));
         } else {
             let force = world.force.unwrap_or(UNKNOWN);
             let moved =

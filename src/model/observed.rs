@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::api::{AnalysisRun, AnalysisTemplateSpec, Rollout};
 
-use super::{object::Objects, revisions::Revision};
+use super::{measurement::RunPhase, object::Objects, revisions::Revision};
 
 /// One look at a Rollout and everything it refers to. Whatever is decided, is decided from this.
 #[derive(Clone, Debug)]
@@ -87,6 +87,21 @@ impl Observed {
             .and_then(|by| by.get(hash))
             .copied()
             .unwrap_or(0)
+    }
+    /// How a run stands and why; none where there is no such run.
+    pub fn run_outcome(&self, name: &str) -> Option<(RunPhase, String)> {
+        let run = self
+            .runs
+            .iter()
+            .find(|r| r.metadata.name.as_deref() == Some(name))?;
+        let status = run.status.as_ref();
+        let phase = status
+            .and_then(|s| s.phase.as_deref())
+            .map_or(RunPhase::Running, RunPhase::parse);
+        Some((
+            phase,
+            status.and_then(|s| s.message.clone()).unwrap_or_default(),
+        ))
     }
     /// The revision whose pods `service` selects now.
     pub fn selected(&self, service: &str) -> Option<&str> {

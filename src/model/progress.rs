@@ -1,6 +1,8 @@
 //! Progress: how far an attempt has come, and what there is to say about it.
 
-use jiff::Timestamp;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::api::status::{HistoryEntry, RolloutStatus};
@@ -53,6 +55,12 @@ impl Stage {
     pub fn can_abort(self) -> bool {
         matches!(self, Self::Starting | Self::Stepping | Self::Promoting)
     }
+}
+
+/// A time and a duration after it; the end of time where there is none.
+pub fn after(t: Timestamp, d: Duration) -> Timestamp {
+    t.saturating_add(SignedDuration::try_from(d).unwrap_or(SignedDuration::MAX))
+        .unwrap_or(Timestamp::MAX)
 }
 
 /// The longest message in a status.

@@ -10,7 +10,10 @@ use jiff::Timestamp;
 
 use crate::{
     api::{AnalysisRun, AnalysisRunStatus, Metric, analysis::MetricResult},
-    model::measurement::{Query, RunPhase},
+    model::{
+        measurement::{Query, RunPhase},
+        progress::after,
+    },
 };
 
 use super::{
@@ -69,8 +72,8 @@ pub(super) fn not_before(
     let timing = timing(metric)?;
     let created = run.metadata.creation_timestamp.as_ref();
     let start = run.spec.start.as_ref().or(created)?.0;
-    let first = later(later(start, timing.window), timing.delay);
-    let steady = later(steady_since?, timing.window);
+    let first = after(after(start, timing.window), timing.delay);
+    let steady = after(steady_since?, timing.window);
     let turn = result.and_then(|r| r.next_at.as_ref()).map(|t| t.0);
     Some(first.max(steady).max(turn.unwrap_or(first)))
 }
@@ -85,9 +88,9 @@ pub(super) fn next(
     now: Timestamp,
 ) -> Option<Timestamp> {
     let interval = timing(metric)?.interval;
-    let prompt = at <= later(scheduled, interval / 10);
+    let prompt = at <= after(scheduled, interval / 10);
     let base = if prompt { scheduled } else { at };
-    Some(later(base, interval).max(now))
+    Some(after(base, interval).max(now))
 }
 
 /// What was measured of a metric so far. Results stand in the order of the metrics.
@@ -104,9 +107,4 @@ pub(super) fn result<'a>(
 pub(super) fn ended(status: Option<&AnalysisRunStatus>) -> bool {
     let phase = status.and_then(|s| s.phase.as_deref()).unwrap_or_default();
     RunPhase::parse(phase) != RunPhase::Running
-}
-
-/// The moment plus a duration.
-fn later(moment: Timestamp, by: Duration) -> Timestamp {
-    moment.checked_add(by).unwrap_or(Timestamp::MAX)
 }

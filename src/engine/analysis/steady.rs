@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use crate::{
     api::{AnalysisRun, Rollout},
-    model::spec::Spec,
+    model::{progress::after, spec::Spec},
 };
 
 use super::record::BACKGROUND;
@@ -35,11 +35,7 @@ pub fn steady_since(run: &AnalysisRun, rollout: &Rollout) -> Option<Timestamp> {
     }
     // Accepted is not yet in force.
     let delay = Spec::resolve(rollout).map_or(Duration::ZERO, |s| s.propagation_delay);
-    let delay = SignedDuration::try_from(delay).unwrap_or_default();
-    let since = status
-        .traffic
-        .as_ref()
-        .map(|t| t.since.0.saturating_add(delay).unwrap_or(t.since.0));
+    let since = status.traffic.as_ref().map(|t| after(t.since.0, delay));
     start.max(since)
 }
 

@@ -1,6 +1,5 @@
 //! An attempt's beginning and end: what starts one, what replaces one, what gives one up.
 
-use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
 
 use crate::{
@@ -10,7 +9,7 @@ use crate::{
     },
     model::{
         observed::Current,
-        progress::{Stage, brief, note},
+        progress::{Stage, after, brief, note},
     },
 };
 
@@ -360,7 +359,7 @@ pub fn overdue(
         live.progress_at = MicroTime(cx.now);
     }
     let since = status.attempt.as_ref().map_or(cx.now, |a| a.progress_at.0);
-    let due = add(since, cx.spec.progress_deadline);
+    let due = after(since, cx.spec.progress_deadline);
     if cx.now < due {
         decided.also_wake(Some(due));
         return None;
@@ -388,12 +387,6 @@ pub fn overdue(
         .stalled
         .get_or_insert((reason::PROGRESS_DEADLINE_EXCEEDED.into(), message));
     None
-}
-
-/// A time and a duration after it.
-pub fn add(t: Timestamp, d: std::time::Duration) -> Timestamp {
-    t.saturating_add(SignedDuration::try_from(d).unwrap_or(SignedDuration::MAX))
-        .unwrap_or(Timestamp::MAX)
 }
 
 /// Revisions that have no role any more keep their pods for a while, then lose them.
@@ -440,7 +433,7 @@ pub fn drain(cx: &Context<'_>, status: &mut RolloutStatus, decided: &mut Decided
             Some(until) => decided.also_wake(Some(until)),
             None if switching => {}
             None => {
-                let until = add(cx.now, cx.spec.abort_scale_down_delay);
+                let until = after(cx.now, cx.spec.abort_scale_down_delay);
                 status.draining.push(Draining {
                     hash,
                     until: MicroTime(until),

@@ -106,7 +106,7 @@ pub fn stepping(
         .as_ref()
         .map(|b| Wait::new(b.clone(), format!("{title} goes on")));
     let wait = paused_wait(status).or(blocked).unwrap_or(wait);
-    decided.wake = [decided.wake, wait.until].into_iter().flatten().min();
+    decided.also_wake(wait.until);
     decided.waiting = Some(wait);
     decided
 }
@@ -198,7 +198,7 @@ pub fn promoting(
         )
     });
     if let Some(wait) = paused_wait(status).or(blocked).or(unreached).or(short) {
-        decided.wake = [decided.wake, wait.until].into_iter().flatten().min();
+        decided.also_wake(wait.until);
         decided.waiting = Some(wait);
         return decided;
     }
@@ -273,18 +273,8 @@ fn background(
         attempt.number,
         again(attempt.background_try)
     );
-    let found = cx
-        .observed
-        .runs
-        .iter()
-        .find(|r| r.metadata.name.as_deref() == Some(&name));
-    let run_status = found.and_then(|r| r.status.as_ref());
-    let phase = run_status
-        .and_then(|s| s.phase.as_deref())
-        .map_or(RunPhase::Running, RunPhase::parse);
-    let message = run_status
-        .and_then(|s| s.message.clone())
-        .unwrap_or_default();
+    let found = cx.observed.run_outcome(&name);
+    let (phase, message) = found.unwrap_or((RunPhase::Running, String::new()));
     match phase {
         RunPhase::Failed => {
             let message = format!("analysis {name}: {message}");

@@ -100,7 +100,8 @@ impl Decided {
             ..Self::default()
         }
     }
-    fn also_wake(&mut self, at: Option<Timestamp>) {
+    /// Something will be due then, too.
+    pub fn also_wake(&mut self, at: Option<Timestamp>) {
         self.wake = [self.wake, at].into_iter().flatten().min();
     }
 }

@@ -9,14 +9,14 @@ use crate::{
     },
     model::{
         desired::{Desired, Roles},
-        progress::{Stage, note},
+        progress::{Stage, after, note},
         traffic::RouteFault,
     },
 };
 
 use super::{
     Context, Decided, Wait,
-    attempt::{add, enter, enter_step, fenced, give_up, paused_wait},
+    attempt::{enter, enter_step, fenced, give_up, paused_wait},
     balance::balance,
     both, canary,
 };
@@ -231,7 +231,7 @@ fn switching(cx: &Context<'_>, status: &mut RolloutStatus, attempt: &Attempt) ->
     decided.waiting = match attempt
         .stage_since
         .as_ref()
-        .map(|t| add(t.0, cx.spec.propagation_delay))
+        .map(|t| after(t.0, cx.spec.propagation_delay))
     {
         _ if status.pause.is_some() => paused_wait(status),
         None if ready => {
@@ -283,7 +283,7 @@ fn returning(cx: &Context<'_>, status: &mut RolloutStatus, attempt: &Attempt) ->
 /// The promotion is finished; the old revision keeps its pods for `scaleDownDelay`.
 fn complete(cx: &Context<'_>, status: &mut RolloutStatus, attempt: &Attempt) -> Decided {
     enter(cx, status, Stage::Done);
-    let until = add(cx.now, cx.spec.scale_down_delay);
+    let until = after(cx.now, cx.spec.scale_down_delay);
     for old in cx
         .observed
         .revisions

@@ -6,7 +6,7 @@ pub mod router;
 
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use serde_json::{Value, json};
 
@@ -21,6 +21,7 @@ use crate::{
         object::{Kind, ObjectRef, Target, annotate, annotation_number, has_annotations},
         observed::Observed,
         plan::{Action, Intent, Numbers},
+        progress::after,
         share::{FULL, need, percent, show, toward},
         spec::{RoleServices, Spec},
         traffic::{InForce, RouteFault, Written},
@@ -197,11 +198,6 @@ fn parts(share: i32) -> u32 {
 
 fn int(share: u32) -> i32 {
     i32::try_from(share).unwrap_or(i32::MAX)
-}
-
-fn after(t: Timestamp, d: Duration) -> Timestamp {
-    t.saturating_add(SignedDuration::try_from(d).unwrap_or(SignedDuration::MAX))
-        .unwrap_or(Timestamp::MAX)
 }
 
 /// What a traffic decision came to.

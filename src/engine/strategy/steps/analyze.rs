@@ -14,22 +14,13 @@ use super::{
 /// measured elsewhere is no evidence here.
 pub fn outcome(analysis: &Analysis, step: &StepContext<'_>) -> Outcome {
     let run = desired_run(analysis, step);
-    let found = step
-        .cx
-        .observed
-        .runs
-        .iter()
-        .find(|r| r.metadata.name.as_deref() == Some(&run.name));
-    let status = found.and_then(|r| r.status.as_ref());
-    let phase = status
-        .and_then(|s| s.phase.as_deref())
-        .map_or(RunPhase::Running, RunPhase::parse);
-    let message = status.and_then(|s| s.message.clone()).unwrap_or_default();
+    let found = step.cx.observed.run_outcome(&run.name);
     if found.is_none()
         && let Some(wait) = &step.unreached
     {
         return Outcome::Wait(wait.clone());
     }
+    let (phase, message) = found.unwrap_or((RunPhase::Running, String::new()));
     let name = run.name.clone();
     match phase {
         RunPhase::Failed => Outcome::Fail(

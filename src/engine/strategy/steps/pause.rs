@@ -1,9 +1,9 @@
 //! Step `pause`: wait for a time, or for a person.
 
-use crate::api::strategy::Pause;
+use crate::{api::strategy::Pause, model::progress::after};
 
 use super::{
-    super::{Wait, attempt::add},
+    super::Wait,
     step::{Outcome, StepContext},
 };
 
@@ -20,7 +20,7 @@ pub fn outcome(pause: &Pause, step: &StepContext<'_>) -> Outcome {
             ),
         ));
     };
-    let until = add(step.started, duration.parse().unwrap_or_default());
+    let until = after(step.started, duration.parse().unwrap_or_default());
     if step.cx.now < until {
         return Outcome::Wait(Wait::until(
             "the pause to end",
