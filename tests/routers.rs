@@ -105,9 +105,10 @@ fn router(routing: &TrafficRouting) -> Box<dyn Router> {
         user: "checkout".into(),
         stable: "checkout-stable".into(),
         canary: "checkout-canary".into(),
+        fields: ("stableService", "canaryService"),
         shared: false,
     };
-    router_for(routing, &services).expect("a router is named")
+    router_for(routing, &services, "spec.strategy.canary").expect("a router is named")
 }
 
 fn reference(object: &Value) -> ObjectRef {

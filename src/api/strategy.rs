@@ -9,8 +9,12 @@ use super::{traffic::TrafficRouting, units::HumanDuration};
 /// The strategy. Set exactly one.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("has(self.canary)").message("set exactly one strategy: canary"))]
+#[x_kube(validation = Rule::new("[has(self.blueGreen), has(self.canary)].filter(x, x).size() == 1")
+    .message("set exactly one strategy: blueGreen or canary"))]
 pub struct Strategy {
+    /// The new revision comes up beside the old one, is tried, and then gets all traffic at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blue_green: Option<BlueGreen>,
     /// Traffic moves to the new revision step by step.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub canary: Option<Canary>,
@@ -68,6 +72,66 @@ pub struct Canary {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub steps: Vec<Step>,
+}
+
+/// Blue-green: the new revision comes up beside the old one, is tried, and then gets all traffic at
+/// once; the old one stays until that has proved good.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.activeService) || !has(self.previewService) || self.activeService != self.previewService")
+    .message("activeService and previewService must differ"))]
+#[x_kube(validation = Rule::new("!has(self.autoPromotionDelay) || !has(self.autoPromotionEnabled) || self.autoPromotionEnabled")
+    .message("autoPromotionDelay has no effect while autoPromotionEnabled is false: take one of them out"))]
+pub struct BlueGreen {
+    /// Your Service, only read. Serin makes two clones of it, the role Services: the active one
+    /// selects the pods that serve, the preview one those of the new revision. Without
+    /// trafficRouting, clients and routes name the active Service, and its selector is the switch;
+    /// with it, your route names both.
+    #[schemars(length(min = 1, max = 63))]
+    pub service: String,
+    /// Name of the active role Service. Default: `<service>-active`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub active_service: Option<String>,
+    /// Name of the preview role Service. Default: `<service>-preview`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub preview_service: Option<String>,
+    /// The role Services exist already and belong to somebody else; Serin only sets the
+    /// `pod-template-hash` in their selectors. Default: false, and a Service that belongs to
+    /// somebody else is refused.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub shared: bool,
+    /// How traffic is switched. Without it the active Service's selector is the switch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traffic_routing: Option<TrafficRouting>,
+    /// Pods of the new revision while it is tried. Before the switch it grows to `replicas`.
+    /// Default, and at most: `replicas`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub preview_replica_count: Option<i32>,
+    /// Whether the switch comes by itself. Default: true; with false it waits until somebody
+    /// promotes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auto_promotion_enabled: Option<bool>,
+    /// How long the new revision stands in preview before the switch comes by itself, such as
+    /// `10m`; counted from when its pods are ready and `prePromotionAnalysis` is passed. Default: `0s`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auto_promotion_delay: Option<HumanDuration>,
+    /// Analysis before the switch. When it fails, the new revision is given up and gets no traffic.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pre_promotion_analysis: Option<Analysis>,
+    /// Analysis after the switch, while the old revision keeps its full size. When it fails, traffic
+    /// is switched back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub post_promotion_analysis: Option<Analysis>,
+    /// How long the old revision keeps its full size after a promotion. Default: 30s; `0s` is at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scale_down_delay: Option<HumanDuration>,
+    /// How long the new revision keeps its size after an abort, counted from the moment when it no
+    /// longer gets traffic. Default: 30s; `0s` is at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub abort_scale_down_delay: Option<HumanDuration>,
 }
 
 /// One step: exactly one of `setWeight`, `pause` and `analysis`.

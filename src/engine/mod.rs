@@ -105,9 +105,7 @@ pub fn plan(observed: &Observed, now: Timestamp) -> Plan {
 /// What must be looked at for a Rollout, beside its own revisions, pods and runs.
 pub fn references(spec: &Spec) -> References {
     let mut references = spec.references();
-    references.routes = traffic::router(spec)
-        .map(|r| r.references())
-        .unwrap_or_default();
+    references.routes = traffic::references(spec);
     references
 }
 

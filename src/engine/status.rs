@@ -295,10 +295,10 @@ fn tracks(world: &World<'_>, decided: &Decided, status: &mut RolloutStatus) {
         available(status.stable_revision.as_ref()),
         available(canary.as_ref()),
     );
-    let measured = (!spec.routed() && s + c > 0).then(|| int(c * 100 / (s + c)));
+    let measured = (!spec.shifted() && s + c > 0).then(|| int(c * 100 / (s + c)));
     let weight = |canary: bool| {
         let part = |w: i32| if canary { w } else { 100 - w };
-        (spec.routed() || measured.is_some()).then(|| TrackWeight {
+        (spec.shifted() || measured.is_some()).then(|| TrackWeight {
             desired: part(
                 decided
                     .desired
@@ -310,7 +310,7 @@ fn tracks(world: &World<'_>, decided: &Decided, status: &mut RolloutStatus) {
         })
     };
     let service = |canary: bool| {
-        let services = spec.services.as_ref().filter(|_| spec.routed())?;
+        let services = spec.course.services.as_ref()?;
         Some(if canary {
             services.canary.clone()
         } else {
@@ -336,14 +336,15 @@ fn tracks(world: &World<'_>, decided: &Decided, status: &mut RolloutStatus) {
             weight: weight(is_canary),
         }
     };
+    let words = spec.course.words;
     let mut all = vec![];
     all.extend(
         status
             .stable_revision
             .as_ref()
-            .map(|h| track("stable", h, false)),
+            .map(|h| track(words.stable, h, false)),
     );
-    all.extend(canary.as_ref().map(|h| track("canary", h, true)));
+    all.extend(canary.as_ref().map(|h| track(words.canary, h, true)));
     status.tracks = all;
 }
 
@@ -357,11 +358,12 @@ fn step_text(status: &RolloutStatus) -> Option<String> {
 }
 
 fn weight_text(world: &World<'_>, status: &RolloutStatus) -> Option<String> {
-    let Some(canary) = status.tracks.iter().find(|t| t.name == "canary") else {
+    let word = world.spec.course.words.canary;
+    let Some(canary) = status.tracks.iter().find(|t| t.name == word) else {
         return Some("0".to_owned());
     };
     let weight = canary.weight.as_ref()?;
-    let told = if world.spec.routed() {
+    let told = if world.spec.shifted() {
         weight.accepted
     } else {
         weight.measured

@@ -8,24 +8,21 @@ use serde_json::{Value, json};
 
 use crate::{
     api::{
-        AnalysisRun, AnalysisTemplateSpec, Rollout, RolloutStatus,
-        names::{DECISION, FINALIZER, POD_TEMPLATE_HASH, VERDICT},
+        AnalysisTemplateSpec, Rollout, RolloutStatus,
+        names::{DECISION, FINALIZER, POD_TEMPLATE_HASH},
     },
     engine::traffic::gateway_api::HTTP_ROUTE,
     model::{
-        object::{
-            ANALYSIS_RUN, CONTROLLER_REVISION, Kind, ObjectRef, Objects, REPLICA_SET, ROLLOUT,
-            SERVICE, Target, annotate, annotation, annotation_number, has_annotations,
-        },
-        observed::{Current, Observed, TemplateKey, Trouble},
+        object::{Kind, ObjectRef, Objects, REPLICA_SET, ROLLOUT, SERVICE, Target, annotate},
+        observed::TemplateKey,
         plan::Action,
-        revisions::{ReplicaSetView, Revision, hash},
+        share::FULL,
     },
 };
 
 use super::{
     data_plane::{DataPlane, accepted, canary_share},
-    pods::{Pod, PodSet, count},
+    pods::{Pod, PodSet},
     scenario::Version,
 };
 
@@ -45,6 +42,10 @@ pub struct Cluster {
     pub pods: BTreeMap<String, PodSet>,
     /// The gateway.
     pub gateway: DataPlane,
+    /// Names of the stable and of the canary Service.
+    pub roles: (&'static str, &'static str),
+    /// Whether the stable Service's selector is the switch.
+    pub switched: bool,
     /// How versions behave.
     pub versions: BTreeMap<String, Version>,
     /// From creation to readiness.
@@ -58,7 +59,7 @@ pub struct Cluster {
     version: u64,
 }
 
-fn number(value: &Value, path: &str) -> u32 {
+pub(super) fn number(value: &Value, path: &str) -> u32 {
     value
         .pointer(path)
         .and_then(Value::as_u64)
@@ -66,7 +67,7 @@ fn number(value: &Value, path: &str) -> u32 {
         .unwrap_or(0)
 }
 
-fn text<'a>(value: &'a Value, path: &str) -> &'a str {
+pub(super) fn text<'a>(value: &'a Value, path: &str) -> &'a str {
     value
         .pointer(path)
         .and_then(Value::as_str)
@@ -76,8 +77,15 @@ fn text<'a>(value: &'a Value, path: &str) -> &'a str {
 impl Cluster {
     /// An empty cluster with a Rollout.
     pub fn new(rollout: Rollout) -> Self {
+        let blue_green = rollout.spec.strategy.blue_green.as_ref();
         Self {
             objects: Objects::new(),
+            roles: if blue_green.is_some() {
+                ("app-active", "app-preview")
+            } else {
+                ("app-stable", "app-canary")
+            },
+            switched: blue_green.is_some_and(|b| b.traffic_routing.is_none()),
             rollout: Some(rollout),
             templates: BTreeMap::new(),
             pods: BTreeMap::new(),
@@ -131,6 +139,10 @@ impl Cluster {
             let share = canary_share(&value);
             self.gateway
                 .tell(now, generation, share, self.accept_after, self.effect_after);
+        }
+        if reference.kind == SERVICE && reference.name == self.roles.0 && changed {
+            let hash = text(&value, "/spec/selector/pod-template-hash");
+            self.gateway.turn(now, hash, self.effect_after);
         }
         self.objects.insert(reference.clone(), value);
         if reference.kind == REPLICA_SET {
@@ -304,9 +316,22 @@ impl Cluster {
         pods.pods.truncate(wanted);
     }
 
+    /// The canary's share of the traffic that is served, in millionths.
+    pub fn share(&self) -> u32 {
+        let status = self.rollout.as_ref().and_then(|r| r.status.as_ref());
+        let stable = status.and_then(|s| s.stable_revision.as_ref());
+        match (self.switched, stable, &self.gateway.behind) {
+            (false, _, _) => self.gateway.share,
+            (true, Some(stable), Some(behind)) if stable != behind => FULL,
+            (true, _, _) => 0,
+        }
+    }
+
     /// Lets time pass: acceptance and effect of routes.
     pub fn advance(&mut self, now: Timestamp) {
-        if let Some(generation) = self.gateway.advance(now) {
+        let accepted_generation = self.gateway.advance(now);
+        self.gateway.note(self.share());
+        if let Some(generation) = accepted_generation {
             let version = self.fresh();
             for (_, route) in self
                 .objects
@@ -323,6 +348,12 @@ impl Cluster {
         }
     }
 
+    /// Ready pods of a revision.
+    pub fn ready_of(&self, hash: &str, now: Timestamp) -> u32 {
+        let of = self.pods.values().filter(|p| p.hash == hash);
+        of.map(|p| p.ready(now)).sum()
+    }
+
     /// Ready pods behind a Service.
     pub fn ready_behind(&self, service: &str, now: Timestamp) -> u32 {
         let selected = self
@@ -333,11 +364,7 @@ impl Cluster {
                     .get(POD_TEMPLATE_HASH)?
                     .as_str()
             });
-        self.pods
-            .values()
-            .filter(|p| Some(p.hash.as_str()) == selected)
-            .map(|p| p.ready(now))
-            .sum()
+        selected.map_or(0, |hash| self.ready_of(hash, now))
     }
 
     /// The version behind a hash.
@@ -347,108 +374,6 @@ impl Cluster {
             .find(|p| p.hash == hash)
             .map(|p| p.version.clone())
             .unwrap_or_default()
-    }
-
-    /// One look at everything.
-    pub fn observe(&self, now: Timestamp) -> Option<Observed> {
-        let rollout = self.rollout.clone()?;
-        let name = rollout.metadata.name.clone().unwrap_or_default();
-        let of = |kind: Kind| self.objects.iter().filter(move |(r, _)| r.kind == kind);
-        let mut revisions: Vec<Revision> = of(CONTROLLER_REVISION)
-            .filter(|(_, v)| text(v, "/metadata/labels/serin.dev~1rollout") == name)
-            .map(|(_, v)| self.revision(v, now))
-            .collect();
-        revisions.sort_by_key(|r| r.number);
-        let services: BTreeMap<String, Value> = of(SERVICE)
-            .map(|(r, v)| (r.name.clone(), v.clone()))
-            .collect();
-        let endpoints = services
-            .iter()
-            .filter(|(_, s)| text(s, "/metadata/labels/serin.dev~1rollout") == name)
-            .map(|(n, s)| {
-                let selected = s
-                    .pointer("/spec/selector")
-                    .and_then(|l| l.get(POD_TEMPLATE_HASH)?.as_str());
-                let by_hash = self
-                    .pods
-                    .values()
-                    .filter(|p| Some(p.hash.as_str()) == selected);
-                (
-                    n.clone(),
-                    by_hash.map(|p| (p.hash.clone(), p.ready(now))).collect(),
-                )
-            })
-            .collect();
-        let mut runs: Vec<AnalysisRun> = of(ANALYSIS_RUN)
-            .filter_map(|(_, v)| serde_json::from_value(v.clone()).ok())
-            .collect();
-        runs.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
-        Some(Observed {
-            current: current(&rollout, &revisions),
-            endpoints,
-            routes: of(HTTP_ROUTE)
-                .map(|(r, v)| (r.clone(), v.clone()))
-                .collect(),
-            troubles: self.troubles(),
-            templates: self.templates.clone(),
-            rollout,
-            revisions,
-            services,
-            runs,
-            live: true,
-        })
-    }
-
-    fn troubles(&self) -> Vec<Trouble> {
-        let of = |set: &PodSet| -> Vec<Trouble> {
-            set.pods
-                .iter()
-                .filter_map(|p| {
-                    let (reason, message) = p.trouble.clone()?;
-                    Some(Trouble {
-                        hash: set.hash.clone(),
-                        pod: p.name.clone(),
-                        reason: reason.into(),
-                        message,
-                    })
-                })
-                .collect()
-        };
-        self.pods.values().flat_map(of).collect()
-    }
-
-    fn revision(&self, value: &Value, now: Timestamp) -> Revision {
-        let name = text(value, "/metadata/name");
-        let set = self
-            .objects
-            .get(&ObjectRef::new(REPLICA_SET, name))
-            .map(|s| {
-                let pods = self.pods.get(name).cloned().unwrap_or_default();
-                let min_ready = i32::try_from(number(s, "/spec/minReadySeconds")).unwrap_or(0);
-                ReplicaSetView {
-                    name: name.to_owned(),
-                    uid: text(s, "/metadata/uid").to_owned(),
-                    resource_version: text(s, "/metadata/resourceVersion").to_owned(),
-                    has_annotations: has_annotations(s),
-                    decision: annotation_number(s, DECISION),
-                    seen: true,
-                    desired: number(s, "/spec/replicas"),
-                    current: count(pods.pods.len()),
-                    ready: pods.ready(now),
-                    available: pods.available(now, i64::from(min_ready)),
-                    min_ready,
-                }
-            });
-        Revision {
-            hash: text(value, "/metadata/labels/pod-template-hash").to_owned(),
-            number: value.get("revision").and_then(Value::as_i64).unwrap_or(0),
-            template: value.pointer("/data/template").cloned().unwrap_or_default(),
-            verdict: annotation(value, VERDICT).unwrap_or_default().to_owned(),
-            uid: text(value, "/metadata/uid").to_owned(),
-            resource_version: text(value, "/metadata/resourceVersion").to_owned(),
-            has_annotations: has_annotations(value),
-            replica_set: set,
-        }
     }
 
     /// The deletion of the Rollout begins.
@@ -482,16 +407,4 @@ fn apply(value: &mut Value, operations: &[Value]) -> Result<(), Conflict> {
     let patch: json_patch::Patch = serde_json::from_value(Value::Array(operations.to_vec()))
         .map_err(|e| Conflict(e.to_string()))?;
     json_patch::patch(value, &patch).map_err(|e| Conflict(e.to_string()))
-}
-
-fn current(rollout: &Rollout, revisions: &[Revision]) -> Current {
-    let template = &rollout.spec.template;
-    revisions
-        .iter()
-        .rev()
-        .find(|r| r.template == *template)
-        .map_or_else(
-            || Current::New(hash(template, 0)),
-            |r| Current::Recorded(r.hash.clone()),
-        )
 }

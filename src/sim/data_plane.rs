@@ -12,8 +12,12 @@ pub struct DataPlane {
     accepting: Vec<(Timestamp, i64)>,
     /// Changes that have not taken effect yet: when, and the canary's share in millionths.
     applying: Vec<(Timestamp, u32)>,
+    /// Turns of the stable Service that have not taken effect yet: when, and the revision.
+    turning: Vec<(Timestamp, String)>,
     /// The canary's share that it serves, in millionths.
     pub share: u32,
+    /// The revision behind the stable Service, where its selector is the switch.
+    pub behind: Option<String>,
     /// What it served in percent, one after the other.
     pub served: Vec<u32>,
 }
@@ -33,6 +37,12 @@ impl DataPlane {
         self.applying.push((at(effect), share));
     }
 
+    /// The stable Service selects another revision.
+    pub fn turn(&mut self, now: Timestamp, hash: &str, effect: SignedDuration) {
+        let at = now.saturating_add(effect).unwrap_or(Timestamp::MAX);
+        self.turning.push((at, hash.to_owned()));
+    }
+
     /// Lets time pass. The generation that was accepted, if any was.
     pub fn advance(&mut self, now: Timestamp) -> Option<i64> {
         // Effects come in the order in which they were told, also where the delay changed meanwhile.
@@ -44,9 +54,11 @@ impl DataPlane {
             *at > now
         });
         self.share = last;
-        if self.served.last() != Some(&rounded(last)) {
-            self.served.push(rounded(last));
+        let turned = self.turning.iter().rev().find(|(at, _)| *at <= now);
+        if let Some((_, hash)) = turned {
+            self.behind = Some(hash.clone());
         }
+        self.turning.retain(|(at, _)| *at > now);
         let accepted = self
             .accepting
             .iter()
@@ -57,11 +69,19 @@ impl DataPlane {
         accepted
     }
 
+    /// Notes what it serves, in millionths.
+    pub fn note(&mut self, share: u32) {
+        if self.served.last() != Some(&rounded(share)) {
+            self.served.push(rounded(share));
+        }
+    }
+
     /// When the next change is accepted or takes effect.
     pub fn next(&self) -> Option<Timestamp> {
         let accepting = self.accepting.iter().map(|(at, _)| *at);
         accepting
             .chain(self.applying.iter().map(|(at, _)| *at))
+            .chain(self.turning.iter().map(|(at, _)| *at))
             .min()
     }
 }

@@ -29,6 +29,14 @@ impl Simulation {
         if !self.routed() || !serving || self.void_allowed || rollout.spec.replicas == 0 {
             return;
         }
+        if self.cluster.switched {
+            let behind = self.cluster.gateway.behind.clone().unwrap_or_default();
+            if self.cluster.ready_of(&behind, self.now) == 0 {
+                let what = format!("all traffic goes to revision {behind}, which has no ready pod");
+                self.timeline.broke(self.now, &what);
+            }
+            return;
+        }
         for (service, share) in self.shares() {
             if share > 0 && self.cluster.ready_behind(service, self.now) == 0 {
                 let what = format!(
@@ -57,7 +65,44 @@ impl Simulation {
             Action::Patch { target, operations } if target.object.kind == HTTP_ROUTE => {
                 self.check_weights(&status, operations);
             }
+            Action::Patch { target, operations }
+                if self.cluster.switched && target.object.name == self.cluster.roles.0 =>
+            {
+                self.check_switch(&status, operations);
+            }
             _ => {}
+        }
+    }
+
+    /// S1 and S3 where the stable Service's selector is the switch.
+    fn check_switch(&mut self, status: &RolloutStatus, operations: &[Value]) {
+        let selected = operations
+            .iter()
+            .filter(|o| {
+                o.get("path").and_then(Value::as_str) == Some("/spec/selector/pod-template-hash")
+            })
+            .find_map(|o| o.get("value")?.as_str());
+        let Some(hash) = selected else {
+            return;
+        };
+        if status.stable_revision.as_deref() == Some(hash) {
+            return;
+        }
+        let allowed = engine::strategy::allowed_weight(status);
+        let attempt = status.attempt.as_ref().map(|a| a.hash.as_str());
+        if allowed < 100 || attempt != Some(hash) {
+            self.timeline.broke(
+                self.now,
+                &format!("S3: everything is sent to {hash} where {allowed} is allowed"),
+            );
+        }
+        let ready = self.cluster.ready_of(hash, self.now);
+        let replicas = self.cluster.rollout.as_ref().map_or(0, |r| r.spec.replicas);
+        if i64::from(ready) < i64::from(replicas) {
+            self.timeline.broke(
+                self.now,
+                &format!("S1: everything is sent to {hash}, which has {ready} ready pods"),
+            );
         }
     }
 
@@ -79,6 +124,13 @@ impl Simulation {
         if status.stable_revision.as_deref() == Some(&hash) && wanted < replicas {
             self.timeline
                 .broke(self.now, "S6: stable is scaled below spec.replicas");
+        }
+        if self.cluster.switched {
+            if self.cluster.gateway.behind.as_deref() == Some(&hash) && wanted < replicas {
+                let what = format!("S4: {hash}, which serves everything, is scaled to {wanted}");
+                self.timeline.broke(self.now, &what);
+            }
+            return;
         }
         for (service, share) in self.shares() {
             let selected = self
@@ -151,16 +203,19 @@ impl Simulation {
     }
 
     fn routed(&self) -> bool {
-        let canary = self
-            .cluster
-            .rollout
-            .as_ref()
-            .and_then(|r| r.spec.strategy.canary.as_ref());
-        canary.is_some_and(|c| c.traffic_routing.is_some())
+        let Some(rollout) = &self.cluster.rollout else {
+            return false;
+        };
+        let canary = rollout.spec.strategy.canary.as_ref();
+        rollout.spec.strategy.blue_green.is_some()
+            || canary.is_some_and(|c| c.traffic_routing.is_some())
     }
 
     fn shares(&self) -> [(&'static str, u32); 2] {
         let share = self.cluster.gateway.share;
-        [("app-stable", FULL - share), ("app-canary", share)]
+        [
+            (self.cluster.roles.0, FULL - share),
+            (self.cluster.roles.1, share),
+        ]
     }
 }

@@ -4,6 +4,7 @@
 pub mod cluster;
 pub mod data_plane;
 mod laws;
+mod observe;
 pub mod pods;
 pub mod run;
 pub mod scenario;

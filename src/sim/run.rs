@@ -39,6 +39,8 @@ pub struct Simulation {
     pub(super) kill: bool,
     pub(super) void_allowed: bool,
     pub(super) due: Option<Timestamp>,
+    /// When the next question of a run is due.
+    pub(super) asked: Option<Timestamp>,
 }
 
 fn span(d: Option<&HumanDuration>, default_ms: i64) -> SignedDuration {
@@ -86,7 +88,7 @@ impl Simulation {
             begin,
         );
         if let Some(weights) = given.route {
-            cluster.put(HTTP_ROUTE, route(weights), begin);
+            cluster.put(HTTP_ROUTE, route(weights, cluster.roles), begin);
         }
         Ok(Self {
             cluster,
@@ -98,6 +100,7 @@ impl Simulation {
             kill: false,
             void_allowed: scenario.expect.void_allowed,
             due: None,
+            asked: None,
         })
     }
 
@@ -109,9 +112,14 @@ impl Simulation {
             self.happen();
             self.settle();
             self.check_void();
-            let next = [self.cluster.next(self.now), self.next_event(), self.due]
-                .into_iter()
-                .flatten();
+            let next = [
+                self.cluster.next(self.now),
+                self.next_event(),
+                self.due,
+                self.asked,
+            ]
+            .into_iter()
+            .flatten();
             match next.filter(|t| *t > self.now).min() {
                 Some(next) if next <= end => self.now = next,
                 _ => break,
@@ -142,7 +150,7 @@ impl Simulation {
             self.cluster.advance(self.now);
             if let Some(rollout) = &self.cluster.rollout {
                 self.timeline
-                    .look(self.now, rollout, rounded(self.cluster.gateway.share));
+                    .look(self.now, rollout, rounded(self.cluster.share()));
             }
             let happened = self.happen();
             if !again && !measured && !happened {
@@ -202,6 +210,7 @@ impl Simulation {
             .filter_map(|(_, v)| serde_json::from_value(v.clone()).ok())
             .collect();
         let mut measured = false;
+        self.asked = None;
         for run in runs {
             let steady = self
                 .cluster
@@ -209,7 +218,7 @@ impl Simulation {
                 .as_ref()
                 .and_then(|r| analysis::steady_since(&run, r));
             let due = analysis::due(&run, steady, self.now);
-            self.due = [self.due, due.next]
+            self.asked = [self.asked, due.next]
                 .into_iter()
                 .flatten()
                 .filter(|t| *t > self.now)
@@ -231,12 +240,7 @@ impl Simulation {
                         .get(&version)
                         .cloned()
                         .unwrap_or_default();
-                    let reading = answer(
-                        &metric,
-                        &self.answers,
-                        &behaviour,
-                        self.cluster.gateway.share,
-                    );
+                    let reading = answer(&metric, &self.answers, &behaviour, self.cluster.share());
                     (q, reading)
                 })
                 .collect();
@@ -334,9 +338,10 @@ impl Simulation {
             let reference = ObjectRef::new(HTTP_ROUTE, "app");
             if let Some(live) = self.cluster.objects.get(&reference).cloned() {
                 let mut new = live;
-                if let (Some(spec), Some(slot)) =
-                    (route(weights).get("spec").cloned(), new.get_mut("spec"))
-                {
+                if let (Some(spec), Some(slot)) = (
+                    route(weights, self.cluster.roles).get("spec").cloned(),
+                    new.get_mut("spec"),
+                ) {
                     *slot = spec;
                 }
                 self.cluster.put(HTTP_ROUTE, new, now);
@@ -357,6 +362,17 @@ impl Simulation {
                         "back-off restarting failed container".into(),
                     ));
                 }
+            }
+        }
+        if let Some(version) = &event.unready {
+            self.timeline
+                .event(now, &format!("one pod of {version} stops being ready"));
+            let mut sets = self.cluster.pods.values_mut();
+            if let Some(pod) = sets
+                .find(|s| s.version == *version)
+                .and_then(|s| s.pods.first_mut())
+            {
+                pod.ready_at = None;
             }
         }
         for (metric, says) in &event.metrics {
@@ -407,15 +423,15 @@ pub fn template(version: &str) -> Value {
 }
 
 /// The route of the simulator.
-fn route(weights: (u32, u32)) -> Value {
+fn route(weights: (u32, u32), roles: (&str, &str)) -> Value {
     json!({
         "apiVersion": HTTP_ROUTE.api_version(), "kind": HTTP_ROUTE.kind,
         "metadata": {"name": "app", "namespace": "default"},
         "spec": {
             "parentRefs": [{"name": "gateway"}],
             "rules": [{"backendRefs": [
-                {"name": "app-stable", "port": 80, "weight": weights.0},
-                {"name": "app-canary", "port": 80, "weight": weights.1},
+                {"name": roles.0, "port": 80, "weight": weights.0},
+                {"name": roles.1, "port": 80, "weight": weights.1},
             ]}],
         },
     })

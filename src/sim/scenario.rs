@@ -124,6 +124,9 @@ pub struct Event {
     /// Pods of this version crash from now on.
     #[serde(default)]
     pub crash: Option<String>,
+    /// One pod of this version stops being ready, for good.
+    #[serde(default)]
+    pub unready: Option<String>,
     /// What a metric answers from now on: a number, `NaN`, `none` or `down`; `normal` ends it.
     #[serde(default)]
     pub metrics: BTreeMap<String, String>,

@@ -20,7 +20,7 @@ pub fn version_env(version: &str) -> BTreeMap<&'static str, &'static str> {
 impl World {
     /// The app as its owner writes it: a Service, a route, templates, and the Rollout.
     pub async fn apply_app(&self, version: &str, stable: u32, canary: u32) -> Result {
-        if self.setup.routed {
+        if self.setup.shifted() {
             self.lab
                 .apply_yaml_in(&self.namespace, &self.route_yaml(stable, canary))
                 .await?;
@@ -45,6 +45,15 @@ impl World {
         } else {
             ""
         };
+        let [first, second] = match self.setup.blue_green {
+            None => ["app-stable", "app-canary"],
+            Some(_) => ["app-active", "app-preview"],
+        };
+        let second = if self.setup.routed {
+            format!("\n    - {{name: {second}, port: 80, weight: {canary}{filter}}}")
+        } else {
+            String::new()
+        };
         format!(
             "apiVersion: gateway.networking.k8s.io/v1
 kind: HTTPRoute
@@ -54,8 +63,7 @@ spec:
   parentRefs: [{{name: lab, namespace: {GATEWAY_NAMESPACE}}}]
   rules:
   - backendRefs:
-    - {{name: app-stable, port: 80, weight: {stable}{filter}}}
-    - {{name: app-canary, port: 80, weight: {canary}{filter}}}
+    - {{name: {first}, port: 80, weight: {stable}{filter}}}{second}
 ",
             self.namespace
         )
@@ -86,15 +94,33 @@ spec:
     }
 
     pub fn spec(&self, version: &str) -> Value {
+        let strategy = match self.setup.blue_green {
+            Some(asked) => json!({"blueGreen": self.blue_green(asked)}),
+            None => json!({"canary": self.canary()}),
+        };
+        json!({
+            "replicas": self.setup.replicas, "minReadySeconds": 1,
+            "progressDeadlineSeconds": self.setup.deadline, "progressDeadlineAbort": true,
+            "selector": {"matchLabels": {"app": "app"}},
+            "template": self.template(version),
+            "strategy": strategy,
+        })
+    }
+
+    fn routing(&self) -> Value {
+        json!({
+            "propagationDelay": self.setup.propagation_delay,
+            "gatewayAPI": {"httpRoutes": [{"name": "app"}]},
+        })
+    }
+
+    fn canary(&self) -> Value {
         let steps: Value = serde_saphyr::from_str(self.setup.steps).expect("steps are YAML");
         let mut canary = json!({
             "service": "app", "scaleDownDelay": "2s", "abortScaleDownDelay": "2s", "steps": steps,
         });
         if self.setup.routed {
-            canary["trafficRouting"] = json!({
-                "propagationDelay": self.setup.propagation_delay,
-                "gatewayAPI": {"httpRoutes": [{"name": "app"}]},
-            });
+            canary["trafficRouting"] = self.routing();
         } else {
             canary["maxSurge"] = json!(1);
             canary["maxUnavailable"] = json!(0);
@@ -105,13 +131,22 @@ spec:
                 "args": [{"name": "service", "value": "app"}],
             });
         }
-        json!({
-            "replicas": self.setup.replicas, "minReadySeconds": 1,
-            "progressDeadlineSeconds": self.setup.deadline, "progressDeadlineAbort": true,
-            "selector": {"matchLabels": {"app": "app"}},
-            "template": self.template(version),
-            "strategy": {"canary": canary},
-        })
+        canary
+    }
+
+    fn blue_green(&self, asked: &str) -> Value {
+        let mut blue_green: Value = serde_saphyr::from_str(asked).expect("it is YAML");
+        for (field, value) in [
+            ("service", json!("app")),
+            ("scaleDownDelay", json!("2s")),
+            ("abortScaleDownDelay", json!("2s")),
+        ] {
+            blue_green[field] = value;
+        }
+        if self.setup.routed {
+            blue_green["trafficRouting"] = self.routing();
+        }
+        blue_green
     }
 }
 
@@ -157,4 +192,36 @@ spec:
       prometheus:
         query: |
           histogram_quantile(0.9, sum by (le) (rate(http_request_duration_seconds_bucket{service="{{args.service}}",pod_template_hash="{{canary.hash}}"}[{{window}}])))
+---
+apiVersion: serin.dev/v1alpha1
+kind: AnalysisTemplate
+metadata: {name: errors}
+spec:
+  args: [{name: service}]
+  metrics:
+  - name: errors
+    interval: 2s
+    window: 5s
+    count: 2
+    noData: {limit: 30, then: pause}
+    error: {limit: 3, then: pause}
+    judge: {threshold: {pass: ">= 0.95", fail: "< 0.9"}}
+    provider:
+      prometheus:
+        query: |
+          sum(rate(http_requests_total{service="{{args.service}}",pod_template_hash="{{canary.hash}}",code!~"5.."}[{{window}}]))
+          / sum(rate(http_requests_total{service="{{args.service}}",pod_template_hash="{{canary.hash}}"}[{{window}}]))
+---
+apiVersion: serin.dev/v1alpha1
+kind: AnalysisTemplate
+metadata: {name: nothing}
+spec:
+  metrics:
+  - name: nothing
+    interval: 2s
+    window: 5s
+    count: 1
+    noData: {limit: 1000, then: pause}
+    judge: {threshold: {pass: ">= 1"}}
+    provider: {prometheus: {query: 'min_over_time(nobody_has_this[{{window}}])'}}
 "#;

@@ -21,6 +21,7 @@
 
 mod analysis;
 mod app;
+mod blue_green;
 mod both;
 mod commands;
 mod faults;
@@ -77,6 +78,8 @@ fn main() {
         flight::supersede,
         faults::resyncs_write_nothing,
         flight::delete_orphaning,
+        blue_green::blue_green_by_itself,
+        blue_green::blue_green_abort_after,
         both::the_same_on_both,
     );
     let suite = list!(
@@ -93,6 +96,19 @@ fn main() {
         flight::missing_image,
         flight::delete_by_default,
         flight::pods_as_the_weight,
+        blue_green::blue_green_by_itself_by_route,
+        blue_green::blue_green_by_hand,
+        blue_green::blue_green_by_hand_by_route,
+        blue_green::blue_green_fails_before,
+        blue_green::blue_green_fails_after,
+        blue_green::blue_green_fails_after_by_route,
+        blue_green::blue_green_abort_before,
+        blue_green::blue_green_abort_before_by_route,
+        blue_green::blue_green_abort_after_by_route,
+        blue_green::blue_green_supersede,
+        blue_green::blue_green_supersede_by_route,
+        blue_green::blue_green_killed,
+        blue_green::blue_green_killed_by_route,
         faults::killed_in_starting,
         faults::killed_in_stepping,
         faults::killed_in_promoting,

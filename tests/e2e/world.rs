@@ -53,8 +53,18 @@ pub struct Setup {
     pub deadline: u32,
     /// Requests per second.
     pub rate: f64,
-    /// Whether traffic is routed; otherwise the pods are the weight.
+    /// Whether traffic is routed; otherwise the pods are the weight, or in blue-green a Service's
+    /// selector is the switch.
     pub routed: bool,
+    /// Blue-green instead of a canary: what the strategy asks for, as YAML in flow style.
+    pub blue_green: Option<&'static str>,
+}
+
+impl Setup {
+    /// Whether users are served by way of role Services.
+    pub fn shifted(&self) -> bool {
+        self.routed || self.blue_green.is_some()
+    }
 }
 
 impl Default for Setup {
@@ -68,6 +78,7 @@ impl Default for Setup {
             deadline: 60,
             rate: 40.0,
             routed: true,
+            blue_green: None,
         }
     }
 }
@@ -100,7 +111,7 @@ impl World {
         world
             .until("v1 to be healthy", |s| phase(s) == "Healthy")
             .await?;
-        if world.setup.routed {
+        if world.setup.shifted() {
             world.first_answer().await?;
             world.start_load()?;
         }
@@ -282,7 +293,7 @@ impl World {
                 stage(s) == "Done"
                     && (phase(s) == "Healthy" || phase(s) == "Degraded")
                     && s.draining.is_empty()
-                    && !s.tracks.iter().any(|t| t.name == "canary")
+                    && s.tracks.len() == 1
             })
             .await?;
         if phase(&status) != wanted {

@@ -303,7 +303,7 @@ struct Role {
 }
 
 fn role_services(rollout: &Rollout) -> Vec<Role> {
-    let services = Spec::resolve(rollout).ok().and_then(|s| s.services);
+    let services = Spec::resolve(rollout).ok().and_then(|s| s.course.services);
     let role = |s: crate::model::spec::RoleServices| {
         [s.stable, s.canary].map(|name| Role {
             name,

@@ -56,10 +56,14 @@ pub(super) struct Prepared {
 /// Everything that is wrong with the analyses that a spec names.
 pub(super) fn check(spec: &Spec, observed: &Observed) -> Vec<TemplateFault> {
     let mut all: Vec<TemplateFault> = vec![];
-    for (path, analysis) in spec.analyses() {
+    let background = [
+        format!("{}.analysis", spec.course.path),
+        "status.attempt.analysis".to_owned(),
+    ];
+    for (path, analysis) in spec.course.analyses.iter().chain(&spec.in_flight) {
         let purpose = Purpose {
-            path: &path,
-            step: path.contains(".steps["),
+            path,
+            step: !background.contains(path),
             canary: "xxxxxxxxxx",
             stable: "xxxxxxxxxx",
             namespace: observed
@@ -69,7 +73,7 @@ pub(super) fn check(spec: &Spec, observed: &Observed) -> Vec<TemplateFault> {
                 .as_deref()
                 .unwrap_or_default(),
         };
-        for fault in prepare(&analysis, &purpose, &observed.templates)
+        for fault in prepare(analysis, &purpose, &observed.templates)
             .err()
             .unwrap_or_default()
         {

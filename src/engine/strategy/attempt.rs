@@ -43,12 +43,12 @@ pub fn begin(cx: &Context<'_>, status: &mut RolloutStatus, hash: &str, stage: St
         steps: if stage == Stage::Deploying {
             vec![]
         } else {
-            cx.spec.steps.clone()
+            cx.spec.course.steps.clone()
         },
         analysis: if stage == Stage::Deploying {
             None
         } else {
-            cx.spec.analysis.clone()
+            cx.spec.course.analysis.clone()
         },
     });
     status.pause = None;
@@ -59,7 +59,7 @@ pub fn begin(cx: &Context<'_>, status: &mut RolloutStatus, hash: &str, stage: St
     } else {
         format!(
             "attempt {number}: revision {hash}, {} steps",
-            cx.spec.steps.len()
+            cx.spec.course.steps.len()
         )
     };
     note(status, cx.now, "Normal", reason::ATTEMPT_STARTED, &message);
@@ -85,9 +85,9 @@ pub fn fenced(cx: &Context<'_>, status: &RolloutStatus) -> bool {
         .filter_map(|h| cx.observed.revision(h)?.replica_set.as_ref());
     let services = cx
         .spec
+        .course
         .services
         .iter()
-        .filter(|_| cx.routed())
         .flat_map(|s| [&s.stable, &s.canary]);
     let services = services.filter_map(|n| cx.observed.services.get(n));
     let number = |v| crate::model::object::annotation_number(v, crate::api::names::DECISION);
@@ -164,6 +164,8 @@ pub fn rebuild(cx: &Context<'_>, status: &mut RolloutStatus) -> bool {
     }
     // A first deploy that was cut short has one revision, nothing promoted, and no status yet.
     let selected = cx.selected(false).and_then(|h| cx.observed.revision(h));
+    // A switch may have been turned to a revision that was not promoted yet.
+    let selected = selected.filter(|r| !cx.spec.switched() || r.verdict == reason::PROMOTED);
     let promoted = || {
         let good = cx
             .observed
@@ -417,7 +419,7 @@ pub fn drain(cx: &Context<'_>, status: &mut RolloutStatus, decided: &mut Decided
             .is_some_and(|r| r.desired() > 0)
             && !held(&d.hash)
     });
-    if !cx.routed() {
+    if !cx.shifted() {
         return;
     }
     for hash in idle {
@@ -433,7 +435,7 @@ pub fn drain(cx: &Context<'_>, status: &mut RolloutStatus, decided: &mut Decided
             Some(until) => decided.also_wake(Some(until)),
             None if switching => {}
             None => {
-                let until = after(cx.now, cx.spec.abort_scale_down_delay);
+                let until = after(cx.now, cx.spec.course.abort_scale_down_delay);
                 status.draining.push(Draining {
                     hash,
                     until: MicroTime(until),

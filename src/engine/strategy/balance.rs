@@ -34,12 +34,12 @@ pub fn balance(
         available: a.available + r.available(),
     });
     let spec = cx.spec;
-    let target = shares(spec.replicas, weight, spec.max_surge);
+    let target = shares(spec.replicas, weight, spec.course.max_surge);
     let (s, c) = (pods(stable), pods(canary));
     let (sizes, others_gone) = next(
         spec.replicas,
-        spec.max_surge,
-        spec.max_unavailable,
+        spec.course.max_surge,
+        spec.course.max_unavailable,
         (s, c, sum),
         target,
     );

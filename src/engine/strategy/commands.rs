@@ -20,7 +20,7 @@ use crate::{
 use super::{
     Context,
     attempt::{begin, enter, enter_step, give_up, resume},
-    canary::pause,
+    stepping::pause,
     steps,
 };
 

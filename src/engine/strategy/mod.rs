@@ -2,10 +2,11 @@
 
 pub mod attempt;
 mod balance;
-pub mod canary;
+
 pub mod commands;
 pub mod replicas;
 pub mod stages;
+pub mod stepping;
 pub mod steps;
 
 use jiff::Timestamp;
@@ -108,8 +109,8 @@ impl Decided {
 
 impl Context<'_> {
     /// Whether traffic is routed.
-    pub fn routed(&self) -> bool {
-        self.spec.routed()
+    pub fn shifted(&self) -> bool {
+        self.spec.shifted()
     }
     /// Whether the data plane serves exactly this weight; always true where pods are the weight.
     pub fn settled_at(&self, weight: u32) -> bool {
@@ -139,7 +140,7 @@ impl Context<'_> {
     }
     /// What the role Services select, as it is.
     pub fn selected(&self, canary: bool) -> Option<&str> {
-        let services = self.spec.services.as_ref()?;
+        let services = self.spec.course.services.as_ref()?;
         self.observed.selected(if canary {
             &services.canary
         } else {
@@ -196,7 +197,7 @@ pub fn decide(cx: &Context<'_>, status: &mut RolloutStatus) -> Decided {
     if let Some(done) = attempt::overdue(cx, status, &current, stage, &mut decided) {
         return done;
     }
-    if stage.can_abort() && current.steps != cx.spec.steps {
+    if stage.can_abort() && current.steps != cx.spec.course.steps {
         let message = format!(
             "the steps in the spec are not those of attempt {}, which goes on with its own: the new ones wait for the next",
             current.number

@@ -18,7 +18,7 @@ use super::{
     Context, Decided, Wait,
     attempt::{enter, enter_step, fenced, give_up, paused_wait},
     balance::balance,
-    both, canary,
+    both, stepping,
 };
 
 /// Carries the stage on.
@@ -51,8 +51,8 @@ pub fn run(
     match stage {
         Stage::Deploying | Stage::Done => at_rest(cx, &stable, attempt),
         Stage::Starting => starting(cx, status, &stable, attempt),
-        Stage::Stepping => canary::stepping(cx, status, &stable, attempt),
-        Stage::Promoting => canary::promoting(cx, status, &stable, attempt),
+        Stage::Stepping => stepping::stepping(cx, status, &stable, attempt),
+        Stage::Promoting => stepping::promoting(cx, status, &stable, attempt),
         Stage::Switching => switching(cx, status, attempt),
         Stage::Returning => returning(cx, status, attempt),
         Stage::RollingBack => rolling_back(cx, status, &stable, attempt),
@@ -104,10 +104,10 @@ fn deploying(cx: &Context<'_>, status: &mut RolloutStatus, attempt: &Attempt) ->
     } else if let Some(blocked) = cx
         .blocked
         .as_ref()
-        .filter(|_| cx.selected(false).is_none() && cx.routed())
+        .filter(|_| cx.selected(false).is_none() && cx.shifted())
     {
         decided.waiting = Some(Wait::new(blocked.clone(), then));
-    } else if cx.routed() && cx.selected(false) != Some(hash.as_str()) {
+    } else if cx.shifted() && cx.selected(false) != Some(hash.as_str()) {
         decided.waiting = Some(Wait::new("the stable Service to select it", then));
     } else {
         status.stable_revision = Some(hash.clone());
@@ -142,8 +142,8 @@ fn starting(
         .desired
         .replicas
         .insert(stable.to_owned(), cx.spec.replicas);
-    decided.desired.claim = cx.routed();
-    if cx.routed() {
+    decided.desired.claim = cx.shifted();
+    if cx.shifted() {
         keep_size(cx, &mut decided.desired, hash);
         decided.desired.weight = Some(0);
         decided.desired.retreat = true;
@@ -171,10 +171,13 @@ fn starting(
         Some(cx.settling(0, then))
     } else if !fenced(cx, status) {
         wait("earlier decisions to be fenced off".into())
-    } else if cx.routed() && !cx.claimed() {
+    } else if cx.shifted() && !cx.claimed() {
         wait("the finalizer to be set".into())
-    } else if cx.routed() && cx.selected(true) != Some(hash.as_str()) {
-        wait(format!("the canary Service to select revision {hash}"))
+    } else if cx.shifted() && cx.selected(true) != Some(hash.as_str()) {
+        wait(format!(
+            "the {} Service to select revision {hash}",
+            cx.spec.course.words.canary
+        ))
     } else {
         enter(cx, status, Stage::Stepping);
         enter_step(cx, status, 0);
@@ -198,7 +201,7 @@ fn keep_size(cx: &Context<'_>, desired: &mut Desired, hash: &str) {
 /// Promoted: the stable Service turns to the new revision while all traffic goes to the canary Service.
 fn switching(cx: &Context<'_>, status: &mut RolloutStatus, attempt: &Attempt) -> Decided {
     let hash = &attempt.hash;
-    if !cx.routed() {
+    if !cx.shifted() {
         return complete(cx, status, attempt);
     }
     let then = "the traffic returns to the stable Service";
@@ -215,6 +218,7 @@ fn switching(cx: &Context<'_>, status: &mut RolloutStatus, attempt: &Attempt) ->
     }
     let service = cx
         .spec
+        .course
         .services
         .as_ref()
         .map(|s| s.stable.clone())
@@ -283,7 +287,7 @@ fn returning(cx: &Context<'_>, status: &mut RolloutStatus, attempt: &Attempt) ->
 /// The promotion is finished; the old revision keeps its pods for `scaleDownDelay`.
 fn complete(cx: &Context<'_>, status: &mut RolloutStatus, attempt: &Attempt) -> Decided {
     enter(cx, status, Stage::Done);
-    let until = after(cx.now, cx.spec.scale_down_delay);
+    let until = after(cx.now, cx.spec.course.scale_down_delay);
     for old in cx
         .observed
         .revisions
@@ -319,8 +323,8 @@ fn rolling_back(
         .desired
         .replicas
         .insert(stable.to_owned(), cx.spec.replicas);
-    decided.desired.claim = cx.routed();
-    let back = if cx.routed() {
+    decided.desired.claim = cx.shifted();
+    let back = if cx.shifted() {
         keep_size(cx, &mut decided.desired, &attempt.hash);
         let canary = cx.selected(true).unwrap_or(stable).to_owned();
         decided.desired.roles = Some(Roles {
@@ -343,8 +347,11 @@ fn rolling_back(
         enter(cx, status, Stage::Done);
         return Decided::moved();
     }
-    let then = format!("revision {stable} serves everything, the canary is scaled down");
-    let wait = if cx.routed() {
+    let then = format!(
+        "revision {stable} serves everything, the {} is scaled down",
+        cx.spec.course.words.canary
+    );
+    let wait = if cx.shifted() {
         cx.settling(0, &then)
     } else {
         Wait::new(format!("{} available stable pods", cx.spec.replicas), then)
@@ -374,7 +381,7 @@ fn at_rest(cx: &Context<'_>, stable: &str, attempt: &Attempt) -> Decided {
             .verdicts
             .insert(attempt.hash.clone(), format!("{outcome}: {why}"));
     }
-    if cx.routed() {
+    if cx.shifted() {
         decided.desired.weight = Some(0);
         // The canary Service keeps the given-up revision until nothing is sent to it.
         let canary = if cx.settled_at(0) {

@@ -23,7 +23,8 @@ pub const HTTP_ROUTE: Kind = Kind {
     plural: "httproutes",
 };
 
-const PATH: &str = "spec.strategy.canary.trafficRouting.gatewayAPI.httpRoutes";
+/// Where the strategy's routes are named.
+const PATH: &str = "trafficRouting.gatewayAPI.httpRoutes";
 
 /// The line in the list of routers.
 pub fn entry(named: Option<&traffic::GatewayApi>, backends: &Backends) -> Entry {
@@ -70,7 +71,7 @@ impl GatewayApi {
     fn all_managed(&self, objects: &Objects) -> Result<Vec<(ObjectRef, Managed)>, RouteFault> {
         if self.routes.is_empty() {
             return Err(RouteFault::Unfit {
-                path: PATH.into(),
+                path: format!("{}.{PATH}", self.backends.path),
                 message: "empty: name a route".into(),
             });
         }
@@ -91,7 +92,7 @@ impl GatewayApi {
         objects: &Objects,
     ) -> Result<Vec<Managed>, RouteFault> {
         let unfit = |message: String| RouteFault::Unfit {
-            path: format!("{PATH}[{index}]"),
+            path: format!("{}.{PATH}[{index}]", self.backends.path),
             message,
         };
         let route = objects

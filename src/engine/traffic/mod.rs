@@ -1,34 +1,38 @@
 //! Traffic: what the routes say, what is in force, and how the desired split gets there.
 
 pub mod gateway_api;
+mod guards;
+mod in_force;
 pub mod repair;
 pub mod router;
+mod service_switch;
 
-use std::time::Duration;
+use std::borrow::Cow;
 
-use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use serde_json::{Value, json};
 
 use crate::{
     api::{
-        names::{DECISION, MANAGER},
-        status::{RolloutStatus, TrafficStatus},
+        names::{DECISION, MANAGER, reason},
         traffic::TrafficRouting,
     },
     model::{
         desired::Desired,
-        object::{Kind, ObjectRef, Target, annotate, annotation_number, has_annotations},
+        object::{
+            Kind, ObjectRef, Objects, SERVICE, Target, annotate, annotation_number, has_annotations,
+        },
         observed::Observed,
         plan::{Action, Intent, Numbers},
-        progress::after,
-        share::{FULL, need, percent, show, toward},
+        share::{percent, show, toward},
         spec::{RoleServices, Spec},
         traffic::{InForce, RouteFault, Written},
     },
 };
 
+pub use guards::Held;
+pub use in_force::{accept, in_force};
 use router::{Backends, Entry, Router};
+use service_switch::ServiceSwitch;
 
 /// Every router there is.
 fn routers(routing: &TrafficRouting, backends: &Backends) -> Vec<Entry> {
@@ -49,25 +53,57 @@ pub fn kinds() -> Vec<Kind> {
     all.iter().flat_map(|entry| entry.kinds).copied().collect()
 }
 
-/// The router that the spec names.
-pub fn router_for(routing: &TrafficRouting, services: &RoleServices) -> Option<Box<dyn Router>> {
+/// The router that is named; `path` is where the strategy stands.
+pub fn router_for(
+    routing: &TrafficRouting,
+    services: &RoleServices,
+    path: &str,
+) -> Option<Box<dyn Router>> {
     let backends = Backends {
         stable: services.stable.clone(),
         canary: services.canary.clone(),
+        path: path.to_owned(),
     };
     let all = routers(routing, &backends);
     all.into_iter().find_map(|entry| entry.router)
 }
 
-/// The spec's router, where traffic is routed.
-pub fn router(spec: &Spec) -> Option<Box<dyn Router>> {
-    router_for(spec.routing.as_ref()?, spec.services.as_ref()?)
+/// The objects that the spec's router must see.
+pub fn references(spec: &Spec) -> Vec<ObjectRef> {
+    let router =
+        spec.course.routing.as_ref().and_then(|routing| {
+            router_for(routing, spec.course.services.as_ref()?, spec.course.path)
+        });
+    router.map(|r| r.references()).unwrap_or_default()
+}
+
+/// How the traffic is shifted, where it is: by the router that the spec names, else by the stable
+/// Service's selector.
+fn router(spec: &Spec, observed: &Observed) -> Option<Box<dyn Router>> {
+    let services = spec.course.services.as_ref()?;
+    match &spec.course.routing {
+        Some(routing) => router_for(routing, services, spec.course.path),
+        None => Some(Box::new(ServiceSwitch::new(&services.stable, observed))),
+    }
+}
+
+/// The objects that the router reads and writes.
+fn objects<'a>(spec: &Spec, observed: &'a Observed) -> Cow<'a, Objects> {
+    if !spec.switched() {
+        return Cow::Borrowed(&observed.routes);
+    }
+    let services = observed.services.iter();
+    Cow::Owned(
+        services
+            .map(|(name, value)| (ObjectRef::new(SERVICE, name), value.clone()))
+            .collect(),
+    )
 }
 
 /// What the routes say.
 pub fn look(spec: &Spec, observed: &Observed) -> Option<Written> {
-    let router = router(spec)?;
-    let routes = &observed.routes;
+    let router = router(spec, observed)?;
+    let routes = &*objects(spec, observed);
     let lacking = router.lacking(routes);
     let known: Vec<&Value> = router
         .references()
@@ -119,87 +155,6 @@ fn foreign_writer(route: &Value) -> Option<String> {
         .and_then(|f| f.get("manager")?.as_str().map(str::to_owned))
 }
 
-/// Notes in the status what the routes' controllers have accepted.
-pub fn accept(status: &mut RolloutStatus, written: &Written, delay: Duration, now: Timestamp) {
-    let (Ok(share), true) = (&written.share, written.accepted) else {
-        return;
-    };
-    let share = int(*share);
-    let old = status.traffic.clone();
-    if old
-        .as_ref()
-        .is_some_and(|t| t.share == share && t.generations.as_ref() == Some(&written.generations))
-    {
-        return;
-    }
-    let highest = old.as_ref().map_or(share, |t| {
-        let settled = now >= after(t.since.0, delay);
-        share.max(t.share).max(if settled { 0 } else { t.highest })
-    });
-    status.traffic = Some(TrafficStatus {
-        share,
-        since: MicroTime(now),
-        highest,
-        generations: Some(written.generations.clone()),
-        written: old.as_ref().and_then(|t| t.written),
-        written_by: old.as_ref().map_or(0, |t| t.written_by),
-        repairs: old.as_ref().map_or(0, |t| t.repairs),
-        repaired_at: old.and_then(|t| t.repaired_at),
-    });
-}
-
-/// What the data plane may be serving.
-pub fn in_force(
-    status: &RolloutStatus,
-    written: &Written,
-    delay: Duration,
-    now: Timestamp,
-) -> InForce {
-    let written_high = match &written.share {
-        Ok(w) | Err(RouteFault::Disagree(w)) => Some(*w),
-        Err(_) => None,
-    };
-    let Some(accepted) = &status.traffic else {
-        return InForce {
-            low: 0,
-            high: written_high.unwrap_or(FULL),
-            settled: None,
-            settles_at: None,
-        };
-    };
-    let (share, highest) = (parts(accepted.share), parts(accepted.highest));
-    let stands = written.accepted
-        && written.share == Ok(share)
-        && accepted.generations.as_ref() == Some(&written.generations);
-    let settles_at = after(accepted.since.0, delay);
-    if stands && now >= settles_at {
-        return InForce {
-            low: share,
-            high: share,
-            settled: Some(share),
-            settles_at: None,
-        };
-    }
-    InForce {
-        low: if stands {
-            0
-        } else {
-            written_high.unwrap_or(0).min(share)
-        },
-        high: written_high.unwrap_or(FULL).max(share).max(highest),
-        settled: None,
-        settles_at: stands.then_some(settles_at),
-    }
-}
-
-fn parts(share: i32) -> u32 {
-    u32::try_from(share).unwrap_or(0).min(FULL)
-}
-
-fn int(share: u32) -> i32 {
-    i32::try_from(share).unwrap_or(i32::MAX)
-}
-
 /// What a traffic decision came to.
 #[derive(Debug, Default)]
 pub struct Realized {
@@ -207,17 +162,6 @@ pub struct Realized {
     pub intents: Vec<Intent>,
     /// Why the weight does not go where it should, in a sentence.
     pub held: Option<Held>,
-}
-
-/// Why the weight does not go where it should.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Held {
-    /// There are not enough pods yet.
-    Capacity(String),
-    /// The cached view does not allow it; a live one might.
-    LookCloser,
-    /// Stable would serve worse than what serves now.
-    Rescue(String),
 }
 
 /// Moves the written split to the desired one, if the guards allow it.
@@ -229,9 +173,10 @@ pub fn realize(
     force: &InForce,
     numbers: Numbers,
 ) -> Realized {
-    let (Some(router), Some(weight)) = (router(spec), desired.weight) else {
+    let (Some(router), Some(weight)) = (router(spec, observed), desired.weight) else {
         return Realized::default();
     };
+    let objects = &*objects(spec, observed);
     let wanted = percent(weight);
     let (current, disagree) = match &written.share {
         Ok(w) => (*w, false),
@@ -239,12 +184,12 @@ pub fn realize(
         Err(_) => return Realized::default(),
     };
     if current == wanted && !disagree {
-        return at_rest(router.as_ref(), desired, observed, written, force, numbers);
+        return at_rest(router.as_ref(), desired, objects, written, force, numbers);
     }
     let held = if wanted > current {
-        raise_guard(spec, desired, observed, written, wanted, numbers.fence)
+        guards::raise(spec, desired, observed, written, wanted, numbers.fence)
     } else {
-        lower_guard(spec, desired, observed, current, wanted)
+        guards::lower(spec, desired, observed, current, wanted)
     };
     if held.is_some() {
         return Realized {
@@ -252,13 +197,13 @@ pub fn realize(
             held,
         };
     }
-    let canary = spec.services.as_ref().map(|services| {
+    let canary = spec.course.services.as_ref().map(|services| {
         observed
             .selected(&services.canary)
             .map_or(0, |hash| observed.ready_endpoints(&services.canary, hash))
     });
     // A trace needs somebody who serves it: where nobody does, nothing is left at once.
-    let next = if disagree || (wanted == 0 && canary == Some(0)) {
+    let next = if disagree || !router.splits() || (wanted == 0 && canary == Some(0)) {
         Some(wanted)
     } else {
         toward(current, wanted, force.settled, desired.retreat)
@@ -266,14 +211,11 @@ pub fn realize(
     let Some(next) = next else {
         return Realized::default();
     };
-    let Ok(patches) = router.write(&observed.routes, next) else {
+    let Ok(patches) = router.write(objects, next) else {
         return Realized::default();
     };
-    let mut intent = Intent::hazardous(
-        patch(observed, patches, numbers.next),
-        Some(crate::api::names::reason::WEIGHT_CHANGED),
-        format!("weight {} to {}", show(current), show(next)),
-    );
+    let (why, what) = told(spec, desired, current, next);
+    let mut intent = Intent::hazardous(patch(objects, patches, numbers.next), Some(why), what);
     if let Some(hazard) = &mut intent.hazard {
         hazard.share = Some(next);
     }
@@ -283,11 +225,30 @@ pub fn realize(
     }
 }
 
+/// A change of the split, for the history.
+fn told(spec: &Spec, desired: &Desired, from: u32, to: u32) -> (&'static str, String) {
+    match (&spec.course.services, &desired.roles) {
+        (Some(services), Some(roles)) if spec.switched() => {
+            let hash = if to == 0 {
+                &roles.stable
+            } else {
+                &roles.canary
+            };
+            let what = format!("point Service {} to revision {hash}", services.stable);
+            (reason::SERVICE_SWITCHED, what)
+        }
+        _ => (
+            reason::WEIGHT_CHANGED,
+            format!("weight {} to {}", show(from), show(to)),
+        ),
+    }
+}
+
 /// The split stands as it should.
 fn at_rest(
     router: &dyn Router,
     desired: &Desired,
-    observed: &Observed,
+    objects: &Objects,
     written: &Written,
     force: &InForce,
     numbers: Numbers,
@@ -299,9 +260,9 @@ fn at_rest(
             .into_iter()
             .map(|r| (r, vec![]))
             .collect();
-        patch(observed, stamps, numbers.fence)
+        patch(objects, stamps, numbers.fence)
     } else if force.settled_at(0) && !desired.claim {
-        disown(router, observed)
+        disown(router, objects)
     } else {
         vec![]
     };
@@ -313,10 +274,10 @@ fn at_rest(
 
 /// Gives up the ownership of the routes' fields that the API server keeps for each field manager.
 /// At rest the route is its applier's alone, so that a plain server-side apply meets no conflict.
-fn disown(router: &dyn Router, observed: &Observed) -> Vec<Action> {
+fn disown(router: &dyn Router, objects: &Objects) -> Vec<Action> {
     let mut actions = vec![];
     for reference in router.references() {
-        let Some(object) = observed.routes.get(&reference) else {
+        let Some(object) = objects.get(&reference) else {
             continue;
         };
         let fields = object
@@ -350,11 +311,11 @@ fn disown(router: &dyn Router, observed: &Observed) -> Vec<Action> {
     actions
 }
 
-fn patch(observed: &Observed, patches: Vec<(ObjectRef, Vec<Value>)>, number: i64) -> Vec<Action> {
+fn patch(objects: &Objects, patches: Vec<(ObjectRef, Vec<Value>)>, number: i64) -> Vec<Action> {
     patches
         .into_iter()
         .filter_map(|(reference, mut operations)| {
-            let object = observed.routes.get(&reference)?;
+            let object = objects.get(&reference)?;
             operations.extend(annotate(
                 has_annotations(object),
                 DECISION,
@@ -366,106 +327,4 @@ fn patch(observed: &Observed, patches: Vec<(ObjectRef, Vec<Value>)>, number: i64
             })
         })
         .collect()
-}
-
-/// S1: no weight to a void. Absolute, so a cached view is good enough.
-fn raise_guard(
-    spec: &Spec,
-    desired: &Desired,
-    observed: &Observed,
-    written: &Written,
-    wanted: u32,
-    fence: i64,
-) -> Option<Held> {
-    let hold = |why: String| Some(Held::Capacity(why));
-    let (Some(services), Some(roles)) = (&spec.services, &desired.roles) else {
-        return hold("the role Services to be known".into());
-    };
-    let claimed = observed
-        .rollout
-        .metadata
-        .finalizers
-        .iter()
-        .flatten()
-        .any(|f| f == crate::api::names::FINALIZER);
-    if !claimed {
-        return hold("the finalizer to be set".into());
-    }
-    if written.decision < fence {
-        return hold("earlier decisions to be fenced off".into());
-    }
-    if observed.selected(&services.canary) != Some(roles.canary.as_str()) {
-        return hold(format!(
-            "Service {:?} to select revision {}",
-            services.canary, roles.canary
-        ));
-    }
-    let needed = need(wanted, spec.replicas);
-    let available = observed
-        .revision(&roles.canary)
-        .map_or(0, |r| r.available());
-    let endpoints = observed.ready_endpoints(&services.canary, &roles.canary);
-    if available < needed {
-        return hold(format!(
-            "{needed} available canary pods, {available} so far"
-        ));
-    }
-    if endpoints < needed {
-        return hold(format!(
-            "{needed} ready endpoints of Service {:?}, {endpoints} so far",
-            services.canary
-        ));
-    }
-    None
-}
-
-/// S1 for stable. Where stable cannot bear its share by itself, traffic still goes back to it as
-/// long as it serves no worse than what serves now; that is relative, hence needs a live view.
-fn lower_guard(
-    spec: &Spec,
-    desired: &Desired,
-    observed: &Observed,
-    current: u32,
-    wanted: u32,
-) -> Option<Held> {
-    let Some(services) = &spec.services else {
-        return Some(Held::Capacity("the role Services".into()));
-    };
-    let ready = |service: &str| {
-        observed
-            .selected(service)
-            .map_or(0, |hash| observed.ready_endpoints(service, hash))
-    };
-    let (stable, canary) = (ready(&services.stable), ready(&services.canary));
-    let needed = need(FULL - wanted, spec.replicas);
-    if stable >= needed {
-        return None;
-    }
-    if !desired.retreat {
-        return Some(Held::Capacity(format!(
-            "{needed} ready endpoints of Service {:?}, {stable} so far",
-            services.stable
-        )));
-    }
-    if !observed.live {
-        return Some(Held::LookCloser);
-    }
-    let serves = |share: u32| {
-        [
-            (stable, need(FULL - share, spec.replicas)),
-            (canary, need(share, spec.replicas)),
-        ]
-        .into_iter()
-        .filter(|(_, needed)| *needed > 0)
-        .map(|(ready, needed)| (u64::from(ready.min(needed)), u64::from(needed)))
-        .min_by(|a, b| (a.0 * b.1).cmp(&(b.0 * a.1)))
-        .unwrap_or((1, 1))
-    };
-    let (before, after) = (serves(current), serves(wanted));
-    (after.0 * before.1 < before.0 * after.1).then(|| {
-        Held::Rescue(format!(
-            "stable has {stable} of {needed} pods ready and would serve worse than now: \
-             mend stable, or promote the canary with promote-full"
-        ))
-    })
 }

@@ -27,6 +27,11 @@ pub trait Router {
     /// What the acceptance of what is written still lacks, in a sentence; none when every
     /// controller has accepted it.
     fn lacking(&self, objects: &Objects) -> Option<String>;
+    /// Whether it can split. Otherwise it knows only nothing and everything: 0 and
+    /// [`FULL`](crate::model::share::FULL).
+    fn splits(&self) -> bool {
+        true
+    }
 }
 
 /// A router in the list of all.
@@ -44,4 +49,6 @@ pub struct Backends {
     pub stable: String,
     /// The canary Service.
     pub canary: String,
+    /// Where the strategy stands, for messages: `spec.strategy.canary`.
+    pub path: String,
 }

@@ -164,13 +164,15 @@ fn resize(
 /// S4: the fewest pods that a revision needs for what the data plane may still send it. Where the
 /// user wants no pods at all, none are kept.
 fn floor(spec: &Spec, observed: &Observed, hash: &str, force: Option<&InForce>) -> u32 {
-    let (Some(services), true) = (&spec.services, spec.routed()) else {
+    let Some(services) = &spec.course.services else {
         return 0;
     };
     if spec.replicas == 0 {
         return 0;
     }
     let (low, high) = force.map_or((0, FULL), |f| (f.low, f.high));
+    // A switch sends everything to the stable Service, whomever that selects.
+    let low = if spec.switched() { 0 } else { low };
     [
         (&services.stable, FULL - low.min(FULL)),
         (&services.canary, high),
@@ -189,7 +191,7 @@ fn prune(spec: &Spec, desired: &Desired, observed: &Observed) -> Option<Intent> 
             && r.current() == 0
             && !desired.keep.contains(&r.hash)
             && desired.replicas.get(&r.hash).copied().unwrap_or(0) == 0
-            && !spec.services.iter().any(|s| {
+            && !spec.course.services.iter().any(|s| {
                 [&s.stable, &s.canary]
                     .into_iter()
                     .any(|n| observed.selected(n) == Some(&r.hash))

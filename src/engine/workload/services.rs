@@ -28,7 +28,7 @@ pub enum ServiceFault {
 
 /// What keeps the role Services from being used.
 pub fn check(spec: &Spec, observed: &Observed) -> Vec<ServiceFault> {
-    let Some(services) = spec.services.as_ref().filter(|_| spec.routed()) else {
+    let Some(services) = &spec.course.services else {
         return vec![];
     };
     let mut faults = vec![];
@@ -39,8 +39,8 @@ pub fn check(spec: &Spec, observed: &Observed) -> Vec<ServiceFault> {
         )));
     }
     for (field, name) in [
-        ("stableService", &services.stable),
-        ("canaryService", &services.canary),
+        (services.fields.0, &services.stable),
+        (services.fields.1, &services.canary),
     ] {
         match observed.services.get(name) {
             None if services.shared => {
@@ -48,7 +48,7 @@ pub fn check(spec: &Spec, observed: &Observed) -> Vec<ServiceFault> {
             }
             Some(found) if !services.shared && !owned(observed, found) => {
                 faults.push(ServiceFault::Wrong(FieldError {
-                    path: format!("spec.strategy.canary.{field}"),
+                    path: format!("{}.{field}", spec.course.path),
                     message: format!(
                         "Service {name:?} exists and belongs to somebody else: give it another name, delete it, \
                          or set shared: true to let both write its selector"
@@ -79,8 +79,7 @@ pub fn realize(
     force: Option<&InForce>,
     numbers: Numbers,
 ) -> Vec<Intent> {
-    let (Some(services), Some(roles), true) = (&spec.services, &desired.roles, spec.routed())
-    else {
+    let (Some(services), Some(roles)) = (&spec.course.services, &desired.roles) else {
         return vec![];
     };
     if !check(spec, observed).is_empty() {
@@ -88,12 +87,30 @@ pub fn realize(
     }
     // What the data plane may still send to each of the two, in millionths.
     let (stable, canary) = force.map_or((FULL, FULL), |f| (FULL - f.low.min(FULL), f.high));
+    // Where its selector is the switch, it is the weight's to turn.
+    let switch = spec.switched() && desired.weight.is_some();
+    let turned = observed.selected(&services.stable).filter(|_| switch);
     [
-        (&services.canary, &roles.canary, canary),
-        (&services.stable, &roles.stable, stable),
+        (&services.canary, roles.canary.as_str(), canary),
+        (
+            &services.stable,
+            turned.unwrap_or(&roles.stable),
+            if spec.switched() { FULL } else { stable },
+        ),
     ]
     .into_iter()
-    .filter_map(|(name, hash, weight)| one(spec, services, observed, name, hash, weight, numbers))
+    .filter_map(|(name, hash, weight)| {
+        let numbers = Numbers {
+            // The weight's own writes carry the fence, too.
+            fence: if switch && *name == services.stable {
+                0
+            } else {
+                numbers.fence
+            },
+            ..numbers
+        };
+        one(spec, services, observed, name, hash, weight, numbers)
+    })
     .collect()
 }
 

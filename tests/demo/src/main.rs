@@ -1,7 +1,8 @@
-//! Serin's main job, shown live: v2 is good and is promoted step by step, v3 answers every tenth
+//! Serin's main job, shown live: v2 is good and is promoted, v3 answers every tenth
 //! request with an error and is rolled back by itself, while users send requests all the time.
 //! Everything is real: API server, gateway, Prometheus, Alertmanager, and Serin from its chart.
-//! `FAST=1` leaves out the pauses for the eye.
+//! `FAST=1` leaves out the pauses for the eye; `STRATEGY=bluegreen` ships blue-green, where v2 waits in
+//! preview until somebody promotes it, and v3 is judged after the switch and switched back.
 
 mod picture;
 mod shop;
@@ -16,7 +17,7 @@ use serin::api::{AnalysisRun, RolloutStatus};
 use serin_lab::{Lab, Load, Options, Report};
 
 use picture::Picture;
-use shop::Shop;
+use shop::{Shop, Strategy};
 
 type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
@@ -36,6 +37,7 @@ fn main() {
 
 async fn demo() -> Result {
     let fast = std::env::var_os("FAST").is_some_and(|v| !v.is_empty() && v != "0");
+    let strategy = Strategy::from_env()?;
     println!("starting a cluster, a gateway, Prometheus and Alertmanager ...");
     let lab = Lab::up(Options::default()).await?;
     println!(
@@ -44,7 +46,7 @@ async fn demo() -> Result {
     );
     install_serin(&lab).await?;
     println!("shipping v1, the first release ...");
-    let shop = Shop::open(&lab, fast).await?;
+    let shop = Shop::open(&lab, strategy, fast).await?;
     shop.until("v1 to be healthy", |s| {
         s.phase.as_deref() == Some("Healthy")
     })
@@ -55,13 +57,13 @@ async fn demo() -> Result {
 
     let began = load.now();
     shop.ship("v2").await?;
-    let status = watch(&shop, &load, &mut picture, "v2", fast).await?;
+    let status = watch(&shop, &load, &mut picture, ("v2", strategy), fast).await?;
     let promoted = status.phase.as_deref() == Some("Healthy");
     let second = release(&load, "v2", began, &status, None);
 
     let began = load.now();
     shop.ship("v3").await?;
-    let status = watch(&shop, &load, &mut picture, "v3", fast).await?;
+    let status = watch(&shop, &load, &mut picture, ("v3", strategy), fast).await?;
     let zero = shop.zero_at(&load).await?;
     let third = release(&load, "v3", began, &status, Some(zero));
     let rolled_back = status.phase.as_deref() == Some("Degraded");
@@ -140,14 +142,19 @@ async fn watch(
     shop: &Shop<'_>,
     load: &Load,
     picture: &mut Picture,
-    version: &str,
+    (version, strategy): (&str, Strategy),
     fast: bool,
 ) -> Result<RolloutStatus> {
     let mut promoted = false;
     let mut waited = 0;
     loop {
         let status = shop.status().await?;
-        picture.draw(&frame(version, &status, load, shop.newest_run().await));
+        picture.draw(&frame(
+            (version, strategy),
+            &status,
+            load,
+            shop.newest_run().await,
+        ));
         let fresh = shop.is_fresh(&status).await?;
         let stage = status.attempt.as_ref().map_or("", |a| a.stage.as_str());
         if fresh
@@ -176,7 +183,7 @@ async fn watch(
 }
 
 fn frame(
-    version: &str,
+    (version, strategy): (&str, Strategy),
     status: &RolloutStatus,
     load: &Load,
     run: Option<AnalysisRun>,
@@ -185,7 +192,7 @@ fn frame(
     let canary = status
         .tracks
         .iter()
-        .find(|t| t.name == "canary")
+        .find(|t| t.name == strategy.track())
         .and_then(|t| t.weight.clone());
     let bad: u64 = recent
         .by_version

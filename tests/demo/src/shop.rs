@@ -32,7 +32,82 @@ fn template(version: &str) -> Value {
     })
 }
 
-fn manifests(fast: bool) -> String {
+/// How new versions take over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Strategy {
+    Canary,
+    BlueGreen,
+}
+
+impl Strategy {
+    /// From `STRATEGY`: `canary`, which is the default, or `bluegreen`.
+    pub(crate) fn from_env() -> Result<Self> {
+        let asked = std::env::var_os("STRATEGY").unwrap_or_default();
+        match &*asked.to_string_lossy() {
+            "" | "canary" => Ok(Self::Canary),
+            "bluegreen" | "blueGreen" | "blue-green" => Ok(Self::BlueGreen),
+            other => Err(format!("STRATEGY={other}: must be canary or bluegreen").into()),
+        }
+    }
+
+    /// What the track of the new version is called.
+    pub(crate) fn track(self) -> &'static str {
+        match self {
+            Self::Canary => "canary",
+            Self::BlueGreen => "preview",
+        }
+    }
+
+    fn backends(self) -> &'static str {
+        match self {
+            Self::Canary => {
+                "
+    - {name: shop-stable, port: 80, weight: 100}
+    - {name: shop-canary, port: 80, weight: 0}"
+            }
+            Self::BlueGreen => "\n    - {name: shop-active, port: 80}",
+        }
+    }
+
+    fn spec(self, pause: &str) -> Value {
+        let analysis = json!({
+            "templates": [{"templateName": "success-rate"}],
+            "args": [{"name": "service", "value": "shop"}],
+        });
+        let delays =
+            json!({"service": "shop", "scaleDownDelay": "5s", "abortScaleDownDelay": "5s"});
+        let (name, mut strategy) = match self {
+            Self::Canary => {
+                let mut analysis = analysis;
+                analysis["startingStep"] = json!(1);
+                (
+                    "canary",
+                    json!({
+                        "trafficRouting": {"propagationDelay": "1s", "gatewayAPI": {"httpRoutes": [{"name": "shop"}]}},
+                        "analysis": analysis,
+                        "steps": [
+                            {"name": "first", "setWeight": 10}, {"pause": {"duration": pause}},
+                            {"name": "half", "setWeight": 50}, {"name": "ask", "pause": {}},
+                        ],
+                    }),
+                )
+            }
+            Self::BlueGreen => (
+                "blueGreen",
+                json!({
+                    "autoPromotionEnabled": false,
+                    "postPromotionAnalysis": analysis,
+                }),
+            ),
+        };
+        for (field, value) in delays.as_object().into_iter().flatten() {
+            strategy[field] = value.clone();
+        }
+        json!({name: strategy})
+    }
+}
+
+fn manifests(strategy: Strategy, fast: bool) -> String {
     let (pause, window) = if fast { ("8s", "5s") } else { ("15s", "6s") };
     let rollout = json!({
         "apiVersion": "serin.dev/v1alpha1", "kind": "Rollout", "metadata": {"name": "shop"},
@@ -40,21 +115,15 @@ fn manifests(fast: bool) -> String {
             "replicas": 3, "minReadySeconds": 1,
             "selector": {"matchLabels": {"app": "shop"}},
             "template": template("v1"),
-            "strategy": {"canary": {
-                "service": "shop",
-                "trafficRouting": {"propagationDelay": "1s", "gatewayAPI": {"httpRoutes": [{"name": "shop"}]}},
-                "scaleDownDelay": "5s", "abortScaleDownDelay": "5s",
-                "analysis": {
-                    "templates": [{"templateName": "success-rate"}], "startingStep": 1,
-                    "args": [{"name": "service", "value": "shop"}],
-                },
-                "steps": [
-                    {"name": "first", "setWeight": 10}, {"pause": {"duration": pause}},
-                    {"name": "half", "setWeight": 50}, {"name": "ask", "pause": {}},
-                ],
-            }},
+            "strategy": strategy.spec(pause),
         },
     });
+    let backends = strategy.backends();
+    // At a step an analysis ends after so many measurements; in the background it goes on.
+    let count = match strategy {
+        Strategy::Canary => "",
+        Strategy::BlueGreen => "\n    count: 3",
+    };
     format!(
         r#"apiVersion: v1
 kind: Service
@@ -68,9 +137,7 @@ spec:
   hostnames: [shop.test]
   parentRefs: [{{name: lab, namespace: {GATEWAY_NAMESPACE}}}]
   rules:
-  - backendRefs:
-    - {{name: shop-stable, port: 80, weight: 100}}
-    - {{name: shop-canary, port: 80, weight: 0}}
+  - backendRefs:{backends}
 ---
 apiVersion: serin.dev/v1alpha1
 kind: AnalysisTemplate
@@ -79,7 +146,7 @@ spec:
   args: [{{name: service}}]
   metrics:
   - name: success-rate
-    interval: 2s
+    interval: 2s{count}
     window: {window}
     failureLimit: 0
     noData: {{limit: 10, then: pause}}
@@ -97,8 +164,8 @@ spec:
 
 impl<'a> Shop<'a> {
     /// Applies everything that the owners write.
-    pub(crate) async fn open(lab: &'a Lab, fast: bool) -> Result<Self> {
-        lab.apply_yaml(&manifests(fast)).await?;
+    pub(crate) async fn open(lab: &'a Lab, strategy: Strategy, fast: bool) -> Result<Self> {
+        lab.apply_yaml(&manifests(strategy, fast)).await?;
         Ok(Self { lab })
     }
 

@@ -13,7 +13,8 @@
 //! | `DRAIN` | after SIGTERM it serves on for this time, not ready; default `1s` |
 //!
 //! Errors are spread evenly by counting, so their rate is exact. `/readyz` is for probes,
-//! `/metrics` for Prometheus; `PUT /lab?error_rate=0.5&latency=20ms` changes a running one.
+//! `/metrics` for Prometheus; `PUT /lab?error_rate=0.5&latency=20ms&ready=false` changes a running
+//! one.
 
 use std::{
     env,
@@ -304,6 +305,10 @@ async fn change(State(app): State<Arc<App>>, RawQuery(query): RawQuery) -> Respo
             Some(("latency", value)) => humantime::parse_duration(value)
                 .map(|l| new.latency = l)
                 .map_err(|e| Error::Invalid(e.to_string())),
+            Some(("ready", value)) => value
+                .parse()
+                .map(|r| app.ready.store(r, Ordering::SeqCst))
+                .map_err(|_| Error::Invalid(format!("ready={value}: must be true or false"))),
             _ => Err(Error::Invalid(format!("unknown: {pair}"))),
         };
         if let Err(e) = changed {

@@ -15,7 +15,9 @@ use super::{
 pub fn outcome(analysis: &Analysis, step: &StepContext<'_>) -> Outcome {
     let run = desired_run(analysis, step);
     let found = step.cx.observed.run_outcome(&run.name);
+    // Pods that are lost meanwhile are no reason not to measure.
     if found.is_none()
+        && !step.in_force
         && let Some(wait) = &step.unreached
     {
         return Outcome::Wait(wait.clone());

@@ -27,6 +27,8 @@ pub struct StepContext<'a> {
     pub started: Timestamp,
     /// Why the stance has not been reached; none when it has.
     pub unreached: Option<Wait>,
+    /// Whether the split is in force, pods or no pods: from then on there is something to measure.
+    pub in_force: bool,
 }
 
 /// How a step stands.

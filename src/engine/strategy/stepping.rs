@@ -1,4 +1,4 @@
-//! Canary: the steps, the analysis in the background, and the way to the promotion.
+//! Stepping: the steps one after the other, the analysis in the background, and the promotion.
 
 use crate::{
     api::{
@@ -69,6 +69,7 @@ pub fn stepping(
             index,
             stable,
             started,
+            in_force: unreached.is_none() || cx.shifted() && cx.settled_at(stance.weight),
             unreached,
         },
     );
@@ -124,7 +125,7 @@ fn hold(
     let (hash, replicas) = (&attempt.hash, cx.spec.replicas);
     let available = cx.available(hash);
     let paused = status.pause.is_some();
-    if !cx.routed() {
+    if !cx.shifted() {
         let reached = !paused && balance(cx, &mut decided.desired, stable, hash, weight);
         let unreached = Wait::new(
             format!("the pods to make up weight {weight}, {available} canary pods so far"),
@@ -133,7 +134,12 @@ fn hold(
         return (decided, (!reached).then_some(unreached));
     }
     // Pods before weights on the way up, weights before pods on the way down.
-    let needed = need(percent(weight), replicas);
+    let idle = if weight == 0 {
+        cx.spec.course.idle_pods
+    } else {
+        0
+    };
+    let needed = need(percent(weight), replicas).max(idle);
     let wanted = needed.max(need(cx.high(), replicas));
     decided.desired.replicas.insert(stable.to_owned(), replicas);
     // Paused means paused: what was not begun is not begun. What was written last is held against
@@ -156,7 +162,10 @@ fn hold(
     });
     let unreached = if available < needed {
         Some(Wait::new(
-            format!("{needed} available canary pods, {available} so far"),
+            format!(
+                "{needed} available {} pods, {available} so far",
+                cx.spec.course.words.canary
+            ),
             then,
         ))
     } else if cx.settled_at(weight) {
@@ -190,8 +199,9 @@ pub fn promoting(
     let short = (!full).then(|| {
         Wait::new(
             format!(
-                "{} available canary pods, {} so far",
+                "{} available {} pods, {} so far",
                 cx.spec.replicas.max(1),
+                cx.spec.course.words.canary,
                 cx.available(hash)
             ),
             "it is promoted",
@@ -207,7 +217,15 @@ pub fn promoting(
         live.outcome = Some(reason::PROMOTED.into());
         live.reason = Some(reason::PROMOTED.into());
     }
-    enter(cx, status, Stage::Switching);
+    if cx.spec.switched() {
+        // The switch stands where it must; what it selects is what is stable now.
+        if let Some(traffic) = &mut status.traffic {
+            (traffic.share, traffic.highest, traffic.written) = (0, 0, Some(0));
+        }
+        enter(cx, status, Stage::Returning);
+    } else {
+        enter(cx, status, Stage::Switching);
+    }
     note(
         status,
         cx.now,

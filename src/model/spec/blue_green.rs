@@ -1,0 +1,150 @@
+//! Blue-green: a preview without traffic, then everything at once, in the words of steps.
+
+use crate::api::strategy::{Analysis, BlueGreen, Pause, Step};
+
+use super::{Course, Faults, RoleServices, Words};
+
+const PATH: &str = "spec.strategy.blueGreen";
+
+const WORDS: Words = Words {
+    stable: "active",
+    canary: "preview",
+};
+
+/// What blue-green makes of what is written.
+pub(super) fn course(blue_green: &BlueGreen, replicas: u32, faults: &mut Faults) -> Course {
+    let services = RoleServices::new(
+        &blue_green.service,
+        WORDS,
+        [&blue_green.active_service, &blue_green.preview_service],
+        ("activeService", "previewService"),
+        blue_green.shared,
+    );
+    services.check(PATH, faults);
+    if blue_green.service.is_empty() {
+        faults.add(
+            format!("{PATH}.service"),
+            "empty: name the Service from which the role Services are cloned",
+        );
+    }
+    check_promotion(blue_green, faults);
+    let preview = blue_green.preview_replica_count;
+    if let Some(count) = preview.filter(|c| *c < 1) {
+        faults.add(
+            format!("{PATH}.previewReplicaCount"),
+            format!("{count}: must be 1 or more"),
+        );
+    }
+    Course {
+        path: PATH,
+        words: WORDS,
+        services: Some(services),
+        routing: blue_green.traffic_routing.clone(),
+        max_surge: 0,
+        max_unavailable: 0,
+        idle_pods: preview
+            .and_then(|p| u32::try_from(p).ok())
+            .map_or(replicas, |p| p.min(replicas)),
+        scale_down_delay: faults.duration(
+            &format!("{PATH}.scaleDownDelay"),
+            blue_green.scale_down_delay.as_ref(),
+            30,
+        ),
+        abort_scale_down_delay: faults.duration(
+            &format!("{PATH}.abortScaleDownDelay"),
+            blue_green.abort_scale_down_delay.as_ref(),
+            30,
+        ),
+        steps: steps(blue_green),
+        analysis: None,
+        analyses: analyses(blue_green),
+    }
+}
+
+fn check_promotion(blue_green: &BlueGreen, faults: &mut Faults) {
+    let path = format!("{PATH}.autoPromotionDelay");
+    faults.duration(&path, blue_green.auto_promotion_delay.as_ref(), 0);
+    if let (Some(delay), Some(false)) = (
+        &blue_green.auto_promotion_delay,
+        blue_green.auto_promotion_enabled,
+    ) {
+        faults.add(
+            path,
+            format!(
+                "{delay}: has no effect while autoPromotionEnabled is false: take one of them out"
+            ),
+        );
+    }
+}
+
+/// The way of a blue-green attempt: preview, judgement, consent, switch, judgement.
+fn steps(blue_green: &BlueGreen) -> Vec<Step> {
+    let step = |name: &str| Step {
+        name: Some(name.to_owned()),
+        ..Step::default()
+    };
+    let mut steps = vec![Step {
+        set_weight: Some(0),
+        ..step("preview")
+    }];
+    steps.extend(blue_green.pre_promotion_analysis.clone().map(|a| Step {
+        analysis: Some(a),
+        ..step("pre-promotion-analysis")
+    }));
+    let by_hand = blue_green.auto_promotion_enabled == Some(false);
+    if by_hand || blue_green.auto_promotion_delay.is_some() {
+        steps.push(Step {
+            pause: Some(Pause {
+                duration: blue_green.auto_promotion_delay.clone(),
+            }),
+            ..step("promotion")
+        });
+    }
+    steps.push(Step {
+        set_weight: Some(100),
+        ..step("switch")
+    });
+    steps.extend(blue_green.post_promotion_analysis.clone().map(|a| Step {
+        analysis: Some(a),
+        ..step("post-promotion-analysis")
+    }));
+    steps
+}
+
+fn analyses(blue_green: &BlueGreen) -> Vec<(String, Analysis)> {
+    [
+        ("prePromotionAnalysis", &blue_green.pre_promotion_analysis),
+        ("postPromotionAnalysis", &blue_green.post_promotion_analysis),
+    ]
+    .into_iter()
+    .filter_map(|(field, analysis)| Some((format!("{PATH}.{field}"), analysis.clone()?)))
+    .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_asked_for_becomes_steps() {
+        let names = |b: &BlueGreen| -> Vec<String> {
+            let steps = steps(b);
+            steps.into_iter().filter_map(|s| s.name).collect()
+        };
+        let mut asked = BlueGreen::default();
+        assert_eq!(names(&asked), ["preview", "switch"]);
+        asked.auto_promotion_enabled = Some(false);
+        asked.pre_promotion_analysis = Some(Analysis::default());
+        asked.post_promotion_analysis = Some(Analysis::default());
+        assert_eq!(
+            names(&asked),
+            [
+                "preview",
+                "pre-promotion-analysis",
+                "promotion",
+                "switch",
+                "post-promotion-analysis"
+            ]
+        );
+    }
+}

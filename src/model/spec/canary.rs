@@ -1,0 +1,171 @@
+//! Canary: the steps as they are written.
+
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+
+use crate::api::strategy::{Analysis, Canary, Step};
+
+use super::{Course, Faults, RoleServices, Words};
+
+const PATH: &str = "spec.strategy.canary";
+
+const WORDS: Words = Words {
+    stable: "stable",
+    canary: "canary",
+};
+
+/// What a canary makes of what is written.
+pub(super) fn course(canary: &Canary, replicas: u32, faults: &mut Faults) -> Course {
+    check_routing(canary, faults);
+    check_steps(&canary.steps, faults);
+    let (max_surge, max_unavailable) = surge(canary, replicas, faults);
+    Course {
+        path: PATH,
+        words: WORDS,
+        services: role_services(canary).filter(|_| canary.traffic_routing.is_some()),
+        routing: canary.traffic_routing.clone(),
+        max_surge,
+        max_unavailable,
+        idle_pods: 0,
+        scale_down_delay: faults.duration(
+            &format!("{PATH}.scaleDownDelay"),
+            canary.scale_down_delay.as_ref(),
+            30,
+        ),
+        abort_scale_down_delay: faults.duration(
+            &format!("{PATH}.abortScaleDownDelay"),
+            canary.abort_scale_down_delay.as_ref(),
+            30,
+        ),
+        steps: canary.steps.clone(),
+        analysis: canary.analysis.clone(),
+        analyses: analyses(canary),
+    }
+}
+
+fn role_services(canary: &Canary) -> Option<RoleServices> {
+    Some(RoleServices::new(
+        canary.service.as_ref()?,
+        WORDS,
+        [&canary.stable_service, &canary.canary_service],
+        ("stableService", "canaryService"),
+        canary.shared,
+    ))
+}
+
+fn analyses(canary: &Canary) -> Vec<(String, Analysis)> {
+    let mut all = vec![];
+    for (i, step) in canary.steps.iter().enumerate() {
+        if let Some(analysis) = &step.analysis {
+            all.push((format!("{PATH}.steps[{i}].analysis"), analysis.clone()));
+        }
+    }
+    if let Some(background) = &canary.analysis {
+        all.push((format!("{PATH}.analysis"), background.analysis()));
+    }
+    all
+}
+
+fn check_routing(canary: &Canary, faults: &mut Faults) {
+    if canary.traffic_routing.is_some() && canary.service.is_none() {
+        faults.add(
+            format!("{PATH}.service"),
+            "missing: trafficRouting needs the Service from which the role Services are cloned",
+        );
+    }
+    if let Some(names) = role_services(canary) {
+        names.check(PATH, faults);
+    }
+    let Some(analysis) = &canary.analysis else {
+        return;
+    };
+    let starting = analysis.starting_step.unwrap_or(0);
+    if usize::try_from(starting).is_ok_and(|s| s > canary.steps.len()) {
+        faults.add(
+            format!("{PATH}.analysis.startingStep"),
+            format!("{starting}: there are {} steps", canary.steps.len()),
+        );
+    }
+}
+
+fn check_steps(steps: &[Step], faults: &mut Faults) {
+    let mut names = std::collections::BTreeSet::new();
+    for (i, step) in steps.iter().enumerate() {
+        let path = format!("{PATH}.steps[{i}]");
+        let kinds = [
+            step.set_weight.is_some(),
+            step.pause.is_some(),
+            step.analysis.is_some(),
+        ];
+        if kinds.iter().filter(|k| **k).count() != 1 {
+            faults.add(
+                path.clone(),
+                "a step is exactly one of setWeight, pause and analysis",
+            );
+        }
+        if let Some(weight) = step.set_weight
+            && !(0..=100).contains(&weight)
+        {
+            faults.add(
+                format!("{path}.setWeight"),
+                format!("{weight}: must be 0 to 100"),
+            );
+        }
+        if let Some(duration) = step.pause.as_ref().and_then(|p| p.duration.as_ref()) {
+            faults.duration(&format!("{path}.pause.duration"), Some(duration), 0);
+        }
+        if let Some(name) = &step.name {
+            if name.parse::<usize>().is_ok() {
+                faults.add(
+                    format!("{path}.name"),
+                    format!("{name:?}: a name is not a number"),
+                );
+            }
+            if !names.insert(name) {
+                faults.add(
+                    format!("{path}.name"),
+                    format!("{name:?}: another step has this name"),
+                );
+            }
+        }
+    }
+}
+
+fn surge(canary: &Canary, replicas: u32, faults: &mut Faults) -> (u32, u32) {
+    let mut amount = |field: &str, value: &Option<IntOrString>, up: bool| -> u32 {
+        let percent = |p: u32| {
+            let exact = u64::from(p) * u64::from(replicas);
+            u32::try_from(if up { exact.div_ceil(100) } else { exact / 100 }).unwrap_or(u32::MAX)
+        };
+        match value {
+            None => percent(25),
+            Some(IntOrString::Int(n)) if *n >= 0 => u32::try_from(*n).unwrap_or(0),
+            Some(IntOrString::Int(n)) => {
+                faults.add(
+                    format!("{PATH}.{field}"),
+                    format!("{n}: must be 0 or more, or a percentage"),
+                );
+                0
+            }
+            Some(IntOrString::String(s)) => {
+                match s
+                    .strip_suffix('%')
+                    .and_then(|p| p.parse::<u32>().ok())
+                    .filter(|p| *p <= 1000)
+                {
+                    Some(p) => percent(p),
+                    None => {
+                        faults.add(
+                            format!("{PATH}.{field}"),
+                            format!("{s:?}: must be a number or a percentage such as \"25%\""),
+                        );
+                        0
+                    }
+                }
+            }
+        }
+    };
+    let up = amount("maxSurge", &canary.max_surge, true);
+    let down = amount("maxUnavailable", &canary.max_unavailable, false);
+    // With neither, nothing could ever move.
+    (up, if up == 0 && down == 0 { 1 } else { down })
+}

@@ -1,0 +1,342 @@
+//! Spec: a Rollout parsed, defaulted and proven valid, or every fault of it by field path. Each
+//! strategy is a file, which makes a course of what is written.
+
+mod blue_green;
+mod canary;
+
+use std::{fmt, time::Duration};
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use serde_json::Value;
+
+use crate::api::{
+    Rollout,
+    names::POD_TEMPLATE_HASH,
+    strategy::{Analysis, BackgroundAnalysis, Step, Strategy},
+    traffic::TrafficRouting,
+    units::HumanDuration,
+};
+
+use super::observed::{References, TemplateKey};
+
+/// What is wrong with a field, and what would be right.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FieldError {
+    /// Path of the field.
+    pub path: String,
+    /// What was found and what would be right.
+    pub message: String,
+}
+
+impl fmt::Display for FieldError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.path, self.message)
+    }
+}
+
+/// A valid Rollout.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Spec {
+    /// Number of pods.
+    pub replicas: u32,
+    /// Which pods belong to it.
+    pub selector: LabelSelector,
+    /// Seconds for which a pod must be ready to count.
+    pub min_ready_seconds: i32,
+    /// Within which an attempt must make progress.
+    pub progress_deadline: Duration,
+    /// Whether to roll back when the deadline passes.
+    pub progress_deadline_abort: bool,
+    /// How many old revisions are kept.
+    pub history_limit: usize,
+    /// Whether everything stands still.
+    pub paused: bool,
+    /// How long an accepted weight takes to be in force.
+    pub propagation_delay: Duration,
+    /// What the strategy makes of it.
+    pub course: Course,
+    /// What the attempt in flight still measures, by the path where it stands: its steps are a
+    /// snapshot, so the spec may no longer name it.
+    pub in_flight: Vec<(String, Analysis)>,
+}
+
+/// What a strategy makes of what is written: one way for all from the old revision to the new one.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Course {
+    /// Where the strategy stands.
+    pub path: &'static str,
+    /// What the two roles are called.
+    pub words: Words,
+    /// The role Services, where traffic is shifted between them. Otherwise pods are the weight.
+    pub services: Option<RoleServices>,
+    /// How traffic is routed. Where there are role Services and no routing, the stable Service's
+    /// selector is the switch.
+    pub routing: Option<TrafficRouting>,
+    /// Pods above `replicas`, where pods are the weight.
+    pub max_surge: u32,
+    /// Pods below `replicas`, where pods are the weight.
+    pub max_unavailable: u32,
+    /// Pods that the new revision has in the steps although it gets no traffic.
+    pub idle_pods: u32,
+    /// How long the old revision keeps its size after a promotion.
+    pub scale_down_delay: Duration,
+    /// How long the new revision keeps its size after an abort.
+    pub abort_scale_down_delay: Duration,
+    /// The steps.
+    pub steps: Vec<Step>,
+    /// The analysis in the background.
+    pub analysis: Option<BackgroundAnalysis>,
+    /// Everything that analyses name, with the path of each reference.
+    pub analyses: Vec<(String, Analysis)>,
+}
+
+/// What the two roles are called, in tracks and messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Words {
+    /// Who serves.
+    pub stable: &'static str,
+    /// Who is to serve.
+    pub canary: &'static str,
+}
+
+/// Names of the role Services.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RoleServices {
+    /// The user's.
+    pub user: String,
+    /// The stable one.
+    pub stable: String,
+    /// The canary one.
+    pub canary: String,
+    /// The fields that name the stable and the canary one.
+    pub fields: (&'static str, &'static str),
+    /// Whether the role Services belong to somebody else.
+    pub shared: bool,
+}
+
+impl RoleServices {
+    /// Names by default `<service>-<word>`.
+    fn new(
+        user: &str,
+        words: Words,
+        named: [&Option<String>; 2],
+        fields: (&'static str, &'static str),
+        shared: bool,
+    ) -> Self {
+        let [stable, canary] = named;
+        let name = |named: &Option<String>, word| {
+            named.clone().unwrap_or_else(|| format!("{user}-{word}"))
+        };
+        Self {
+            user: user.to_owned(),
+            stable: name(stable, words.stable),
+            canary: name(canary, words.canary),
+            fields,
+            shared,
+        }
+    }
+
+    fn check(&self, base: &str, faults: &mut Faults) {
+        if self.stable == self.canary {
+            faults.add(
+                format!("{base}.{}", self.fields.1),
+                format!("{:?}: must differ from {}", self.canary, self.fields.0),
+            );
+        }
+        for (field, name) in [(self.fields.0, &self.stable), (self.fields.1, &self.canary)] {
+            if *name == self.user {
+                faults.add(
+                    format!("{base}.{field}"),
+                    format!("{name:?}: must differ from service, which is only read"),
+                );
+            }
+            if name.len() > 63 {
+                faults.add(
+                    format!("{base}.{field}"),
+                    format!("{name:?}: a Service's name has at most 63 characters; set {field}"),
+                );
+            }
+        }
+    }
+}
+
+/// The strategy's course; none where there is not exactly one.
+fn course(strategy: &Strategy, replicas: u32, faults: &mut Faults) -> Option<Course> {
+    // Every field by name, so that the compiler asks for a line here.
+    let Strategy { blue_green, canary } = strategy;
+    match (blue_green, canary) {
+        (Some(blue_green), None) => Some(blue_green::course(blue_green, replicas, faults)),
+        (None, Some(canary)) => Some(canary::course(canary, replicas, faults)),
+        (None, None) => {
+            faults.add(
+                "spec.strategy",
+                "empty: set exactly one strategy: blueGreen or canary",
+            );
+            None
+        }
+        (Some(_), Some(_)) => {
+            faults.add(
+                "spec.strategy",
+                "both blueGreen and canary: set exactly one strategy",
+            );
+            None
+        }
+    }
+}
+
+struct Faults(Vec<FieldError>);
+
+impl Faults {
+    fn add(&mut self, path: impl Into<String>, message: impl Into<String>) {
+        self.0.push(FieldError {
+            path: path.into(),
+            message: message.into(),
+        });
+    }
+    fn duration(&mut self, path: &str, value: Option<&HumanDuration>, default: u64) -> Duration {
+        match value.map(HumanDuration::parse) {
+            None => Duration::from_secs(default),
+            Some(Ok(d)) => d,
+            Some(Err(message)) => {
+                let found = value.map(|v| v.0.as_str()).unwrap_or_default();
+                self.add(path, format!("{found:?}: {message}"));
+                Duration::from_secs(default)
+            }
+        }
+    }
+}
+
+impl Spec {
+    /// Checks and defaults a Rollout, or tells everything that is wrong with it.
+    pub fn resolve(rollout: &Rollout) -> Result<Self, Vec<FieldError>> {
+        let spec = &rollout.spec;
+        let mut faults = Faults(vec![]);
+        if spec.replicas < 0 {
+            faults.add(
+                "spec.replicas",
+                format!("{}: must be 0 or more", spec.replicas),
+            );
+        }
+        check_selector(&spec.selector, &spec.template, &mut faults);
+        let replicas = u32::try_from(spec.replicas).unwrap_or(0);
+        let Some(course) = course(&spec.strategy, replicas, &mut faults) else {
+            return Err(faults.0);
+        };
+        let propagation = course.routing.as_ref();
+        let resolved = Self {
+            replicas,
+            selector: spec.selector.clone(),
+            min_ready_seconds: spec.min_ready_seconds.unwrap_or(0).max(0),
+            progress_deadline: Duration::from_secs(
+                u64::try_from(spec.progress_deadline_seconds.unwrap_or(600)).unwrap_or(600),
+            ),
+            progress_deadline_abort: spec.progress_deadline_abort,
+            history_limit: usize::try_from(spec.revision_history_limit.unwrap_or(10)).unwrap_or(10),
+            paused: spec.paused,
+            propagation_delay: faults.duration(
+                &format!("{}.trafficRouting.propagationDelay", course.path),
+                propagation.and_then(|r| r.propagation_delay.as_ref()),
+                5,
+            ),
+            in_flight: in_flight(rollout, &course.analyses),
+            course,
+        };
+        if faults.0.is_empty() {
+            Ok(resolved)
+        } else {
+            Err(faults.0)
+        }
+    }
+
+    /// Whether traffic is shifted between role Services; otherwise the pods are the weight.
+    pub fn shifted(&self) -> bool {
+        self.course.services.is_some()
+    }
+
+    /// Whether the stable Service's selector is the switch, which knows only all or nothing.
+    pub fn switched(&self) -> bool {
+        self.shifted() && self.course.routing.is_none()
+    }
+
+    /// The Services and templates to look at.
+    pub fn references(&self) -> References {
+        let services = self
+            .course
+            .services
+            .iter()
+            .flat_map(|s| [s.user.clone(), s.stable.clone(), s.canary.clone()])
+            .collect();
+        let analyses = self.course.analyses.iter().chain(&self.in_flight);
+        let templates = analyses.flat_map(|(_, a)| template_keys(a)).collect();
+        References {
+            services,
+            templates,
+            routes: vec![],
+        }
+    }
+}
+
+/// What the attempt in flight measures, from its snapshot, and the spec no longer names.
+fn in_flight(rollout: &Rollout, named: &[(String, Analysis)]) -> Vec<(String, Analysis)> {
+    let attempt = rollout.status.as_ref().and_then(|s| s.attempt.as_ref());
+    let Some(attempt) = attempt.filter(|a| a.outcome.is_none()) else {
+        return vec![];
+    };
+    let steps = attempt.steps.iter().enumerate();
+    let steps = steps.filter_map(|(i, s)| {
+        Some((
+            format!("status.attempt.steps[{i}].analysis"),
+            s.analysis.clone()?,
+        ))
+    });
+    let background = attempt.analysis.as_ref();
+    steps
+        .chain(background.map(|b| ("status.attempt.analysis".to_owned(), b.analysis())))
+        .filter(|(_, a)| !named.iter().any(|(_, b)| a == b))
+        .collect()
+}
+
+/// The templates that an analysis names.
+pub fn template_keys(analysis: &Analysis) -> Vec<TemplateKey> {
+    analysis
+        .templates
+        .iter()
+        .map(|t| TemplateKey {
+            cluster: t.cluster_scope,
+            name: t.template_name.clone(),
+        })
+        .collect()
+}
+
+fn check_selector(selector: &LabelSelector, template: &Value, faults: &mut Faults) {
+    let empty = selector.match_labels.as_ref().is_none_or(|m| m.is_empty())
+        && selector
+            .match_expressions
+            .as_ref()
+            .is_none_or(|m| m.is_empty());
+    if empty {
+        faults.add(
+            "spec.selector",
+            "empty: it must select the template's pods and no others",
+        );
+    }
+    let labels = template.pointer("/metadata/labels");
+    for (key, value) in selector.match_labels.iter().flatten() {
+        let found = labels.and_then(|l| l.get(key)).and_then(Value::as_str);
+        if found != Some(value) {
+            faults.add(
+                "spec.selector.matchLabels",
+                format!(
+                    "{key}: {value} does not match spec.template.metadata.labels, found {}",
+                    found.unwrap_or("no such label")
+                ),
+            );
+        }
+    }
+    if labels.and_then(|l| l.get(POD_TEMPLATE_HASH)).is_some() {
+        faults.add(
+            format!("spec.template.metadata.labels[{POD_TEMPLATE_HASH}]"),
+            "this label is set by the controller: take it out",
+        );
+    }
+}

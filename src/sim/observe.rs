@@ -1,0 +1,143 @@
+//! One look at the virtual cluster.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use crate::{
+    api::{
+        AnalysisRun, Rollout,
+        names::{DECISION, POD_TEMPLATE_HASH, VERDICT},
+    },
+    engine::traffic::gateway_api::HTTP_ROUTE,
+    model::{
+        object::{
+            ANALYSIS_RUN, CONTROLLER_REVISION, Kind, ObjectRef, REPLICA_SET, SERVICE, annotation,
+            annotation_number, has_annotations,
+        },
+        observed::{Current, Observed, Trouble},
+        revisions::{ReplicaSetView, Revision, hash},
+    },
+};
+
+use super::{
+    cluster::{Cluster, number, text},
+    pods::{PodSet, count},
+};
+
+impl Cluster {
+    /// One look at everything.
+    pub fn observe(&self, now: Timestamp) -> Option<Observed> {
+        let rollout = self.rollout.clone()?;
+        let name = rollout.metadata.name.clone().unwrap_or_default();
+        let of = |kind: Kind| self.objects.iter().filter(move |(r, _)| r.kind == kind);
+        let mut revisions: Vec<Revision> = of(CONTROLLER_REVISION)
+            .filter(|(_, v)| text(v, "/metadata/labels/serin.dev~1rollout") == name)
+            .map(|(_, v)| self.revision(v, now))
+            .collect();
+        revisions.sort_by_key(|r| r.number);
+        let services: BTreeMap<String, Value> = of(SERVICE)
+            .map(|(r, v)| (r.name.clone(), v.clone()))
+            .collect();
+        let endpoints = services
+            .iter()
+            .filter(|(_, s)| text(s, "/metadata/labels/serin.dev~1rollout") == name)
+            .map(|(n, s)| {
+                let selected = s
+                    .pointer("/spec/selector")
+                    .and_then(|l| l.get(POD_TEMPLATE_HASH)?.as_str());
+                let by_hash = self
+                    .pods
+                    .values()
+                    .filter(|p| Some(p.hash.as_str()) == selected);
+                (
+                    n.clone(),
+                    by_hash.map(|p| (p.hash.clone(), p.ready(now))).collect(),
+                )
+            })
+            .collect();
+        let mut runs: Vec<AnalysisRun> = of(ANALYSIS_RUN)
+            .filter_map(|(_, v)| serde_json::from_value(v.clone()).ok())
+            .collect();
+        runs.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
+        Some(Observed {
+            current: current(&rollout, &revisions),
+            endpoints,
+            routes: of(HTTP_ROUTE)
+                .map(|(r, v)| (r.clone(), v.clone()))
+                .collect(),
+            troubles: self.troubles(),
+            templates: self.templates.clone(),
+            rollout,
+            revisions,
+            services,
+            runs,
+            live: true,
+        })
+    }
+
+    fn troubles(&self) -> Vec<Trouble> {
+        let of = |set: &PodSet| -> Vec<Trouble> {
+            set.pods
+                .iter()
+                .filter_map(|p| {
+                    let (reason, message) = p.trouble.clone()?;
+                    Some(Trouble {
+                        hash: set.hash.clone(),
+                        pod: p.name.clone(),
+                        reason: reason.into(),
+                        message,
+                    })
+                })
+                .collect()
+        };
+        self.pods.values().flat_map(of).collect()
+    }
+
+    fn revision(&self, value: &Value, now: Timestamp) -> Revision {
+        let name = text(value, "/metadata/name");
+        let set = self
+            .objects
+            .get(&ObjectRef::new(REPLICA_SET, name))
+            .map(|s| {
+                let pods = self.pods.get(name).cloned().unwrap_or_default();
+                let min_ready = i32::try_from(number(s, "/spec/minReadySeconds")).unwrap_or(0);
+                ReplicaSetView {
+                    name: name.to_owned(),
+                    uid: text(s, "/metadata/uid").to_owned(),
+                    resource_version: text(s, "/metadata/resourceVersion").to_owned(),
+                    has_annotations: has_annotations(s),
+                    decision: annotation_number(s, DECISION),
+                    seen: true,
+                    desired: number(s, "/spec/replicas"),
+                    current: count(pods.pods.len()),
+                    ready: pods.ready(now),
+                    available: pods.available(now, i64::from(min_ready)),
+                    min_ready,
+                }
+            });
+        Revision {
+            hash: text(value, "/metadata/labels/pod-template-hash").to_owned(),
+            number: value.get("revision").and_then(Value::as_i64).unwrap_or(0),
+            template: value.pointer("/data/template").cloned().unwrap_or_default(),
+            verdict: annotation(value, VERDICT).unwrap_or_default().to_owned(),
+            uid: text(value, "/metadata/uid").to_owned(),
+            resource_version: text(value, "/metadata/resourceVersion").to_owned(),
+            has_annotations: has_annotations(value),
+            replica_set: set,
+        }
+    }
+}
+
+fn current(rollout: &Rollout, revisions: &[Revision]) -> Current {
+    let template = &rollout.spec.template;
+    revisions
+        .iter()
+        .rev()
+        .find(|r| r.template == *template)
+        .map_or_else(
+            || Current::New(hash(template, 0)),
+            |r| Current::Recorded(r.hash.clone()),
+        )
+}
