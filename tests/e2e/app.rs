@@ -105,13 +105,17 @@ spec:
                 "args": [{"name": "service", "value": "app"}],
             });
         }
-        json!({
+        let mut spec = json!({
             "replicas": self.setup.replicas, "minReadySeconds": 1,
             "progressDeadlineSeconds": self.setup.deadline, "progressDeadlineAbort": true,
             "selector": {"matchLabels": {"app": "app"}},
             "template": self.template(version),
             "strategy": {"canary": canary},
-        })
+        });
+        if !self.setup.controller.is_empty() {
+            spec["controllerName"] = json!(self.setup.controller);
+        }
+        spec
     }
 }
 
