@@ -86,6 +86,19 @@ chart: lab-tools ## Lint the chart, and render it in each of its modes
 	  "$$helm" template serin charts/serin --namespace serin --set "$$values" > /dev/null; \
 	done
 
+# The binary as the image has it: static, for this machine's architecture.
+HOST := $(shell uname -m)-unknown-linux-gnu
+STATIC := $(or $(CARGO_TARGET_DIR),target)/$(HOST)/$(or $(PROFILE),release)/serin
+
+.PHONY: image-binary
+image-binary: cargo ## The image's binary, built as in the Dockerfile and tried: static, and it runs (PROFILE=debug: quick)
+	RUSTFLAGS='-C target-feature=+crt-static' cargo build --locked --bin serin --target $(HOST) $(if $(filter debug,$(PROFILE)),,--release)
+	@if ldd $(STATIC) 2>&1 | grep -Ev 'statically linked|not a dynamic executable'; then echo "$(STATIC) wants libraries" >&2; exit 1; fi
+	@if readelf --program-headers $(STATIC) | grep -w INTERP; then echo "$(STATIC) wants a loader" >&2; exit 1; fi
+	env -i $(STATIC) version
+	@env -i $(STATIC) crds | grep -c '^kind: CustomResourceDefinition'
+	@ls -l --block-size=KiB $(STATIC)
+
 .PHONY: generate
 generate: cargo ## Write anew what is generated: crds, the chart's roles, the reference
 	UPDATE=1 cargo test -q --test generated
