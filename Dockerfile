@@ -36,6 +36,7 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
     cargo build --release --locked --bin serin --target "$target"; \
     cp "target/$target/release/serin" /serin
 
+# Beside the binary it has the certificate authorities, without which no client starts.
 FROM ${BASE_IMAGE}
 ARG VERSION=0.1.0
 ARG REVISION=unknown

@@ -80,10 +80,15 @@ chart: lab-tools ## Lint the chart, and render it in each of its modes
 	@helm=$$($(LAB) prepare | sed -n 's/^Helm: //p'); \
 	for values in "" "namespaces={a,b}" "namespaces={a},rbac.clusterRoles=false" "rbac.create=false" \
 	  "crds.install=false,serviceAccount.create=false,service.enabled=false" \
-	  "replicas=2,metricProviders.default=http://prometheus:9090,alertmanager.url=http://alertmanager:9093"; do \
+	  "replicas=2,metricProviders.default=http://prometheus:9090,alertmanager.url=http://alertmanager:9093" \
+	  "serviceMonitor.enabled=true,prometheusRule.enabled=true,dashboard.enabled=true,networkPolicy.enabled=true"; do \
 	  echo "helm lint --strict charts/serin --set '$$values'"; \
 	  "$$helm" lint --strict --quiet charts/serin --set "$$values"; \
 	  "$$helm" template serin charts/serin --namespace serin --set "$$values" > /dev/null; \
+	done; \
+	for values in docs/examples/values*.yaml; do \
+	  echo "helm lint --strict charts/serin --values $$values"; \
+	  "$$helm" lint --strict --quiet charts/serin --values "$$values"; \
 	done
 
 # The binary as the image has it: static, for this machine's architecture.
@@ -98,6 +103,10 @@ image-binary: cargo ## The image's binary, built as in the Dockerfile and tried:
 	env -i $(STATIC) version
 	@env -i $(STATIC) crds | grep -c '^kind: CustomResourceDefinition'
 	@ls -l --block-size=KiB $(STATIC)
+
+.PHONY: image-test
+image-test: image-binary lab-tools ## The image's binary, installed by the chart in the lab
+	SERIN_BINARY=$(abspath $(STATIC)) cargo test --test e2e -- installed_in_a_namespace
 
 .PHONY: generate
 generate: cargo ## Write anew what is generated: crds, the chart's roles, the reference

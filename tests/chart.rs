@@ -109,6 +109,19 @@ fn pods_are_restricted_by_default() {
     );
 }
 
+#[test]
+fn the_image_is_of_this_version() {
+    let dockerfile = read("Dockerfile");
+    for wanted in [
+        format!("rust:{}-", env!("CARGO_PKG_RUST_VERSION")),
+        format!("ARG VERSION={}\n", env!("CARGO_PKG_VERSION")),
+        "gcr.io/distroless/static:nonroot\n".to_owned(),
+        "target-feature=+crt-static".to_owned(),
+    ] {
+        assert!(dockerfile.contains(&wanted), "Dockerfile lacks {wanted:?}");
+    }
+}
+
 /// What CustomResourceDefinitions may use, and the minor version of Kubernetes 1 in which it is
 /// stable, or on by default.
 const FEATURES: &[(&str, u32)] = &[

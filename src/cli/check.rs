@@ -153,10 +153,11 @@ async fn look(options: &Options) -> Result<(), CheckError> {
         .clone()
         .unwrap_or_else(|| config.default_namespace.clone());
     let client = Client::try_from(config).map_err(|e| CheckError::Client(Box::new(e)))?;
-    let scopes: Vec<&str> = match options.namespaces.as_slice() {
-        [] => vec![""],
-        some => some.iter().map(String::as_str).collect(),
-    };
+    let named = options.namespaces.iter().map(String::as_str);
+    let mut scopes: Vec<&str> = named.filter(|n| !n.is_empty()).collect();
+    if scopes.is_empty() {
+        scopes.push("");
+    }
     let mut report = Report::default();
 
     let lease = options.lease_name.as_str();

@@ -1,6 +1,9 @@
 //! Installed as a user does it: by the chart, under the chart's own rights, with pods.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::Api;
@@ -22,11 +25,11 @@ struct Release {
 
 impl Release {
     fn new(lab: &Arc<Lab>, namespace: &str, values: &[&str]) -> Self {
-        lab.images().register(
-            "ghcr.io/serin-dev/serin:*",
-            env!("CARGO_BIN_EXE_serin"),
-            &[],
-        );
+        // `make image-test` gives the binary that goes into the image.
+        let binary = std::env::var_os("SERIN_BINARY");
+        let binary = binary.map_or_else(|| env!("CARGO_BIN_EXE_serin").into(), PathBuf::from);
+        lab.images()
+            .register("ghcr.io/serin-dev/serin:*", binary, &[]);
         let mut values: Vec<String> = values.iter().map(ToString::to_string).collect();
         values.push(format!("metricProviders.default={}", lab.prometheus_url()));
         values.push(format!("alertmanager.url={}", lab.alertmanager_url()));
@@ -245,6 +248,30 @@ pub async fn installed_in_a_namespace(lab: Arc<Lab>) -> Result {
     left_alone(&w).await?;
     w.farewell().await?;
     Ok(())
+}
+
+/// `serin check` under the account of the app's namespace: what it says, and whether all is well.
+async fn check(w: &World, namespace: &str) -> Result<(bool, String)> {
+    let out = tokio::process::Command::new(env!("CARGO_BIN_EXE_serin"))
+        .args(["check", "--leader-elect=false", "--namespaces", namespace])
+        .env("KUBECONFIG", &w.kubeconfig)
+        .output()
+        .await?;
+    let said = [out.stdout, out.stderr].concat();
+    Ok((out.status.success(), String::from_utf8(said)?))
+}
+
+/// What is not granted is said, each right by itself.
+pub async fn check_finds_what_is_missing(lab: Arc<Lab>) -> Result {
+    let w = World::bare(lab, "check", Setup::default()).await?;
+    let (well, said) = check(&w, &w.namespace).await?;
+    ensure(well && said.contains("rights are granted"), said)?;
+    let (well, said) = check(&w, "default").await?;
+    let wanted = "wrong  not allowed: patch rollouts/status.serin.dev in namespace \"default\"";
+    ensure(!well && said.contains(wanted), said)?;
+    let (well, said) = check(&w, "").await?;
+    let wanted = "wrong  not allowed: create services in the cluster";
+    ensure(!well && said.contains(wanted), said)
 }
 
 /// From the chart before to this one while a rollout is in flight; then away, and back again.

@@ -83,6 +83,7 @@ fn main() {
         both::the_same_on_both,
         install::installed_in_the_whole_cluster,
         install::chart_rendered,
+        install::check_finds_what_is_missing,
     );
     let suite = list!(
         suite,

@@ -90,7 +90,8 @@ pub struct World {
     pub load: Option<Load>,
     /// Where the controller asks for metrics.
     pub provider: String,
-    kubeconfig: PathBuf,
+    /// For the account `serin` of the namespace.
+    pub kubeconfig: PathBuf,
     starts: u32,
 }
 
