@@ -55,11 +55,8 @@ pub async fn nothing_refused(lab: Arc<Lab>) -> Result {
             w.resource.ends_with("rolebindings")
                 && (w.namespace == namespace || w.name == format!("{namespace}-serin"))
         };
-        let before = audit.iter().filter(|w| w.is_write() && w.time <= e.time);
-        before
-            .filter(about)
-            .next_back()
-            .is_some_and(|w| w.verb == "delete")
+        let mut before = audit.iter().filter(|w| w.is_write() && w.time <= e.time);
+        before.rfind(about).is_some_and(|w| w.verb == "delete")
     };
     let allowed = |e: &AuditEntry| {
         REFUSED.iter().any(|(namespace, verb, resource)| {
