@@ -120,7 +120,9 @@ fn main() {
         install::controller_upgraded_in_flight,
         faults::slow_data_plane,
     );
-    let mut suite = suite.last("nothing_refused", rights::nothing_refused);
+    let mut suite = suite.last("nothing_refused", move |lab| {
+        rights::nothing_refused(lab, if named { 0 } else { 100 })
+    });
     if mode == "full" && !named {
         suite = suite.last("every_right_used", rights::every_right_used);
     }
