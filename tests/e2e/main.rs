@@ -120,11 +120,14 @@ fn main() {
         install::controller_upgraded_in_flight,
         faults::slow_data_plane,
     );
-    let mut suite = suite.last("nothing_refused", move |lab| {
-        rights::nothing_refused(lab, if named { 0 } else { 100 })
+    let least = if named { 0 } else { 100 };
+    let mut suite = suite.last("nothing_refused", move |lab| async move {
+        rights::nothing_refused(&lab, least)
     });
     if mode == "full" && !named {
-        suite = suite.last("every_right_used", rights::every_right_used);
+        suite = suite.last("every_right_used", |lab| async move {
+            rights::every_right_used(&lab)
+        });
     }
     suite.main()
 }

@@ -1,7 +1,7 @@
 //! Last of all: what Serin asked of the API server, beside the rights that it has. A request that was
 //! refused, and a right that nobody used, fail the suite unless they stand here with their reason.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::collections::BTreeSet;
 
 use k8s_openapi::api::rbac::v1::PolicyRule;
 use serin::{cli::rbac, controller::rollouts::route_kinds};
@@ -37,7 +37,7 @@ fn resource(entry: &AuditEntry) -> String {
 }
 
 /// Nothing was refused but what stands in `REFUSED`, and there were `least` requests at least.
-pub async fn nothing_refused(lab: Arc<Lab>, least: usize) -> Result {
+pub fn nothing_refused(lab: &Lab, least: usize) -> Result {
     let audit = lab.audit()?;
     let ours: Vec<&AuditEntry> = audit.iter().filter(|e| is_serin(e)).collect();
     ensure(
@@ -97,7 +97,7 @@ fn granted() -> BTreeSet<(String, String, String)> {
 }
 
 /// Every right was used but what stands in `UNUSED`. Only a whole run can tell.
-pub async fn every_right_used(lab: Arc<Lab>) -> Result {
+pub fn every_right_used(lab: &Lab) -> Result {
     let audit = lab.audit()?;
     let used: BTreeSet<(String, String, String)> = audit
         .iter()
