@@ -9,7 +9,8 @@
 ARG RUST_IMAGE=docker.io/library/rust:1.89-bookworm
 ARG BASE_IMAGE=gcr.io/distroless/static:nonroot
 
-# The compiler runs on the machine that builds, whatever it builds for.
+# The compiler runs on the machine that builds, whatever it builds for. Its glibc must be 2.34 or newer (bookworm
+# has 2.36): from there on a static binary asks /etc/hosts and DNS without loading a library.
 FROM --platform=$BUILDPLATFORM ${RUST_IMAGE} AS build
 ARG TARGETARCH
 WORKDIR /src
