@@ -80,11 +80,33 @@ chart: lab-tools ## Lint the chart, and render it in each of its modes
 	@helm=$$($(LAB) prepare | sed -n 's/^Helm: //p'); \
 	for values in "" "namespaces={a,b}" "namespaces={a},rbac.clusterRoles=false" "rbac.create=false" \
 	  "crds.install=false,serviceAccount.create=false,service.enabled=false" \
-	  "replicas=2,metricProviders.default=http://prometheus:9090,alertmanager.url=http://alertmanager:9093"; do \
+	  "replicas=2,metricProviders.default=http://prometheus:9090,alertmanager.url=http://alertmanager:9093" \
+	  "serviceMonitor.enabled=true,prometheusRule.enabled=true,dashboard.enabled=true,networkPolicy.enabled=true"; do \
 	  echo "helm lint --strict charts/serin --set '$$values'"; \
 	  "$$helm" lint --strict --quiet charts/serin --set "$$values"; \
 	  "$$helm" template serin charts/serin --namespace serin --set "$$values" > /dev/null; \
+	done; \
+	for values in docs/examples/values*.yaml; do \
+	  echo "helm lint --strict charts/serin --values $$values"; \
+	  "$$helm" lint --strict --quiet charts/serin --values "$$values"; \
 	done
+
+# The binary as the image has it: static, for this machine's architecture.
+HOST := $(shell uname -m)-unknown-linux-gnu
+STATIC := $(or $(CARGO_TARGET_DIR),target)/$(HOST)/$(or $(PROFILE),release)/serin
+
+.PHONY: image-binary
+image-binary: cargo ## The image's binary, built as in the Dockerfile and tried: static, and it runs (PROFILE=debug: quick)
+	RUSTFLAGS='-C target-feature=+crt-static' cargo build --locked --bin serin --target $(HOST) $(if $(filter debug,$(PROFILE)),,--release)
+	@if ldd $(STATIC) 2>&1 | grep -Ev 'statically linked|not a dynamic executable'; then echo "$(STATIC) wants libraries" >&2; exit 1; fi
+	@if readelf --program-headers $(STATIC) | grep -w INTERP; then echo "$(STATIC) wants a loader" >&2; exit 1; fi
+	@root=$$(mktemp -d); trap 'rm -r "$$root"' EXIT; cp $(STATIC) "$$root/serin"; \
+	echo "in a root with no other file:"; env -i $$(command -v unshare) --map-root-user --root="$$root" /serin version
+	@ls -l --block-size=KiB $(STATIC)
+
+.PHONY: image-test
+image-test: image-binary lab-tools ## The image's binary, installed by the chart in the lab
+	SERIN_BINARY=$(abspath $(STATIC)) cargo test --test e2e -- installed_in_a_namespace
 
 .PHONY: generate
 generate: cargo ## Write anew what is generated: crds, the chart's roles, the reference

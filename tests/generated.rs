@@ -1,7 +1,14 @@
 //! What is generated equals what the code says: CustomResourceDefinitions, the chart's roles, the
 //! reference. `UPDATE=1` writes it anew.
 
-use std::{fmt::Write as _, fs, path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+    fs,
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::Value;
@@ -321,4 +328,112 @@ fn one_line(text: &str) -> String {
         })
         .collect();
     escaped.join("`")
+}
+
+/// What the comments in a values file say of each key, by its path, in the order of the file.
+fn comments(text: &str) -> Vec<(String, String)> {
+    let (mut out, mut path, mut said) = (vec![], Vec::<String>::new(), String::new());
+    for line in text.lines() {
+        let inside = line.trim_start();
+        if let Some(more) = inside.strip_prefix('#') {
+            said = format!("{said} {}", more.trim()).trim().to_owned();
+        } else if let Some((key, _)) = inside.split_once(':')
+            && !inside.starts_with('-')
+        {
+            path.truncate((line.len() - inside.len()) / 2);
+            path.push(key.to_owned());
+            out.push((path.join("."), std::mem::take(&mut said)));
+        } else {
+            said.clear();
+        }
+    }
+    out
+}
+
+/// The default of each value that is set as a whole: where the schema names no further fields.
+fn defaults(value: &Value, schema: &Value, path: &str, out: &mut BTreeMap<String, Value>) {
+    for (key, value) in value.as_object().into_iter().flatten() {
+        let here = if path.is_empty() {
+            key.clone()
+        } else {
+            format!("{path}.{key}")
+        };
+        let schema = &schema["properties"][key];
+        if schema["properties"].is_object() {
+            defaults(value, schema, &here, out);
+        } else {
+            out.insert(here, value.clone());
+        }
+    }
+}
+
+#[test]
+fn values_of_the_chart() {
+    let text = fs::read_to_string("charts/serin/values.yaml").expect("values");
+    let values: Value = serde_saphyr::from_str(&text).expect("yaml");
+    let schema = fs::read_to_string("charts/serin/values.schema.json").expect("a schema");
+    let schema: Value = serde_json::from_str(&schema).expect("json");
+    let (mut found, mut faults) = (BTreeMap::new(), vec![]);
+    defaults(&values, &schema, "", &mut found);
+    assert!(found.len() > 40, "{} values", found.len());
+    let mut table =
+        String::from("\nGenerated from `values.yaml`.\n\n| Value | Default | |\n|---|---|---|\n");
+    for (path, about) in comments(&text) {
+        let Some(default) = found.remove(&path) else {
+            continue;
+        };
+        if about.is_empty() {
+            faults.push(format!(
+                "charts/serin/values.yaml: nothing is said of {path}"
+            ));
+        }
+        let about = one_line(&about);
+        let _ = writeln!(table, "| `{path}` | `{default}` | {about} |");
+    }
+    assert!(found.is_empty(), "not found as lines: {found:?}");
+    let path = "charts/serin/README.md";
+    let readme = fs::read_to_string(path).expect("a README");
+    let (head, _) = readme.split_once("\n## Values\n").expect("the values");
+    same(path, &format!("{head}\n## Values\n{table}"), &mut faults);
+    report(&faults);
+}
+
+/// The words of the reasons, as they stand in `src/api/names.rs`.
+fn reasons() -> BTreeSet<String> {
+    let table = named("reason");
+    let words = table.lines().filter_map(|l| l.split('`').nth(1));
+    words.map(ToOwned::to_owned).collect()
+}
+
+#[test]
+fn every_reason_has_its_entry_in_troubleshooting() {
+    let text = fs::read_to_string("docs/troubleshooting.md").expect("troubleshooting");
+    let (_, text) = text.split_once("\n## Reasons\n").expect("the reasons");
+    let text = text.split("\n## ").next().unwrap_or_default();
+    let reasons = reasons();
+    assert!(reasons.len() > 20, "{} reasons", reasons.len());
+    let mut faults = vec![];
+    let mut entries = BTreeSet::new();
+    for entry in text.split("\n### ").skip(1) {
+        let (name, said) = entry.split_once('\n').unwrap_or((entry, ""));
+        entries.insert(name.to_owned());
+        for part in ["Meaning: ", "See: ", "Do: "] {
+            if !said
+                .lines()
+                .any(|l| l.starts_with(part) && l.len() > part.len() + 10)
+            {
+                faults.push(format!(
+                    "docs/troubleshooting.md: {name} has no line {part:?}"
+                ));
+            }
+        }
+    }
+    let lacking = reasons
+        .difference(&entries)
+        .map(|r| format!("reason {r} has no entry in docs/troubleshooting.md"));
+    let stale = entries
+        .difference(&reasons)
+        .map(|e| format!("docs/troubleshooting.md has an entry {e}, and there is no such reason"));
+    faults.extend(lacking.chain(stale));
+    assert!(faults.is_empty(), "\n{}", faults.join("\n"));
 }

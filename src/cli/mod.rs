@@ -1,5 +1,6 @@
 //! How people speak to Serin: arguments, dispatch, exit codes.
 
+pub mod check;
 pub mod crds;
 pub mod rbac;
 pub mod run;
@@ -25,6 +26,8 @@ struct Cli {
 enum Command {
     /// Run the controller
     Run(Box<run::Options>),
+    /// Check an install: rights, kinds, a copy that leads
+    Check(check::Options),
     /// Print the CustomResourceDefinitions as YAML
     Crds {
         /// Write one file for each kind into this directory instead
@@ -41,6 +44,9 @@ pub enum CliError {
     /// The controller.
     #[error("cannot run the controller")]
     Run(#[from] run::RunError),
+    /// The check of an install.
+    #[error("the install does not work")]
+    Check(#[from] check::CheckError),
     /// The CustomResourceDefinitions.
     #[error("cannot write the CustomResourceDefinitions")]
     Crds(#[from] crds::CrdError),
@@ -72,6 +78,7 @@ pub fn main() -> ExitCode {
 fn dispatch(command: Command) -> Result<(), CliError> {
     match command {
         Command::Run(options) => Ok(run::run(&options)?),
+        Command::Check(options) => Ok(check::check(&options)?),
         Command::Crds { dir: Some(dir) } => Ok(crds::write(&dir)?),
         Command::Crds { dir: None } => Ok(io::stdout().write_all(crds::all()?.as_bytes())?),
         Command::Version => Ok(writeln!(

@@ -6,7 +6,7 @@ use k8s_openapi::api::rbac::v1::PolicyRule;
 use crate::{api::names::GROUP, model::object::Kind};
 
 /// The lease's name unless a flag says otherwise; the chart puts its own in.
-const LEASE_NAME: &str = "serin-controller";
+pub const LEASE_NAME: &str = "serin-controller";
 
 /// Serin's own kinds that live in a namespace.
 const OURS: &[&str] = &["rollouts", "analysistemplates", "analysisruns"];

@@ -81,7 +81,7 @@ pub struct Options {
     #[arg(
         long,
         env = "SERIN_LEASE_NAME",
-        default_value = "serin-controller",
+        default_value = super::rbac::LEASE_NAME,
         value_name = "NAME"
     )]
     pub lease_name: String,
@@ -150,7 +150,7 @@ pub fn run(options: &Options) -> Result<(), RunError> {
 
 /// The way to the API server, without the library's own retries: each round has a time limit and a
 /// backoff, and no write is ever sent twice unseen.
-async fn config() -> Result<Config, RunError> {
+pub(super) async fn config() -> Result<Config, RunError> {
     let mut config = Config::infer()
         .await
         .map_err(|e| RunError::Config(Box::new(e)))?;

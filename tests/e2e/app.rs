@@ -98,13 +98,17 @@ spec:
             Some(asked) => json!({"blueGreen": self.blue_green(asked)}),
             None => json!({"canary": self.canary()}),
         };
-        json!({
+        let mut spec = json!({
             "replicas": self.setup.replicas, "minReadySeconds": 1,
             "progressDeadlineSeconds": self.setup.deadline, "progressDeadlineAbort": true,
             "selector": {"matchLabels": {"app": "app"}},
             "template": self.template(version),
             "strategy": strategy,
-        })
+        });
+        if !self.setup.controller.is_empty() {
+            spec["controllerName"] = json!(self.setup.controller);
+        }
+        spec
     }
 
     fn routing(&self) -> Value {

@@ -27,6 +27,8 @@ mod commands;
 mod faults;
 mod flight;
 mod gitops;
+mod install;
+mod rights;
 mod world;
 
 use serin_lab::Suite;
@@ -67,7 +69,8 @@ fn main() {
     if others && !full {
         println!("the core, and what SEED={seed} picks of the rest");
     }
-    let suite = Suite::new().at_once(4);
+    // What needs the lab for itself runs one by one.
+    let suite = Suite::new().at_once(if mode == "alone" { 1 } else { 4 });
     let suite = list!(
         suite,
         |_: &str| others,
@@ -81,6 +84,9 @@ fn main() {
         blue_green::blue_green_by_itself,
         blue_green::blue_green_abort_after,
         both::the_same_on_both,
+        install::installed_in_the_whole_cluster,
+        install::chart_rendered,
+        install::check_finds_what_is_missing,
     );
     let suite = list!(
         suite,
@@ -120,9 +126,24 @@ fn main() {
         faults::lost_status,
         gitops::chart_upgraded_at_rest_and_in_flight,
         gitops::route_applied_again_and_again,
+        install::installed_in_a_namespace,
     );
-    // It holds the whole data plane back, so it has the lab to itself.
+    // The first wants a cluster that has never seen Serin, the other holds the whole data plane back.
     let alone = named || mode == "alone";
-    let suite = list!(suite, |_: &str| alone, faults::slow_data_plane);
+    let suite = list!(
+        suite,
+        |_: &str| alone,
+        install::controller_upgraded_in_flight,
+        faults::slow_data_plane,
+    );
+    let least = if named { 0 } else { 100 };
+    let mut suite = suite.last("nothing_refused", move |lab| async move {
+        rights::nothing_refused(&lab, least)
+    });
+    if mode == "full" && !named {
+        suite = suite.last("every_right_used", |lab| async move {
+            rights::every_right_used(&lab)
+        });
+    }
     suite.main()
 }

@@ -58,6 +58,8 @@ pub struct Setup {
     pub routed: bool,
     /// Blue-green instead of a canary: what the strategy asks for, as YAML in flow style.
     pub blue_green: Option<&'static str>,
+    /// `spec.controllerName`; none where it is empty.
+    pub controller: &'static str,
 }
 
 impl Setup {
@@ -79,6 +81,7 @@ impl Default for Setup {
             rate: 40.0,
             routed: true,
             blue_green: None,
+            controller: "",
         }
     }
 }
@@ -98,7 +101,8 @@ pub struct World {
     pub load: Option<Load>,
     /// Where the controller asks for metrics.
     pub provider: String,
-    kubeconfig: PathBuf,
+    /// For the account `serin` of the namespace.
+    pub kubeconfig: PathBuf,
     starts: u32,
 }
 
@@ -121,9 +125,20 @@ impl World {
     /// A namespace with an account that has the least rights, and nothing in it.
     pub async fn bare(lab: Arc<Lab>, prefix: &str, setup: Setup) -> Result<Self> {
         CRDS.get_or_try_init(|| install_crds(&lab)).await?;
+        let mut world = Self::empty(lab, prefix, setup).await?;
+        let (lab, namespace) = (&world.lab, &world.namespace);
+        lab.apply_yaml_in(namespace, &rights(namespace)).await?;
+        world.kubeconfig = lab.kubeconfig_for(namespace, "serin").await?;
+        let account = format!("system:serviceaccount:{namespace}:serin");
+        for resource in ["rollouts.serin.dev", "clusteranalysistemplates.serin.dev"] {
+            world.may(&account, "list", resource).await?;
+        }
+        Ok(world)
+    }
+
+    /// A namespace for an app whose controller comes from elsewhere.
+    pub async fn empty(lab: Arc<Lab>, prefix: &str, setup: Setup) -> Result<Self> {
         let namespace = lab.namespace(prefix).await?;
-        lab.apply_yaml_in(&namespace, &rights(&namespace)).await?;
-        let kubeconfig = lab.kubeconfig_for(&namespace, "serin").await?;
         let provider = lab.prometheus_url();
         Ok(Self {
             lab,
@@ -132,9 +147,31 @@ impl World {
             provider,
             serin: None,
             load: None,
-            kubeconfig,
+            kubeconfig: PathBuf::new(),
             starts: 0,
         })
+    }
+
+    /// Awaits that the API server lets somebody do something in the app's namespace: it learns of
+    /// rights a little after they are written.
+    pub async fn may(&self, who: &str, verb: &str, resource: &str) -> Result {
+        let who = format!("--as={who}");
+        let args = [
+            "auth",
+            "can-i",
+            verb,
+            resource,
+            "-q",
+            &who,
+            "-n",
+            &self.namespace,
+        ];
+        self.lab
+            .until("the rights to hold", LIMIT, || async {
+                self.lab.kubectl(&args).await.ok()
+            })
+            .await?;
+        Ok(())
     }
 
     pub fn start_serin(&mut self) -> Result {
@@ -412,15 +449,20 @@ async fn install_crds(lab: &Arc<Lab>) -> Result {
     Ok(())
 }
 
-/// The account `serin` with the rights of the chart, in one namespace.
+/// The account `serin` with the rights of the chart: those in one namespace, and those in the cluster.
 fn rights(namespace: &str) -> String {
     let rules = [rbac::namespaced(&route_kinds()), rbac::lease()].concat();
+    let cluster_name = format!("{namespace}-serin");
+    let account = json!([{"kind": "ServiceAccount", "name": "serin", "namespace": namespace}]);
     let all = [
         json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "serin"}}),
+        json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": cluster_name}, "rules": rbac::cluster()}),
+        json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": cluster_name},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": cluster_name}, "subjects": account}),
         json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": "serin"}, "rules": rules}),
         json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": {"name": "serin"},
             "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "serin"},
-            "subjects": [{"kind": "ServiceAccount", "name": "serin", "namespace": namespace}]}),
+            "subjects": account}),
     ];
     all.map(|v| v.to_string()).join("\n---\n")
 }

@@ -32,7 +32,7 @@
 
 {{- define "serin.selectorLabels" -}}
 app.kubernetes.io/name: {{ include "serin.name" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end -}}
 
 {{- define "serin.labels" -}}

@@ -18,6 +18,7 @@ type Body = Box<dyn FnOnce(Arc<Lab>) -> BoxFuture<'static, CaseResult> + Send>;
 #[derive(Default)]
 pub struct Suite {
     cases: Vec<(&'static str, Body)>,
+    last: Vec<(&'static str, Body)>,
     options: Options,
     at_once: usize,
 }
@@ -58,6 +59,19 @@ impl Suite {
         self
     }
 
+    /// Adds a test that runs by itself when all others have ended, whichever the arguments choose, so
+    /// that it may judge what they did. It does not run where no other does.
+    #[must_use]
+    pub fn last<F, Fut>(mut self, name: &'static str, body: F) -> Self
+    where
+        F: FnOnce(Arc<Lab>) -> Fut + Send + 'static,
+        Fut: Future<Output = CaseResult> + Send + 'static,
+    {
+        self.last
+            .push((name, Box::new(move |lab| body(lab).boxed())));
+        self
+    }
+
     /// Enters the lab, runs the tests that the arguments choose (as `cargo test` passes them: parts
     /// of names, `--exact`, `--skip PART`, `--list`), and exits: 0 when all passed, else 101.
     pub fn main(mut self) -> ! {
@@ -70,7 +84,7 @@ impl Suite {
         self.cases.retain(|(name, _)| chosen.takes(name));
         let left_out = all - self.cases.len();
         if chosen.list {
-            for (name, _) in &self.cases {
+            for (name, _) in self.cases.iter().chain(&self.last) {
                 println!("{name}: test");
             }
             std::process::exit(0);
@@ -88,9 +102,12 @@ impl Suite {
 
     async fn run(self, left_out: usize) -> bool {
         let start = Instant::now();
-        println!("\nrunning {} tests", self.cases.len());
         let mut failed = Vec::new();
-        let total = self.cases.len();
+        let total = match self.cases.len() {
+            0 => 0,
+            cases => cases + self.last.len(),
+        };
+        println!("\nrunning {total} tests");
         if total > 0 {
             let lab = match Lab::up(self.options).await {
                 Ok(lab) => Arc::new(lab),
@@ -114,6 +131,10 @@ impl Suite {
                 failed.extend(why.map(|why| (name, why)));
             }
             drop(results);
+            for (name, body) in self.last {
+                let why = run_case(name, body, lab.clone()).await;
+                failed.extend(why.map(|why| (name, why)));
+            }
             finish(lab, failed.is_empty()).await;
         }
         for (name, why) in &failed {
