@@ -87,8 +87,9 @@ chart: lab-tools ## Lint the chart, and render it in each of its modes
 	done
 
 .PHONY: generate
-generate: cargo ## Write anew what is generated: crds, the chart's roles, the reference
+generate: cargo ## Write anew what is generated: crds, the chart's roles, the reference, Argo CD's ConfigMap
 	UPDATE=1 cargo test -q --test generated
+	UPDATE=1 cargo test -q --test lua config_map
 
 .PHONY: lab
 lab: lab-tools ## A shell in a lab: a real cluster with a gateway, Prometheus and Alertmanager
