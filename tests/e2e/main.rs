@@ -26,7 +26,11 @@ mod commands;
 mod faults;
 mod flight;
 mod gitops;
+mod waiters;
 mod world;
+
+#[path = "../support/dashboard.rs"]
+mod dashboard;
 
 use serin_lab::Suite;
 
@@ -78,6 +82,9 @@ fn main() {
         faults::resyncs_write_nothing,
         flight::delete_orphaning,
         both::the_same_on_both,
+        waiters::helm_waits_for_the_promotion,
+        waiters::helm_rolls_a_bad_release_back,
+        waiters::alerts_and_dashboard,
     );
     let suite = list!(
         suite,
@@ -104,6 +111,8 @@ fn main() {
         faults::lost_status,
         gitops::chart_upgraded_at_rest_and_in_flight,
         gitops::route_applied_again_and_again,
+        waiters::kubectl_waits,
+        waiters::scaled_at_rest,
     );
     // It holds the whole data plane back, so it has the lab to itself.
     let alone = named || mode == "alone";

@@ -287,6 +287,16 @@ impl Lab {
         process::output(command).await
     }
 
+    /// Runs promtool; gives what it printed.
+    ///
+    /// # Errors
+    /// When it fails; its output is in the message.
+    pub async fn promtool(&self, args: &[&str]) -> Result<String> {
+        let mut command = self.parts.promtool.command();
+        command.args(args).envs(self.environment());
+        process::output(command).await
+    }
+
     /// Applies every document of a YAML text, server-side and forced, as field manager `lab`.
     ///
     /// # Errors
