@@ -55,7 +55,7 @@ fn gist(sight: &Sight) -> impl PartialEq {
         (a.number, a.hash, stage)
     });
     let deleted = meta.deletion_timestamp.is_some();
-    let read = (status.phase, status.message, status.observed_generation);
+    let read = (status.phase, status.observed_generation);
     let handled = (meta.annotations.clone(), status.commands);
     (
         meta.generation,
