@@ -9,6 +9,7 @@ mod sights;
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kstatus::{Verdict, kstatus};
 use serde_json::{Value, json};
 use serin::{
@@ -91,14 +92,30 @@ fn faults(sight: &Sight, committed: bool) -> Vec<String> {
         "Degraded" if verdict == Verdict::Failed => vec![],
         phase => vec![format!("{verdict:?}, though the phase is {phase:?}")],
     };
+    let holds = |name: &str| {
+        let of = |c: &Condition| c.type_ == name && c.status == "True";
+        status.conditions.iter().any(of)
+    };
+    let phase = status.phase.as_deref().unwrap_or_default();
+    for (condition, phases) in [
+        ("Ready", &["Healthy"][..]),
+        ("Reconciling", &["Progressing", "Paused"]),
+        ("Stalled", &["Degraded"]),
+        ("Paused", &["Paused"]),
+        ("Progressing", &["Healthy", "Progressing", "Paused"]),
+    ] {
+        if holds(condition) != phases.contains(&phase) {
+            faults.push(format!(
+                "{condition} is {}, the phase is {phase}",
+                holds(condition)
+            ));
+        }
+    }
     if verdict == Verdict::Current {
         faults.extend(undone(sight, committed));
     }
     if given_up(&status) && verdict != Verdict::Failed {
         faults.push(format!("{verdict:?}, though it was given up"));
-    }
-    if status.pause.is_some() && verdict == Verdict::Current {
-        faults.push("Current, though it waits for a person".into());
     }
     faults
 }
@@ -144,7 +161,10 @@ fn story(name: &str) -> Vec<String> {
         .into_iter()
         .find(|(n, _)| n == name)
         .expect("the scenario");
-    let (sights, _) = play(&scenario);
+    tell(&play(&scenario).0)
+}
+
+fn tell(sights: &[Sight]) -> Vec<String> {
     let mut story: Vec<String> = sights
         .iter()
         .map(|s| {
@@ -238,4 +258,110 @@ fn the_algorithm_is_the_published_one() {
     );
     let deleted = json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}});
     assert_eq!(kstatus(&deleted), Ok(Terminating));
+}
+
+/// Plays the scenario `promote` with other events, and gives its story.
+fn with(events: &str, version: Option<&str>) -> Vec<String> {
+    let (_, mut scenario) = scenarios()
+        .into_iter()
+        .find(|(n, _)| n == "promote")
+        .expect("the scenario");
+    scenario.events = serde_saphyr::from_str(events).expect("events");
+    scenario.until = std::time::Duration::from_secs(240).into();
+    if let Some(bad) = version {
+        let crashes = serde_saphyr::from_str("{crash: true}").expect("a version");
+        scenario.world.versions.insert(bad.to_owned(), crashes);
+    }
+    let (sights, played) = play(&scenario);
+    assert!(
+        played.timeline.broken.is_empty(),
+        "{:?}",
+        played.timeline.broken
+    );
+    let mut last = None;
+    for sight in &sights {
+        let committed = last.as_ref() != Some(&sight.rollout.status);
+        last = Some(sight.rollout.status.clone());
+        assert_eq!(faults(sight, committed), [""; 0], "{}", sight.at);
+    }
+    tell(&sights)
+}
+
+#[test]
+fn a_change_of_scale_is_in_progress_until_the_pods_are_there() {
+    let grown = with("[{at: 20s, spec: {replicas: 7}}]", None);
+    let wanted = ["1 InProgress", "1 Current", "2 InProgress", "2 Current"];
+    assert_eq!(grown, wanted);
+    assert_eq!(with("[{at: 20s, spec: {replicas: 1}}]", None), wanted);
+}
+
+#[test]
+fn an_invalid_spec_fails_until_it_is_put_right() {
+    let events = "[{at: 20s, spec: {strategy: {canary: {steps: [{setWeight: 500}]}}}}, \
+                   {at: 30s, spec: {strategy: {canary: {steps: [{setWeight: 50}]}}}}]";
+    let wanted = [
+        "1 InProgress",
+        "1 Current",
+        "2 InProgress",
+        "2 Failed",
+        "3 InProgress",
+        "3 Current",
+    ];
+    assert_eq!(with(events, None), wanted);
+}
+
+#[test]
+fn a_spec_that_becomes_invalid_in_a_pause_fails_and_is_paused_again() {
+    let events = "[{at: 20s, version: v2}, \
+                   {when: phase Paused, spec: {strategy: {canary: {steps: [{setWeight: 500}]}}}}, \
+                   {at: 150s, when: phase Degraded, spec: {strategy: {canary: {steps: [{setWeight: 50}]}}}}]";
+    let wanted = [
+        "1 InProgress",
+        "1 Current",
+        "2 InProgress",
+        "3 InProgress",
+        "3 Failed",
+        "4 InProgress",
+    ];
+    assert_eq!(with(events, None), wanted);
+}
+
+/// What Helm's rollback does, and who applies the bad template once more.
+#[test]
+fn after_a_rollback_the_old_template_is_current_and_the_bad_one_fails_again() {
+    let events = "[{at: 20s, version: bad}, {at: 60s, version: v1}, {at: 90s, version: bad}]";
+    let wanted = [
+        "1 InProgress",
+        "1 Current",
+        "2 InProgress",
+        "2 Failed",
+        "3 InProgress",
+        "3 Current",
+        "4 InProgress",
+        "4 Failed",
+    ];
+    assert_eq!(with(events, Some("bad")), wanted);
+}
+
+#[test]
+fn a_retry_is_in_progress_again() {
+    let events = "[{at: 20s, version: bad}, {at: 60s, annotate: {serin.dev/retry: $canary/1}}]";
+    let wanted = [
+        "1 InProgress",
+        "1 Current",
+        "2 InProgress",
+        "2 Failed",
+        "2 InProgress",
+        "2 Failed",
+    ];
+    assert_eq!(with(events, Some("bad")), wanted);
+}
+
+#[test]
+fn a_paused_spec_keeps_a_release_in_progress_and_nothing_else() {
+    let wanted = ["1 InProgress", "1 Current", "2 InProgress", "2 Current"];
+    assert_eq!(with("[{at: 20s, spec: {paused: true}}]", None), wanted);
+    let events = "[{at: 20s, spec: {paused: true}}, {at: 30s, version: v2}]";
+    let release = with(events, None);
+    assert_eq!(release.last().map(String::as_str), Some("3 InProgress"));
 }
