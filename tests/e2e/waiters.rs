@@ -52,7 +52,7 @@ async fn upgrade(w: &World, version: &str, flags: &[&str]) -> Result<String> {
 fn promoted(status: &RolloutStatus) -> Result {
     let stable = status.stable_revision == status.current_revision;
     ensure(
-        phase(status) == "Healthy" && stable && hash(status) != "",
+        phase(status) == "Healthy" && stable && !hash(status).is_empty(),
         format!("it is not done: {status:?}"),
     )
 }
