@@ -113,6 +113,7 @@ fn main() {
         gitops::route_applied_again_and_again,
         waiters::kubectl_waits,
         waiters::scaled_at_rest,
+        waiters::an_alert_fires_and_ends,
     );
     // It holds the whole data plane back, so it has the lab to itself.
     let alone = named || mode == "alone";

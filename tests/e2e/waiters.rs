@@ -210,3 +210,56 @@ pub async fn alerts_and_dashboard(lab: Arc<Lab>) -> Result {
     let nonsense = lab.query("sum by (serin_leader").await;
     ensure(nonsense.is_err(), "what is no query is refused")
 }
+
+/// A real controller's metrics make a real Prometheus fire and end its alert, and fill the dashboard.
+pub async fn an_alert_fires_and_ends(lab: Arc<Lab>) -> Result {
+    let setup = Setup {
+        steps: "[{setWeight: 50}, {pause: {}}]",
+        ..small()
+    };
+    let w = World::new(lab, "alerts", setup).await?;
+    let port = w.serin.as_ref().map_or(0, |s| s.port);
+    w.lab.scrape(&w.namespace, &format!("127.0.0.1:{port}"))?;
+    let text = std::fs::read_to_string(dashboard::RULES)?;
+    w.lab.rules("serin", &text).await?;
+    let fires = format!(
+        r#"ALERTS{{alertname="RolloutRolledBack",alertstate="firing",namespace="{}",rollout="app"}}"#,
+        w.namespace
+    );
+    let has = |query: String, wanted: bool| {
+        let lab = w.lab.clone();
+        async move {
+            let what = format!("{query} to be there: {wanted}");
+            let look = || async {
+                let found = lab.query(&query).await.ok()?;
+                (found.is_empty() != wanted).then_some(())
+            };
+            lab.until(&what, LIMIT, look).await
+        }
+    };
+    w.deploy("no-image").await?;
+    w.done("Degraded").await?;
+    has(fires.clone(), true).await?;
+    let panel = |title: &str| {
+        let place = format!("panel {title:?}");
+        let all = dashboard::dashboard();
+        all.into_iter().find(|p| p.place == place).map(|p| p.text)
+    };
+    for title in [
+        "Phases",
+        "Stalled",
+        "Accepted",
+        "Rollbacks",
+        "Leader",
+        "API requests",
+    ] {
+        let text = panel(title).ok_or(format!("there is no panel {title}"))?;
+        has(text, true).await?;
+    }
+    w.deploy("v2").await?;
+    w.step(1).await?;
+    has(fires, false).await?;
+    let paused = panel("Paused").ok_or("there is no panel Paused")?;
+    has(paused, true).await?;
+    Ok(())
+}

@@ -406,6 +406,23 @@ impl Lab {
         metrics::query(&self.http, &self.prometheus_url(), promql).await
     }
 
+    /// Lets Prometheus scrape an address beside the pods. Its labels are kept.
+    ///
+    /// # Errors
+    /// When it cannot be written down.
+    pub fn scrape(&self, name: &str, address: &str) -> Result<()> {
+        metrics::scrape(self.run_dir(), name, address)
+    }
+
+    /// Gives Prometheus alerts, as the text of a file with `groups`.
+    ///
+    /// # Errors
+    /// When Prometheus does not take them.
+    pub async fn rules(&self, name: &str, text: &str) -> Result<()> {
+        let base = self.prometheus_url();
+        metrics::rules(&self.http, &base, self.run_dir(), name, text).await
+    }
+
     /// The alerts that stand in Alertmanager.
     ///
     /// # Errors
