@@ -18,8 +18,8 @@ use crate::{api::Rollout, controller::context::Clock};
 const LIMIT: Duration = Duration::from_secs(30);
 /// As many names are told of what is there.
 const NAMES_TOLD: usize = 5;
-/// Names that are at least this much alike are meant, maybe.
-const ALIKE: f64 = 0.8;
+/// Names that are at least this much alike are meant, maybe: one letter of three may differ.
+const ALIKE: f64 = 0.6;
 
 /// Which cluster, and where in it.
 #[derive(Args, Clone, Debug, Default, PartialEq)]
@@ -90,13 +90,18 @@ pub enum OperateError {
     System(String),
 }
 
-/// The innermost cause of an error.
+/// The innermost cause of an error, in one line.
 fn root(error: &dyn Error) -> String {
     let mut cause = error;
     while let Some(source) = cause.source() {
         cause = source;
     }
-    cause.to_string()
+    first_line(&cause.to_string())
+}
+
+/// Errors of a parser draw what they read over several lines.
+fn first_line(text: &str) -> String {
+    text.lines().next().unwrap_or_default().to_owned()
 }
 
 /// An open door to the API server.
@@ -252,7 +257,7 @@ fn names(items: &[Rollout], of: impl Fn(&Rollout) -> Option<String>) -> Vec<Stri
 /// The name that is most like another one, if any is.
 pub fn near<'a>(name: &str, all: &'a [String]) -> Option<&'a str> {
     all.iter()
-        .map(|n| (strsim::jaro_winkler(name, n), n.as_str()))
+        .map(|n| (strsim::normalized_damerau_levenshtein(name, n), n.as_str()))
         .filter(|(alike, _)| *alike >= ALIKE)
         .max_by(|a, b| a.0.total_cmp(&b.0))
         .map(|(_, n)| n)
@@ -312,7 +317,9 @@ async fn config(access: &Access) -> Result<Config, OperateError> {
     }
     Config::from_custom_kubeconfig(kubeconfig, &options)
         .await
-        .map_err(|e| OperateError::Cluster(format!("the kubeconfig: {e}")))
+        .map_err(|e| {
+            OperateError::Cluster(format!("the kubeconfig: {}", first_line(&e.to_string())))
+        })
 }
 
 fn listed(names: &[String]) -> String {
@@ -331,6 +338,7 @@ mod tests {
     fn a_name_that_is_near_is_found() {
         let all = ["checkout".to_owned(), "cart".to_owned()];
         assert_eq!(near("chekcout", &all), Some("checkout"));
+        assert_eq!(near("crat", &all), Some("cart"));
         assert_eq!(near("payments", &all), None);
     }
 }

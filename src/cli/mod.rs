@@ -176,14 +176,28 @@ pub(crate) fn rollout_name(text: &str) -> Result<String, String> {
 pub fn main() -> ExitCode {
     // Before any client is made: without a provider of cryptography, making one panics.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let matches = arguments(program()).get_matches();
-    let Cli { access, command } = match Cli::from_arg_matches(&matches) {
+    let read = arguments(program())
+        .try_get_matches()
+        .and_then(|matches| Cli::from_arg_matches(&matches));
+    let Cli { access, command } = match read {
         Ok(cli) => cli,
-        Err(error) => error.format(&mut arguments(program())).exit(),
+        Err(error) => return misused(&error),
     };
     match place(command, &access).and_then(dispatch) {
         Ok(code) => code,
         Err(error) => fail(&error),
+    }
+}
+
+/// Help and version are no failure. A wrong flag is one like any other: the exit codes above 1 have a
+/// meaning of their own.
+fn misused(error: &clap::Error) -> ExitCode {
+    // Nothing is left to do where even this cannot be said.
+    let _ = error.print();
+    if error.use_stderr() {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
     }
 }
 

@@ -3,17 +3,29 @@
 use std::io::{self, Write};
 
 use anstyle::{AnsiColor, Style};
-use clap::ValueEnum;
+use clap::{ValueEnum, builder::PossibleValue};
 use jiff::Timestamp;
 use serde::Serialize;
 
 /// For machines.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// JSON
     Json,
     /// YAML
     Yaml,
+}
+
+impl ValueEnum for Format {
+    fn value_variants<'a>() -> &'a [Self] {
+        &[Self::Json, Self::Yaml]
+    }
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(PossibleValue::new(match self {
+            Self::Json => "json",
+            Self::Yaml => "yaml",
+        }))
+    }
 }
 
 /// What a text means, for its colour.
@@ -39,7 +51,7 @@ pub enum Tone {
 impl Tone {
     /// Of a phase, a verdict or an outcome.
     pub fn of(word: &str) -> Self {
-        match word {
+        match word.split(':').next().unwrap_or_default() {
             "Healthy" | "Successful" | "pass" | "Promoted" | "Done" => Self::Good,
             "Progressing" | "Running" => Self::Busy,
             "Paused" | "Inconclusive" | "inconclusive" | "noData" => Self::Asks,
@@ -188,14 +200,16 @@ pub fn on_terminal() -> bool {
     io::stdout().is_terminal()
 }
 
-/// Prints text in the place of what was printed before, where a person looks on.
-pub fn redraw(text: &str) -> io::Result<()> {
+/// Prints text in the place of what was printed before, where a person looks on; elsewhere after
+/// it and `apart`.
+pub fn redraw(apart: &str, text: &str) -> io::Result<()> {
     // The cursor goes home, and everything below it goes away.
     const HOME: &[u8] = b"\x1b[H\x1b[J";
     if on_terminal() {
         io::stdout().write_all(HOME)?;
+        return print(text);
     }
-    print(text)
+    print(&format!("{apart}{text}"))
 }
 
 #[cfg(test)]

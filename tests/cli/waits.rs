@@ -10,6 +10,7 @@ async fn what_is_finished_is_told_at_once() {
         ("healthy", scene("promote", 2, 300)),
         ("rolled-back", scene("errors", 1, 50)),
         ("aborted", scene("abort", 2, 60)),
+        ("crashes", scene("crashloop", 1, 60)),
     ];
     for (name, scene) in cases {
         let world = World::of(&format!("status-{name}"), *scene).await;

@@ -55,7 +55,8 @@ pub async fn run(options: &Options) -> Result<(), CliError> {
         let end = if over { ending(parts) } else { String::new() };
         let text = format!("{}{end}", draw(parts, door.now()));
         if text != last {
-            output::redraw(&text)?;
+            let apart = if last.is_empty() { "" } else { "\n" };
+            output::redraw(apart, &text)?;
             last = text;
         }
         Ok::<_, CliError>(over)

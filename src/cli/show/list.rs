@@ -63,6 +63,16 @@ pub async fn run(options: &Options) -> Result<(), CliError> {
     Ok(output::print(&text)?)
 }
 
+/// The longest message in a line; `why` has the whole.
+const MESSAGE_MAX: usize = 100;
+
+fn cut(text: &str) -> String {
+    match text.char_indices().nth(MESSAGE_MAX) {
+        Some((at, _)) => format!("{}...", text.get(..at).unwrap_or_default()),
+        None => text.to_owned(),
+    }
+}
+
 /// A line for each.
 pub fn table(rollouts: &[Rollout], namespaces: bool) -> String {
     let titles = [
@@ -97,7 +107,7 @@ pub fn table(rollouts: &[Rollout], namespaces: bool) -> String {
             percent.into(),
             format!("{}/{}", status.available_replicas, rollout.spec.replicas).into(),
             dash(status.stable_revision.clone()).into(),
-            message(rollout).into(),
+            cut(&message(rollout)).into(),
         ];
         if namespaces {
             cells.insert(0, words::namespace(rollout).into());

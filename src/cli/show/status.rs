@@ -17,6 +17,7 @@ use crate::{
 
 use super::{
     standing::{NOT_FINISHED, Standing, message},
+    why::next,
     words,
 };
 
@@ -37,7 +38,7 @@ pub struct Options {
     #[arg(value_name = "NAME", value_parser = crate::cli::rollout_name)]
     pub name: String,
     /// The longest to wait, such as 10m. Default: as long as it takes
-    #[arg(long, value_parser = limit, value_name = "DURATION", conflicts_with = "watch")]
+    #[arg(long, value_parser = limit, value_name = "DURATION")]
     pub timeout: Option<Duration>,
     /// Wait until it is finished. With `=false` it is told how it stands now
     #[arg(short, long, default_value_t = true, num_args = 0..=1, default_missing_value = "true",
@@ -77,8 +78,11 @@ pub async fn run(options: &Options) -> Result<ExitCode, CliError> {
     let door = Door::open(&options.access).await?;
     let mut seen = door.rollout(&options.name).await?;
     if options.watch && !Standing::of(&seen).is_final() {
-        let mut last = String::new();
+        let mut last = line(&seen);
         let mut broken = None;
+        if options.output.is_none() {
+            output::print(&last)?;
+        }
         let found = until(&door, &options.name, options.timeout, |rollout| {
             let standing = Standing::of(rollout);
             seen = rollout.clone();
@@ -132,17 +136,24 @@ fn line(rollout: &Rollout) -> String {
         Standing::Paused => Tone::Asks,
         _ => Tone::Busy,
     };
-    let place = match (&status.step, &status.weight) {
-        (Some(step), Some(weight)) if !standing.is_final() => {
+    let place = match (&status.step, &status.weight, standing) {
+        (Some(step), Some(weight), Standing::Busy | Standing::Paused) => {
             format!(" (step {step}, weight {weight}%)")
         }
         _ => String::new(),
     };
-    format!(
+    let mut out = format!(
         "{}{place}: {}\n",
         paint(tone, standing.as_str()),
         message(rollout)
-    )
+    );
+    if standing == Standing::Paused {
+        out.push_str("  a person is asked; the ways on:\n");
+        for way in next(rollout, standing, words::program()) {
+            out.push_str(&format!("    {way}\n"));
+        }
+    }
+    out
 }
 
 fn told(rollout: &Rollout) -> Told {

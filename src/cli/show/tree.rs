@@ -85,7 +85,11 @@ fn head(parts: &Parts, now: Timestamp) -> String {
     } else {
         line("Phase", phase.clone(), Tone::of(&phase));
     }
-    line("Message", message(rollout), Tone::Plain);
+    // What is awaited stands below, each part on a line of its own.
+    let awaited = status.waiting.is_some() && message(rollout).starts_with("waiting for ");
+    if !awaited {
+        line("Message", message(rollout), Tone::Plain);
+    }
     if let Some(attempt) = &status.attempt {
         let outcome = attempt.outcome.as_ref().map(|o| format!(", {o}"));
         let text = format!(
@@ -105,9 +109,21 @@ fn head(parts: &Parts, now: Timestamp) -> String {
         }
     }
     if let Some(pause) = &status.pause {
+        let said = status
+            .waiting
+            .as_ref()
+            .is_some_and(|w| w.for_ == pause.message);
+        let why = if said {
+            String::new()
+        } else {
+            format!(": {}", pause.message)
+        };
         let since = age(now, pause.since.0);
-        let text = format!("{} ({}), since {since}", pause.message, pause.reason);
-        line("Paused", text, Tone::Asks);
+        line(
+            "Paused",
+            format!("{}, since {since}{why}", pause.reason),
+            Tone::Asks,
+        );
     }
     if let Some(waiting) = &status.waiting {
         line("Awaited", waiting.for_.clone(), Tone::Plain);
@@ -209,6 +225,11 @@ fn tree(parts: &Parts, now: Timestamp) -> Node {
             .find(|r| hash_of(&r.metadata).as_ref() == Some(hash));
         let verdict = told.and_then(|r| r.metadata.annotations.as_ref()?.get(VERDICT).cloned());
         let verdict = verdict.unwrap_or_default();
+        // A verdict is an outcome and its reason, which may be the same word.
+        let verdict = match verdict.split_once(": ") {
+            Some((outcome, reason)) if outcome == reason => outcome.to_owned(),
+            _ => verdict,
+        };
         node.status = Cell(verdict.clone(), Tone::of(&verdict));
         let mut roles: Vec<String> = status
             .tracks

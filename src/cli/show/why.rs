@@ -223,7 +223,7 @@ fn evidence(parts: &Parts) -> Vec<Evidence> {
 }
 
 /// The ways on.
-fn next(rollout: &Rollout, standing: Standing, program: &str) -> Vec<String> {
+pub fn next(rollout: &Rollout, standing: Standing, program: &str) -> Vec<String> {
     let status = words::status(rollout);
     let say = |verb: &str| words::command(program, verb, rollout);
     let reason_of = |type_: &str| {
