@@ -22,6 +22,7 @@
 mod analysis;
 mod app;
 mod both;
+mod cli;
 mod commands;
 mod faults;
 mod flight;
@@ -76,6 +77,7 @@ fn main() {
         commands::abort,
         flight::supersede,
         faults::resyncs_write_nothing,
+        cli::operated,
         flight::delete_orphaning,
         both::the_same_on_both,
     );
