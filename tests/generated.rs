@@ -129,7 +129,7 @@ fn reference_of_the_reasons() {
 
 /// What `--help` says of a command and of those below it, each under a heading.
 fn help(command: &mut clap::Command, path: &str, out: &mut String) {
-    let text = command.render_long_help().to_string();
+    let text = command.render_help().to_string();
     let lines: Vec<_> = text.lines().map(str::trim_end).collect();
     let _ = write!(
         out,

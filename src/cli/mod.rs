@@ -136,7 +136,11 @@ pub enum CliError {
 
 /// The arguments as clap reads them, by the name of the program.
 pub fn arguments(program: &'static str) -> clap::Command {
-    let command = Cli::command().bin_name(program);
+    // An address among the controller's flags may hold a password: help shows no values.
+    let hidden = |run: clap::Command| run.mut_args(|flag| flag.hide_env_values(true));
+    let command = Cli::command()
+        .bin_name(program)
+        .mut_subcommand("run", hidden);
     if program == "serin" {
         command
     } else {
@@ -317,6 +321,18 @@ mod tests {
         };
         assert_eq!(options.namespaces, ["a", "b"]);
         assert!(!options.leader_elect);
+    }
+
+    #[test]
+    fn help_shows_no_value_of_the_environment() {
+        let command = arguments("serin");
+        let run = command.find_subcommand("run").expect("it is there");
+        let flags = run.get_arguments().filter(|a| a.get_env().is_some());
+        let flags: Vec<_> = flags.collect();
+        assert!(flags.len() > 5);
+        for flag in flags {
+            assert!(flag.is_hide_env_values_set(), "{}", flag.get_id());
+        }
     }
 
     #[test]

@@ -2,99 +2,25 @@
 
 use serde_json::Value;
 
-use crate::world::{Scene, WAITS, World, golden, scene};
+use crate::world::{DEADLINE, Scene, WAITS, World, golden, scene};
 
 /// Where one looks most: at rest, in flight, when a person is asked, when it went wrong.
 const SCENES: &[(&str, Scene)] = &[
-    (
-        "first",
-        Scene {
-            name: "promote",
-            events: 0,
-            at: 1,
-        },
-    ),
-    (
-        "healthy",
-        Scene {
-            name: "promote",
-            events: 2,
-            at: 300,
-        },
-    ),
-    (
-        "stepping",
-        Scene {
-            name: "promote",
-            events: 1,
-            at: 30,
-        },
-    ),
-    (
-        "measuring",
-        Scene {
-            name: "promote",
-            events: 1,
-            at: 60,
-        },
-    ),
+    ("first", scene("promote", 0, 1)),
+    ("healthy", scene("promote", 2, 300)),
+    ("stepping", scene("promote", 1, 30)),
+    ("measuring", scene("promote", 1, 60)),
     ("waits", WAITS),
-    (
-        "draining",
-        Scene {
-            name: "promote",
-            events: 2,
-            at: 90,
-        },
-    ),
-    (
-        "rolled-back",
-        Scene {
-            name: "errors",
-            events: 1,
-            at: 50,
-        },
-    ),
-    (
-        "crashes",
-        Scene {
-            name: "crashloop",
-            events: 1,
-            at: 12,
-        },
-    ),
-    (
-        "aborted",
-        Scene {
-            name: "abort",
-            events: 2,
-            at: 60,
-        },
-    ),
-    (
-        "no-data",
-        Scene {
-            name: "no-data",
-            events: 2,
-            at: 140,
-        },
-    ),
-    (
-        "paused",
-        Scene {
-            name: "pause-resume",
-            events: 2,
-            at: 60,
-        },
-    ),
-    (
-        "pods",
-        Scene {
-            name: "pods-as-weight",
-            events: 1,
-            at: 15,
-        },
-    ),
+    ("draining", scene("promote", 2, 90)),
+    ("rolling-back", scene("errors", 1, 46)),
+    ("rolled-back", scene("errors", 1, 50)),
+    ("crashes", scene("crashloop", 1, 12)),
+    ("aborted", scene("abort", 2, 60)),
+    ("no-data", scene("no-data", 2, 140)),
+    ("paused", scene("pause-resume", 2, 60)),
+    ("conflict", scene("foreign-rest", 5, 46)),
+    ("deadline", DEADLINE),
+    ("pods", scene("pods-as-weight", 1, 15)),
 ];
 
 #[tokio::test(flavor = "multi_thread")]

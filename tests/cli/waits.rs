@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::world::{ROLLOUTS, Scene, WAITS, World, golden, scene};
+use crate::world::{DEADLINE, ROLLOUTS, Scene, WAITS, World, golden, scene};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_finished_is_told_at_once() {
@@ -11,6 +11,8 @@ async fn what_is_finished_is_told_at_once() {
         ("rolled-back", scene("errors", 1, 50)),
         ("aborted", scene("abort", 2, 60)),
         ("crashes", scene("crashloop", 1, 60)),
+        ("conflict", scene("foreign-rest", 5, 46)),
+        ("deadline", DEADLINE),
     ];
     for (name, scene) in cases {
         let world = World::of(&format!("status-{name}"), *scene).await;

@@ -32,17 +32,27 @@ pub struct Scene {
     pub events: usize,
     /// Seconds from its beginning.
     pub at: i64,
+    /// What is otherwise in the spec, as JSON.
+    pub spec: &'static str,
 }
 
-pub fn scene(name: &'static str, events: usize, at: i64) -> Scene {
-    Scene { name, events, at }
+pub const fn scene(name: &'static str, events: usize, at: i64) -> Scene {
+    let spec = "{}";
+    Scene {
+        name,
+        events,
+        at,
+        spec,
+    }
 }
 
 /// The steps are passed up to the last, which waits for a person.
-pub const WAITS: Scene = Scene {
-    name: "promote",
-    events: 1,
-    at: 100,
+pub const WAITS: Scene = scene("promote", 1, 100);
+
+/// The canary never becomes ready, and its deadline has passed.
+pub const DEADLINE: Scene = Scene {
+    spec: r#"{"progressDeadlineAbort": false}"#,
+    ..scene("never-ready", 1, 200)
 };
 
 pub struct World {
@@ -67,6 +77,8 @@ fn play(scene: Scene) -> Simulation {
     let text = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{path}: {e}"));
     let mut scenario: Scenario = serde_saphyr::from_str(&text).expect("a scenario");
     scenario.events.truncate(scene.events);
+    let patch: Value = serde_json::from_str(scene.spec).expect("JSON");
+    json_patch::merge(&mut scenario.given.spec, &patch);
     let played = Simulation::new(&scenario).expect("it can be played");
     played.play(SignedDuration::from_secs(scene.at))
 }

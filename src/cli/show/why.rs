@@ -11,7 +11,7 @@ use crate::{
         AnalysisRun, Rollout,
         analysis::MetricResult,
         names::{condition, reason},
-        status::{HistoryEntry, Waiting},
+        status::{Attempt, HistoryEntry, Waiting},
     },
     cli::{
         CliError,
@@ -173,18 +173,38 @@ fn answer(rollout: &Rollout, standing: Standing) -> (String, Option<String>) {
             )
         }
         Standing::Busy => match status.attempt.filter(|a| a.stage != "Done") {
-            Some(attempt) => {
-                let at = words::progress(&attempt).filter(|_| attempt.stage == "Stepping");
-                let at = at.map(|s| format!(" at step {s}")).unwrap_or_default();
-                let hash = &attempt.hash;
-                (
-                    format!("revision {hash} is on its way: {}{at}", attempt.stage),
-                    None,
-                )
-            }
+            Some(attempt) => on_its_way(&attempt, &stable),
             None => (said, None),
         },
         Standing::Unseen | Standing::Leaving => (said, None),
+    }
+}
+
+/// What an attempt that is not finished is doing. What was decided of it already is told with its reason.
+fn on_its_way(attempt: &Attempt, stable: &str) -> (String, Option<String>) {
+    let hash = &attempt.hash;
+    match attempt.outcome.as_deref() {
+        Some(reason::PROMOTED) => {
+            let answer = format!(
+                "revision {hash} is promoted and takes over: {}",
+                attempt.stage
+            );
+            (answer, None)
+        }
+        Some(outcome) => {
+            let answer = format!(
+                "revision {hash} is given up ({outcome}), the traffic goes back to {stable}"
+            );
+            (answer, attempt.message.clone())
+        }
+        None => {
+            let at = words::progress(attempt).filter(|_| attempt.stage == "Stepping");
+            let at = at.map(|s| format!(" at step {s}")).unwrap_or_default();
+            (
+                format!("revision {hash} is on its way: {}{at}", attempt.stage),
+                None,
+            )
+        }
     }
 }
 
