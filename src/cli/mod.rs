@@ -217,7 +217,7 @@ fn fail(error: &CliError) -> ExitCode {
         cause = source;
     }
     // Nothing is left to do where even this cannot be said.
-    let _ = writeln!(io::stderr(), "{text}");
+    let _ = writeln!(io::stderr(), "{}", output::plain(&text));
     match error {
         CliError::Coded(code, _) => ExitCode::from(*code),
         _ => ExitCode::FAILURE,

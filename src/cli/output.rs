@@ -5,7 +5,8 @@ use std::io::{self, Write};
 use anstyle::{AnsiColor, Style};
 use clap::{ValueEnum, builder::PossibleValue};
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
 
 /// For machines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +82,33 @@ pub fn paint(tone: Tone, text: &str) -> String {
     }
     let style = tone.style();
     format!("{style}{text}{style:#}")
+}
+
+/// Text that others wrote, made harmless for a terminal: in one line, without control characters.
+pub fn plain(text: &str) -> String {
+    let harmless = |c: char| match c {
+        '\n' | '\r' | '\t' => ' ',
+        c if c.is_control() => char::REPLACEMENT_CHARACTER,
+        c => c,
+    };
+    text.chars().map(harmless).collect()
+}
+
+/// An object with all its texts made harmless; as it is where it cannot be.
+pub fn tame<T: Serialize + DeserializeOwned + Clone>(object: &T) -> T {
+    fn walk(value: &mut Value) {
+        match value {
+            Value::String(text) => *text = plain(text),
+            Value::Array(all) => all.iter_mut().for_each(walk),
+            Value::Object(all) => all.values_mut().for_each(walk),
+            Value::Null | Value::Bool(_) | Value::Number(_) => {}
+        }
+    }
+    let tamed = serde_json::to_value(object).and_then(|mut value| {
+        walk(&mut value);
+        serde_json::from_value(value)
+    });
+    tamed.unwrap_or_else(|_| object.clone())
 }
 
 /// A cell of a table.
@@ -229,6 +257,12 @@ mod tests {
         ] {
             assert_eq!(span(seconds), text, "{seconds}");
         }
+    }
+
+    #[test]
+    fn what_others_wrote_cannot_speak_to_the_terminal() {
+        let text = "a\u{1b}[2Jb\nc\u{9b}31m".to_owned();
+        assert_eq!(tame(&vec![text]), ["a\u{fffd}[2Jb c\u{fffd}31m"]);
     }
 
     #[test]

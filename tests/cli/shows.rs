@@ -63,6 +63,43 @@ async fn what_may_not_be_read_is_said_and_hides_nothing_else() {
     golden("get-without-pods", &world.run(&["get", "app"]).await);
 }
 
+/// Who may write a Rollout, or make a pod fail, must not speak to the terminal of who looks.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_others_wrote_is_harmless() {
+    let world = World::of("harmless", scene("crashloop", 1, 12)).await;
+    let evil = "\u{1b}]0;owned\u{7}\u{1b}[2J\nPhase: Healthy";
+    world.server.edit(crate::world::ROLLOUTS, "app", |r| {
+        r["status"]["message"] = evil.into();
+        r["status"]["attempt"]["message"] = evil.into();
+    });
+    let pod = world
+        .server
+        .names("v1/pods")
+        .into_iter()
+        .find(|p| p.contains("nrh9hfnkcz"));
+    world.server.edit("v1/pods", &pod.expect("a pod"), |p| {
+        p["status"]["containerStatuses"][0]["state"]["waiting"]["message"] = evil.into();
+    });
+    for args in [
+        &["get", "app"][..],
+        &["why", "app"],
+        &["list"],
+        &["status", "app"],
+    ] {
+        let said = world.run(args).await;
+        assert!(said.contains("owned"), "{said}");
+        assert!(
+            !said.contains(['\u{1b}', '\u{7}']) && !said.contains("\nPhase: Healthy"),
+            "{said}"
+        );
+    }
+    let exact = json(&world.run(&["list", "-o", "json"]).await);
+    assert_eq!(
+        exact["items"][0]["status"]["message"], evil,
+        "machines get what is there"
+    );
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_list_of_them() {
     let mut world = World::empty("list").await;

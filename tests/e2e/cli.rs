@@ -126,7 +126,7 @@ pub async fn operated(lab: Arc<Lab>) -> Result {
         .types(
             &["get", "app"],
             0,
-            &["Paused", "app-canary", "Pod", "AnalysisRun", "success-rate"],
+            &["Paused", "app-canary", "Pod", "AnalysisRun"],
         )
         .await?;
     ensure(

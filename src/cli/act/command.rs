@@ -106,7 +106,7 @@ pub async fn run(verb: Verb, options: &Options) -> Result<(), CliError> {
 }
 
 fn answer(word: &str, handled: &HandledCommand) -> Result<(), CliError> {
-    let message = handled.message.clone().unwrap_or_default();
+    let message = output::plain(handled.message.as_deref().unwrap_or_default());
     if handled.outcome == "Done" {
         let done = paint(Tone::Good, "done");
         return Ok(output::print(&format!("{word} {done}: {message}\n"))?);

@@ -134,5 +134,9 @@ pub async fn run(options: &Options) -> Result<(), CliError> {
     let api = door.rollouts();
     let patched = api.patch(&options.name, &params, &patch);
     door.answer("patch rollouts", patched).await?;
-    Ok(output::print(&format!("{}\n", lines.join("\n")))?)
+    let lines: String = lines
+        .iter()
+        .map(|line| format!("{}\n", output::plain(line)))
+        .collect();
+    Ok(output::print(&lines)?)
 }

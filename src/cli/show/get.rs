@@ -44,16 +44,17 @@ pub async fn run(options: &Options) -> Result<(), CliError> {
         let parts = Parts::read(&door, rollout).await?;
         let text = match options.output {
             Some(format) => output::encode(format, &parts.list())?,
-            None => draw(&parts, door.now()),
+            None => draw(&parts.tamed(), door.now()),
         };
         return Ok(output::print(&text)?);
     }
     let every = output::on_terminal().then_some(TICK);
     let mut last = String::new();
     follow(&door, Parts::of(rollout), every, |parts| {
+        let parts = parts.tamed();
         let over = Standing::of(&parts.rollout).is_final();
-        let end = if over { ending(parts) } else { String::new() };
-        let text = format!("{}{end}", draw(parts, door.now()));
+        let end = if over { ending(&parts) } else { String::new() };
+        let text = format!("{}{end}", draw(&parts, door.now()));
         if text != last {
             let apart = if last.is_empty() { "" } else { "\n" };
             output::redraw(apart, &text)?;

@@ -88,7 +88,8 @@ pub fn table(rollouts: &[Rollout], namespaces: bool) -> String {
     ];
     let skip = usize::from(!namespaces);
     let mut table = Table::new(titles.get(skip..).unwrap_or_default());
-    for rollout in rollouts {
+    for rollout in rollouts.iter().map(output::tame) {
+        let rollout = &rollout;
         let status = words::status(rollout);
         let phase = match Standing::of(rollout) {
             other @ (Standing::Unseen | Standing::Leaving) => other.as_str().to_owned(),

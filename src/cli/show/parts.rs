@@ -13,7 +13,10 @@ use serde_json::{Value, json};
 
 use crate::{
     api::{Rollout, names::ROLLOUT_LABEL},
-    cli::connect::{Door, OperateError},
+    cli::{
+        connect::{Door, OperateError},
+        output::{plain, tame},
+    },
     model::object::{ANALYSIS_RUN, CONTROLLER_REVISION, Kind, REPLICA_SET, ROLLOUT, SERVICE},
 };
 
@@ -133,6 +136,23 @@ impl Parts {
         let all = self.objects.iter().filter(|((k, _), _)| *k == kind);
         all.filter_map(|(_, v)| serde_json::from_value(v.clone()).ok())
             .collect()
+    }
+
+    /// The same with all texts made harmless for a terminal.
+    pub fn tamed(&self) -> Self {
+        Self {
+            rollout: tame(&self.rollout),
+            objects: self
+                .objects
+                .iter()
+                .map(|(key, value)| (key.clone(), tame(value)))
+                .collect(),
+            lacking: self
+                .lacking
+                .iter()
+                .map(|(kind, why)| (*kind, plain(why)))
+                .collect(),
+        }
     }
 
     /// All of it as one List, the Rollout first.

@@ -128,6 +128,7 @@ fn out_of_time(options: &Options, seen: &Rollout) -> Result<ExitCode, CliError> 
 
 /// A line for people: how it stands, and where a person is asked, what to say.
 fn line(rollout: &Rollout) -> String {
+    let rollout = &output::tame(rollout);
     let standing = Standing::of(rollout);
     let status = words::status(rollout);
     let tone = match standing {

@@ -87,10 +87,10 @@ pub async fn run(options: &Options) -> Result<(), CliError> {
     let door = Door::open(&options.access).await?;
     let rollout = door.rollout(&options.name).await?;
     let parts = Parts::read(&door, rollout).await?;
-    let why = explain(&parts, words::program());
+    let program = words::program();
     let text = match options.output {
-        Some(format) => output::encode(format, &why)?,
-        None => draw(&why, door.now()),
+        Some(format) => output::encode(format, &explain(&parts, program))?,
+        None => draw(&explain(&parts.tamed(), program), door.now()),
     };
     Ok(output::print(&text)?)
 }
