@@ -210,6 +210,7 @@ pub async fn operated(lab: Arc<Lab>) -> Result {
     operator
         .types(&["retry", "app"], 0, &["retry done"])
         .await?;
+    w.step(1).await?;
     operator
         .types(&["promote", "app", "--full"], 0, &["promote-full done"])
         .await?;
