@@ -1,6 +1,7 @@
 //! How people speak to Serin: arguments, dispatch, exit codes.
 
 pub mod crds;
+pub mod lint;
 pub mod rbac;
 pub mod run;
 
@@ -31,6 +32,8 @@ enum Command {
         #[arg(long, value_name = "DIR")]
         dir: Option<PathBuf>,
     },
+    /// Tell everything that is wrong with manifests, without a cluster
+    Lint(lint::Options),
     /// Print the version
     Version,
 }
@@ -44,6 +47,9 @@ pub enum CliError {
     /// The CustomResourceDefinitions.
     #[error("cannot write the CustomResourceDefinitions")]
     Crds(#[from] crds::CrdError),
+    /// The manifests.
+    #[error("the manifests are not as they should be")]
+    Lint(#[from] lint::LintError),
     /// Nobody reads what we print.
     #[error("cannot print")]
     Print(#[from] io::Error),
@@ -74,6 +80,7 @@ fn dispatch(command: Command) -> Result<(), CliError> {
         Command::Run(options) => Ok(run::run(&options)?),
         Command::Crds { dir: Some(dir) } => Ok(crds::write(&dir)?),
         Command::Crds { dir: None } => Ok(io::stdout().write_all(crds::all()?.as_bytes())?),
+        Command::Lint(options) => Ok(lint::run(&options)?),
         Command::Version => Ok(writeln!(
             io::stdout(),
             "serin {}",

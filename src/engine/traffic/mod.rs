@@ -64,6 +64,11 @@ pub fn router(spec: &Spec) -> Option<Box<dyn Router>> {
     router_for(spec.routing.as_ref()?, spec.services.as_ref()?)
 }
 
+/// Everything for which the routes cannot be used.
+pub fn faults(spec: &Spec, observed: &Observed) -> Vec<RouteFault> {
+    router(spec).map_or_else(Vec::new, |router| router.faults(&observed.routes))
+}
+
 /// What the routes say.
 pub fn look(spec: &Spec, observed: &Observed) -> Option<Written> {
     let router = router(spec)?;
