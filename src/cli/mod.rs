@@ -4,6 +4,7 @@ pub mod crds;
 pub mod lint;
 pub mod rbac;
 pub mod run;
+pub mod simulate;
 
 use std::{
     io::{self, Write},
@@ -34,6 +35,8 @@ enum Command {
     },
     /// Tell everything that is wrong with manifests, without a cluster
     Lint(lint::Options),
+    /// Play a Rollout on a virtual cluster and print what would happen
+    Simulate(simulate::Options),
     /// Print the version
     Version,
 }
@@ -50,6 +53,9 @@ pub enum CliError {
     /// The manifests.
     #[error("the manifests are not as they should be")]
     Lint(#[from] lint::LintError),
+    /// The simulation.
+    #[error("cannot simulate")]
+    Simulate(#[from] simulate::SimulateError),
     /// Nobody reads what we print.
     #[error("cannot print")]
     Print(#[from] io::Error),
@@ -81,6 +87,7 @@ fn dispatch(command: Command) -> Result<(), CliError> {
         Command::Crds { dir: Some(dir) } => Ok(crds::write(&dir)?),
         Command::Crds { dir: None } => Ok(io::stdout().write_all(crds::all()?.as_bytes())?),
         Command::Lint(options) => Ok(lint::run(&options)?),
+        Command::Simulate(options) => Ok(simulate::run(&options)?),
         Command::Version => Ok(writeln!(
             io::stdout(),
             "serin {}",

@@ -30,7 +30,7 @@ impl Simulation {
             return;
         }
         for (service, share) in self.shares() {
-            if share > 0 && self.cluster.ready_behind(service, self.now) == 0 {
+            if share > 0 && self.cluster.ready_behind(&service, self.now) == 0 {
                 let what = format!(
                     "{} of the traffic goes to {service}, which has no ready pod",
                     show(share)
@@ -84,7 +84,7 @@ impl Simulation {
             let selected = self
                 .cluster
                 .objects
-                .get(&ObjectRef::new(SERVICE, service))
+                .get(&ObjectRef::new(SERVICE, &service))
                 .and_then(|s| {
                     s.pointer("/spec/selector/pod-template-hash")?
                         .as_str()
@@ -159,8 +159,12 @@ impl Simulation {
         canary.is_some_and(|c| c.traffic_routing.is_some())
     }
 
-    fn shares(&self) -> [(&'static str, u32); 2] {
+    fn shares(&self) -> [(String, u32); 2] {
         let share = self.cluster.gateway.share;
-        [("app-stable", FULL - share), ("app-canary", share)]
+        let services = &self.names.services;
+        [
+            (services.stable.clone(), FULL - share),
+            (services.canary.clone(), share),
+        ]
     }
 }

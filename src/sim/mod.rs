@@ -4,12 +4,14 @@
 pub mod cluster;
 pub mod data_plane;
 mod laws;
+mod names;
 pub mod pods;
 pub mod run;
 pub mod scenario;
 pub mod timeline;
 pub mod world;
 
+pub use names::with_version;
 pub use run::{Simulation, holds};
 pub use scenario::Scenario;
 pub use timeline::Timeline;

@@ -26,6 +26,7 @@ mod commands;
 mod faults;
 mod flight;
 mod gitops;
+mod lint;
 mod world;
 
 use serin_lab::Suite;
@@ -78,6 +79,7 @@ fn main() {
         faults::resyncs_write_nothing,
         flight::delete_orphaning,
         both::the_same_on_both,
+        lint::lint_agrees_with_the_api_server,
     );
     let suite = list!(
         suite,

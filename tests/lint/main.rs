@@ -5,4 +5,5 @@
 
 mod coverage;
 mod good;
+mod played;
 mod words;

@@ -116,7 +116,12 @@ fn hostile_files_do_no_harm() {
         )
     };
     let deep = format!("{}1{}", "{a: ".repeat(5000), "}".repeat(5000));
-    let wide = format!("{{{}}}", vec!["a"; 1].join("").repeat(100_000));
+    let fields: Vec<String> = (0..50_000).map(|i| format!("a{i}: 1")).collect();
+    let wide = format!("{{{}}}", fields.join(", "));
+    let steps = format!(
+        "{{strategy: {{canary: {{steps: [{}]}}}}}}",
+        "{setWeight: x},".repeat(50_000)
+    );
     let bomb = "a: &a [x, x, x, x, x, x, x, x, x]\nb: &b [*a, *a, *a, *a, *a, *a, *a, *a, *a]\nc: &c [*b, *b, *b, *b, *b, *b, *b, *b, *b]\nd: &d [*c, *c, *c, *c, *c, *c, *c, *c, *c]\ne: &e [*d, *d, *d, *d, *d, *d, *d, *d, *d]\nf: &f [*e, *e, *e, *e, *e, *e, *e, *e, *e]\ng: [*f, *f, *f, *f, *f, *f, *f, *f, *f]\n";
     let brackets = "[".repeat(100_000);
     let named = rollout(&format!(
@@ -126,6 +131,7 @@ fn hostile_files_do_no_harm() {
     for text in [
         &rollout(&deep),
         &rollout(&wide),
+        &rollout(&steps),
         bomb,
         &brackets,
         &named,

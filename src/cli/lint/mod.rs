@@ -35,6 +35,8 @@ use crate::{
 use object::{Object, What, finding};
 use source::{Document, Source};
 
+/// With more faults of its structure than this, nothing else is asked of an object.
+const FAULTS_MAX: usize = 1000;
 /// Evaluating deep values and rules takes more stack than a thread has.
 const STACK: usize = 256 * 1024 * 1024;
 
@@ -184,22 +186,21 @@ pub fn examine(sources: &[Source]) -> Result<Examined, LintError> {
 
 /// What is told: a fault that several rules found, once, by the one that refuses it first.
 pub fn told(mut examined: Examined) -> Examined {
-    let mut findings: Vec<Finding> = vec![];
-    examined
-        .findings
-        .sort_by(|a, b| (a.rule, &a.path).cmp(&(b.rule, &b.path)));
+    examined.findings.sort_by_key(|f| f.rule);
+    let mut told: BTreeMap<(String, u64, String), Vec<Finding>> = BTreeMap::new();
     for new in examined.findings {
-        let again = |old: &Finding| {
-            (&old.file, old.document_line) == (&new.file, new.document_line)
-                && old.severity <= new.severity
-                && (old.rule, new.rule) != (Rule::Controller, Rule::Controller)
-                && old.rule != new.rule
-                && (old.path == new.path || about(old, &new.path))
-        };
-        if !findings.iter().any(|old| again(old) || *old == new) {
-            findings.push(new);
+        let place = |path: &str| (new.file.clone(), new.document_line, path.to_owned());
+        let parent = new.path.rsplit_once('.').map_or("", |(parent, _)| parent);
+        let here = told.get(&place(&new.path)).into_iter().flatten();
+        let above = told.get(&place(parent)).into_iter().flatten();
+        let again = here
+            .chain(above.filter(|old| about(old, &new.path)))
+            .any(|old| *old == new || (old.rule != new.rule && old.severity <= new.severity));
+        if !again {
+            told.entry(place(&new.path)).or_default().push(new);
         }
     }
+    let mut findings: Vec<Finding> = told.into_values().flatten().collect();
     findings.sort_by(|a, b| {
         (&a.file, a.line, &a.path, a.rule, &a.message)
             .cmp(&(&b.file, b.line, &b.path, b.rule, &b.message))
@@ -352,8 +353,18 @@ impl Work {
             findings.push(finding(document, Rule::Schema, "metadata.name", message));
         }
         let of = |rule, path: &str, message| finding(document, rule, path, message);
+        let many = checked.faults.len() > FAULTS_MAX;
+        if many {
+            checked.faults.truncate(FAULTS_MAX);
+            let message = format!("more than {FAULTS_MAX} faults: mend these first");
+            findings.push(of(Rule::Schema, "", message));
+        }
         let faults = checked.faults.into_iter();
         findings.extend(faults.map(|f| of(Rule::Schema, &f.path, f.message)));
+        if many {
+            self.examined.findings.extend(findings);
+            return;
+        }
         // The API server drops it, and looks at the rest without it.
         if value
             .as_object_mut()

@@ -15,6 +15,9 @@ pub const KNOWN: &[&str] = &[
     "x-kubernetes-validations",
 ];
 
+/// A list that must be shorter and has more entries than this is not looked into.
+const ENTRIES_MAX: usize = 1000;
+
 /// What texts must look like, in words, for the patterns of the API.
 pub const PATTERNS: &[(&str, &str)] = &[
     (
@@ -103,6 +106,10 @@ impl Checked {
             return false;
         }
         self.amounts(schema, value, path);
+        let bounded = schema.get("maxItems").is_some();
+        if bounded && value.as_array().is_some_and(|a| a.len() > ENTRIES_MAX) {
+            return false;
+        }
         let faults = self.faults.len();
         match value {
             Value::Object(fields) => self.object(schema, fields, path),
