@@ -3,6 +3,7 @@
 
 #![allow(clippy::panic, reason = "a test that cannot read its data says so")]
 
+mod command;
 mod coverage;
 mod good;
 mod played;

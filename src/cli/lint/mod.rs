@@ -115,7 +115,7 @@ pub struct Finding {
     pub rule: Rule,
     /// The file.
     pub file: String,
-    /// The line of the field, or of what is nearest to it.
+    /// The line of the field, or of what is nearest to it; 0 where the file cannot be read.
     pub line: u64,
     /// The line on which the object begins.
     pub document_line: u64,

@@ -19,7 +19,12 @@ pub fn text(examined: &Examined) -> String {
             Rule::Cel => "cel",
             Rule::Controller => "controller",
         };
-        let _ = write!(out, "{}:{}: {severity}: ", f.file, f.line);
+        let line = if f.line == 0 {
+            String::new()
+        } else {
+            format!(":{}", f.line)
+        };
+        let _ = write!(out, "{}{line}: {severity}: ", f.file);
         let object = format!("{} {}", f.kind, f.name);
         for part in [object.trim(), &f.path] {
             if !part.is_empty() {
