@@ -16,7 +16,6 @@ pub struct Fault {
 /// The rules of a kind.
 pub struct Rules {
     schema: CompiledSchema,
-    validator: Validator,
 }
 
 impl Rules {
@@ -24,14 +23,13 @@ impl Rules {
     pub fn new(schema: &Value) -> Self {
         Self {
             schema: compile_schema(schema),
-            validator: Validator::new(),
         }
     }
 
     /// What is wrong with an object that is new: rules that compare it with an older one are the API
     /// server's alone. A rule that cannot be evaluated is a fault, not a pass.
     pub fn check(&self, object: &Value) -> Vec<Fault> {
-        let checked = self.validator.validate_compiled(&self.schema, object, None);
+        let checked = Validator::new().validate_compiled(&self.schema, object, None);
         checked
             .err()
             .map(|e| e.into_vec())

@@ -19,6 +19,7 @@ use std::{
 };
 
 use clap::{Args, ValueEnum};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Serialize;
 use serde_json::Value;
@@ -39,6 +40,16 @@ use source::{Document, Source};
 const FAULTS_MAX: usize = 1000;
 /// Evaluating deep values and rules takes more stack than a thread has.
 const STACK: usize = 256 * 1024 * 1024;
+
+/// Schema and rules by kind.
+static KINDS: LazyLock<BTreeMap<String, (Value, cel::Rules)>> = LazyLock::new(|| {
+    let of = |crd: &CustomResourceDefinition| {
+        let schema = schema::of_kind(crd);
+        let rules = cel::Rules::new(&schema);
+        (crd.spec.names.kind.clone(), (schema, rules))
+    };
+    crds().iter().map(|(_, crd)| of(crd)).collect()
+});
 
 static METADATA: LazyLock<Value> = LazyLock::new(schema::of_type::<ObjectMeta>);
 
@@ -260,8 +271,6 @@ fn follows(path: &str, mended: &[String]) -> bool {
 struct Work {
     examined: Examined,
     objects: Vec<Object>,
-    /// Schema and rules by kind.
-    kinds: BTreeMap<String, (Value, cel::Rules)>,
     /// What was mended, by file and line of the document.
     mended: BTreeMap<(String, u64), Vec<String>>,
 }
@@ -285,11 +294,7 @@ impl Work {
         let text = |field: &str| document.value.get(field).and_then(Value::as_str);
         let group = text("apiVersion").unwrap_or_default();
         let kind = text("kind").unwrap_or_default();
-        let ours: Vec<String> = crds()
-            .iter()
-            .map(|(_, c)| c.spec.names.kind.clone())
-            .collect();
-        let known = ours.iter().any(|k| k == kind);
+        let known = KINDS.contains_key(kind);
         if known && (group.is_empty() || group == API_VERSION) {
             if group.is_empty() {
                 let message = format!("missing: write apiVersion: {API_VERSION}");
@@ -297,7 +302,7 @@ impl Work {
             }
             self.ours(document, kind);
         } else if group.split('/').next() == Some(GROUP) {
-            self.strange(document, group, kind, &ours);
+            self.strange(document, group, kind);
         } else if group == SERVICE.api_version() && kind == SERVICE.kind {
             self.keep(document, document.value.clone(), What::Service);
         } else if let Some(route) = controller::route_kinds()
@@ -313,15 +318,15 @@ impl Work {
     }
 
     /// An object of Serin's group that no Serin has.
-    fn strange(&mut self, document: &Document, group: &str, kind: &str, ours: &[String]) {
+    fn strange(&mut self, document: &Document, group: &str, kind: &str) {
         if group != API_VERSION {
             let message = format!("{group:?}: must be {API_VERSION}");
             self.add(finding(document, Rule::Schema, "apiVersion", message));
         }
-        if ours.iter().any(|k| k == kind) {
+        if KINDS.contains_key(kind) {
             return;
         }
-        let names: Vec<&str> = ours.iter().map(String::as_str).collect();
+        let names: Vec<&str> = KINDS.keys().map(String::as_str).collect();
         let hint = schema::nearest(kind, &names).map_or_else(
             || format!("there are {}", names.join(", ")),
             |near| format!("did you mean {near}?"),
@@ -331,7 +336,7 @@ impl Work {
     }
 
     fn ours(&mut self, document: &Document, kind: &str) {
-        let Some((schema, rules)) = self.kind(kind) else {
+        let Some((schema, rules)) = KINDS.get(kind) else {
             return;
         };
         let mut value = document.value.clone();
@@ -397,17 +402,6 @@ impl Work {
         self.examined.findings.extend(findings);
         let place = (document.file.clone(), document.line);
         self.mended.insert(place, checked.mended);
-    }
-
-    fn kind(&mut self, kind: &str) -> Option<&(Value, cel::Rules)> {
-        if !self.kinds.contains_key(kind) {
-            let all = crds();
-            let (_, crd) = all.iter().find(|(_, c)| c.spec.names.kind == kind)?;
-            let schema = schema::of_kind(crd);
-            let rules = cel::Rules::new(&schema);
-            self.kinds.insert(kind.to_owned(), (schema, rules));
-        }
-        self.kinds.get(kind)
     }
 
     fn keep(&mut self, document: &Document, value: Value, what: What) {
