@@ -191,3 +191,114 @@ pub async fn lint_agrees_with_the_api_server(lab: Arc<Lab>) -> Result {
         "what is no YAML is refused",
     )
 }
+
+/// One of everything, all of it right.
+fn everything() -> [Value; 3] {
+    let metric = json!({"name": "m", "interval": "30s", "window": "30s", "initialDelay": "1s", "count": 3, "failureLimit": 1,
+        "noData": {"limit": 3, "then": "pause"}, "inconclusive": {"limit": 1}, "error": {"then": "abort"},
+        "judge": {"threshold": {"pass": ">= 0.99", "fail": "< 0.95"}},
+        "provider": {"ref": "default", "prometheus": {"query": "up"}}});
+    let analysis = json!({"templates": [{"templateName": "t", "clusterScope": true}], "args": [{"name": "a", "value": "x"}]});
+    let mut background = analysis.clone();
+    background["startingStep"] = 1.into();
+    let metadata = json!({"name": "app", "labels": {"a": "b"}, "annotations": {"c/d": "e"}});
+    let rollout = json!({"apiVersion": API_VERSION, "kind": "Rollout", "metadata": metadata, "spec": {
+        "replicas": 3, "selector": {"matchLabels": {"app": "app"}, "matchExpressions": [{"key": "app", "operator": "In", "values": ["app"]}]},
+        "template": template("v1"), "minReadySeconds": 1, "progressDeadlineSeconds": 60, "progressDeadlineAbort": true,
+        "revisionHistoryLimit": 3, "paused": false, "controllerName": "serin.dev/controller",
+        "strategy": {"canary": {"service": "app", "stableService": "s", "canaryService": "c", "shared": true,
+            "trafficRouting": {"propagationDelay": "1s", "gatewayAPI": {"httpRoutes": [{"name": "r", "rule": "x"}]}},
+            "maxSurge": "25%", "maxUnavailable": 1, "scaleDownDelay": "30s", "abortScaleDownDelay": "30s",
+            "analysis": background, "steps": [{"name": "n", "setWeight": 10}, {"pause": {"duration": "1m"}}, {"analysis": analysis}]}}}});
+    let template = json!({"apiVersion": API_VERSION, "kind": "AnalysisTemplate", "metadata": metadata, "spec": {
+        "args": [{"name": "a", "value": "1", "type": "number"}], "metrics": [metric]}});
+    let run = json!({"apiVersion": API_VERSION, "kind": "AnalysisRun", "metadata": metadata, "spec": {
+        "rollout": "app", "revision": "x", "attempt": 1, "step": "0", "start": "2026-01-01T00:00:00Z", "terminate": false,
+        "args": [{"name": "a", "value": "x"}], "metrics": [metric]}});
+    [rollout, template, run]
+}
+
+/// The pointers to every field of a value; what is in a pod template is not the API server's business.
+fn pointers(value: &Value, here: &str, out: &mut Vec<String>) {
+    if !here.is_empty() {
+        out.push(here.to_owned());
+    }
+    if here == "/spec/template" {
+        return;
+    }
+    match value {
+        Value::Object(fields) => fields
+            .iter()
+            .for_each(|(k, v)| pointers(v, &format!("{here}/{}", k.replace('/', "~1")), out)),
+        Value::Array(all) => all
+            .iter()
+            .enumerate()
+            .for_each(|(i, v)| pointers(v, &format!("{here}/{i}"), out)),
+        _ => {}
+    }
+}
+
+/// A field is taken out.
+fn without(object: &Value, pointer: &str) -> Value {
+    let mut new = object.clone();
+    let (parent, field) = pointer.rsplit_once('/').unwrap_or_default();
+    match new.pointer_mut(parent) {
+        Some(Value::Object(fields)) => drop(fields.remove(&field.replace("~1", "/"))),
+        Some(Value::Array(all)) => drop(all.remove(field.parse().unwrap_or_default())),
+        _ => {}
+    }
+    new
+}
+
+/// Each field of each kind is taken out, and set to values of every sort: lint refuses what the API
+/// server refuses, no more and no less.
+pub async fn lint_agrees_on_every_field(lab: Arc<Lab>) -> Result {
+    let world = World::bare(lab, "fields", Setup::default()).await?;
+    let values = json!([
+        null, true, 0, -1, 101, 3_000_000_000_i64, 1.5, 10_000_000_000_000_000_000_u64, "", "x", "X y", "10s", "91d", "10%",
+        ">= 1", "pause", "2026-01-01T00:00:00Z", "é".repeat(63), "x".repeat(254), "x".repeat(9000), [], [null], ["x"], [{}],
+        vec![json!({"setWeight": 1}); 65], {}, {"x": null}, {"x": 1}, {"name": "x", "pause": {}}
+    ]);
+    let (mut wrong, mut all, mut refusals) = (vec![], 0, 0);
+    for object in everything() {
+        let mut paths = vec![];
+        pointers(&object, "", &mut paths);
+        paths.retain(|p| p != "/kind" && p != "/apiVersion");
+        for path in paths {
+            let changed = values.as_array().into_iter().flatten().map(|value| {
+                let mut new = object.clone();
+                if let Some(slot) = new.pointer_mut(&path) {
+                    *slot = value.clone();
+                }
+                (value.to_string(), new)
+            });
+            let gone = ("nothing".to_owned(), without(&object, &path));
+            for (value, new) in changed.chain([gone]) {
+                let kind = new["kind"].as_str().unwrap_or_default();
+                // The kind is read from the text.
+                let text = format!(
+                    "kind: {kind}\napiVersion: {API_VERSION}\nmetadata: {}\nspec: {}\n",
+                    new["metadata"], new["spec"]
+                );
+                let answer = refused(&world.lab, &world.namespace, &text).await?;
+                let findings = lint("f.yaml", &text)?;
+                let mut errors = findings.iter().filter(|f| f.severity == Severity::Error);
+                let refuses = errors.any(|f| f.rule != Rule::Controller);
+                all += 1;
+                refusals += usize::from(refuses);
+                // It lets a list pass where a time must be, which no controller could read.
+                let lenient = path == "/spec/start" && value.starts_with('[') && refuses;
+                if refuses != answer.is_some() && !lenient {
+                    let short: String = value.chars().take(60).collect();
+                    wrong.push(format!(
+                        "{kind} {path} = {short}: lint {findings:?}, the API server {answer:?}"
+                    ));
+                }
+            }
+        }
+    }
+    println!("{all} objects, {refusals} refused by both");
+    wrong.truncate(60);
+    ensure(wrong.is_empty(), format!("\n{}", wrong.join("\n")))?;
+    ensure(all > 1000 && refusals > 500, format!("only {all} objects"))
+}

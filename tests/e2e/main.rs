@@ -85,6 +85,7 @@ fn main() {
         suite,
         |name: &str| full || (others && picked(seed, name)),
         flight::promote_with_a_cluster_for_each_backend,
+        lint::lint_agrees_on_every_field,
         analysis::latency,
         analysis::prometheus_down,
         commands::promote_tokens,

@@ -165,8 +165,15 @@ impl Checked {
                 }
                 continue;
             };
-            if value.is_null() && field.get("nullable") != Some(&Value::Bool(true)) {
-                // The API server drops it.
+            if value.is_null() {
+                // The API server drops it, but holds it against the words that there are.
+                let words = field.get("enum").and_then(Value::as_array);
+                if nullable(field)
+                    && let Some(words) = words.filter(|w| !w.contains(&Value::Null))
+                {
+                    let words: Vec<&str> = words.iter().filter_map(Value::as_str).collect();
+                    self.add(&inner(name), format!("null: must be {}", or(&words)));
+                }
                 gone.push(name.clone());
             } else if !self.walk(field, value, &inner(name)) {
                 self.mended.push(inner(name));
@@ -281,36 +288,27 @@ type Fits = fn(&Value) -> bool;
 /// The type that a schema wants, in words, and whether a value is of it.
 fn type_of(schema: &Value) -> Option<(&'static str, Fits)> {
     if schema.get("x-kubernetes-int-or-string") == Some(&Value::Bool(true)) {
-        return Some(("a number or a text", |v| {
-            v.is_number() || v.is_string() || v.is_null()
-        }));
-    }
-    if schema.get("nullable") == Some(&Value::Bool(true)) {
-        // Whether it may be null is asked of the field, not here.
-        let (wanted, _) = plain(schema)?;
-        let fits: Fits = match wanted {
-            "an object" => |v| v.is_object() || v.is_null(),
-            "a list" => |v| v.is_array() || v.is_null(),
-            "a text" => |v| v.is_string() || v.is_null(),
-            "true or false" => |v| v.is_boolean() || v.is_null(),
-            "a whole number" => |v| v.is_i64() || v.is_u64() || v.is_null(),
-            _ => |v| v.is_number() || v.is_null(),
+        let said = schema.get("description").and_then(Value::as_str);
+        // A quantity may have a fraction: 0.5 of a CPU.
+        let fits: Fits = match said.unwrap_or_default().starts_with("Quantity") {
+            true => |v| v.is_number() || v.is_string(),
+            false => |v| v.is_i64() || v.is_string(),
         };
-        return Some((wanted, fits));
+        return Some(("a number or a text", fits));
     }
-    plain(schema)
-}
-
-fn plain(schema: &Value) -> Option<(&'static str, Fits)> {
     Some(match schema.get("type").and_then(Value::as_str)? {
         "object" => ("an object", Value::is_object),
         "array" => ("a list", Value::is_array),
         "string" => ("a text", Value::is_string),
         "boolean" => ("true or false", Value::is_boolean),
-        "integer" => ("a whole number", |v| v.is_i64() || v.is_u64()),
+        "integer" => ("a whole number", Value::is_i64),
         "number" => ("a number", Value::is_number),
         _ => return None,
     })
+}
+
+fn nullable(schema: &Value) -> bool {
+    schema.get("nullable") == Some(&Value::Bool(true))
 }
 
 /// What can be read where a field must be.
@@ -452,7 +450,7 @@ mod tests {
         }});
         let mut value = json!({"b": [1, 9, "x"], "c": 1, "d": null, "cc": true});
         let checked = check(&schema, &mut value, "");
-        assert_eq!(value, json!({"a": "", "b": [], "cc": true, "d": null}));
+        assert_eq!(value, json!({"a": "", "b": [], "cc": true}));
         let told: Vec<String> = checked
             .faults
             .iter()
