@@ -4,6 +4,7 @@
 
 mod apiserver;
 mod lease;
+mod requests;
 mod rounds;
 mod verbs;
 mod world;
