@@ -141,7 +141,7 @@ impl Lab {
         };
         let paper = if options.paper {
             install_crds(&client, &parts.crds).await?;
-            Some(Paper::start(&kubelet_client))
+            Some(Paper::start(&kubelet_client).await?)
         } else {
             None
         };

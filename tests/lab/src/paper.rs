@@ -7,12 +7,17 @@ use futures::StreamExt;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api, Client,
-    api::{DynamicObject, Patch, PatchParams},
+    api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions},
     core::{ApiResource, GroupVersionKind},
     runtime::{WatchStreamExt, watcher},
 };
 use serde_json::{Value, json};
 use tokio::{sync::Semaphore, task::JoinHandle};
+
+use crate::{
+    error::Result,
+    kubelet::{NODE, make_node},
+};
 
 /// How many requests are under way at once, for pods and for routes each.
 const AT_ONCE: usize = 128;
@@ -31,46 +36,78 @@ impl Drop for Paper {
 }
 
 impl Paper {
-    /// Begins. The kinds of Gateway API must be there.
-    pub(crate) fn start(client: &Client) -> Self {
+    /// Makes the node and begins. The kinds of Gateway API must be there.
+    pub(crate) async fn start(client: &Client) -> Result<Self> {
+        make_node(client).await?;
         let route = GroupVersionKind::gvk("gateway.networking.k8s.io", "v1", "HTTPRoute");
         let routes = Api::<DynamicObject>::all_with(client.clone(), &ApiResource::from_gvk(&route));
-        Self(vec![
+        Ok(Self(vec![
             tokio::spawn(pods(client.clone())),
             tokio::spawn(accept(client.clone(), routes)),
-        ])
+        ]))
     }
 }
 
 async fn pods(client: Client) {
     let room = Arc::new(Semaphore::new(AT_ONCE));
-    let events = watcher(
-        Api::<Pod>::all(client.clone()),
-        watcher::Config::default().fields("status.phase=Pending"),
-    );
+    let events = watcher(Api::<Pod>::all(client.clone()), watcher::Config::default());
     let mut events = std::pin::pin!(events.default_backoff().applied_objects());
     let mut next = FIRST;
     while let Some(event) = events.next().await {
         let Ok(pod) = event else { continue };
-        let (Some(name), Some(namespace)) = (pod.metadata.name, pod.metadata.namespace) else {
+        let bound = pod.spec.as_ref().is_some_and(|s| s.node_name.is_some());
+        let goes = pod.metadata.deletion_timestamp.is_some();
+        if bound && !goes {
             continue;
-        };
-        let status = ready(pod.spec.as_ref().map(|s| &s.containers), next);
-        next = next.wrapping_add(1);
+        }
         let Ok(permit) = Arc::clone(&room).acquire_owned().await else {
             return;
         };
+        let namespace = pod.metadata.namespace.clone().unwrap_or_default();
         let api: Api<Pod> = Api::namespaced(client.clone(), &namespace);
+        let address = next;
+        next = next.wrapping_add(1);
         tokio::spawn(async move {
-            // One that went meanwhile needs nothing any more.
-            let patch = Patch::Merge(json!({"status": status}));
-            drop(
-                api.patch_status(&name, &PatchParams::default(), &patch)
-                    .await,
-            );
+            if goes {
+                end(&api, &pod).await;
+            } else {
+                begin(&api, &pod, address).await;
+            }
             drop(permit);
         });
     }
+}
+
+/// Binds a pod to the node and says that it is ready. One that went meanwhile needs nothing.
+async fn begin(api: &Api<Pod>, pod: &Pod, address: u32) {
+    let name = pod.metadata.name.as_deref().unwrap_or_default();
+    let binding = json!({
+        "apiVersion": "v1", "kind": "Binding", "metadata": {"name": name, "uid": pod.metadata.uid},
+        "target": {"apiVersion": "v1", "kind": "Node", "name": NODE},
+    });
+    let bound: kube::Result<Value> = api
+        .create_subresource("binding", name, &PostParams::default(), &binding)
+        .await;
+    if bound.is_ok() {
+        let status = ready(pod.spec.as_ref().map(|s| &s.containers), address);
+        let patch = Patch::Merge(json!({"status": status}));
+        drop(
+            api.patch_status(name, &PatchParams::default(), &patch)
+                .await,
+        );
+    }
+}
+
+/// Nothing runs, so nothing has to end.
+async fn end(api: &Api<Pod>, pod: &Pod) {
+    let name = pod.metadata.name.as_deref().unwrap_or_default();
+    let params = DeleteParams::default()
+        .grace_period(0)
+        .preconditions(Preconditions {
+            uid: pod.metadata.uid.clone(),
+            resource_version: None,
+        });
+    drop(api.delete(name, &params).await);
 }
 
 /// The status of a pod that runs and is ready.
