@@ -109,8 +109,9 @@ image-test: image-binary lab-tools ## The image's binary, installed by the chart
 	SERIN_BINARY=$(abspath $(STATIC)) cargo test --test e2e -- installed_in_a_namespace
 
 .PHONY: generate
-generate: cargo ## Write anew what is generated: crds, the chart's roles, the reference
+generate: cargo ## Write anew what is generated: crds, the chart's roles, the reference, Argo CD's ConfigMap
 	UPDATE=1 cargo test -q --test generated
+	UPDATE=1 cargo test -q --test lua config_map
 
 .PHONY: lab
 lab: lab-tools ## A shell in a lab: a real cluster with a gateway, Prometheus and Alertmanager

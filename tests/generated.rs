@@ -15,7 +15,7 @@ use serde_json::Value;
 use serin::{
     adapters::telemetry::{
         metrics::{Metrics, encode},
-        standing::RolloutGauges,
+        standing::{RolloutGauges, VerdictGauges},
     },
     api::{RolloutStatus, crds, names::reason, status::HistoryEntry},
     cli::{crds::yaml, rbac},
@@ -148,12 +148,14 @@ fn every_metric_is_in_the_reference() {
         message: String::new(),
     };
     metrics.told("ns", &RolloutStatus::default(), &[entry]);
+    drop(metrics.reconciling("rollout"));
     let shown = RolloutGauges {
-        namespace: "ns".into(),
-        rollout: "web".into(),
-        phase: "Healthy".into(),
-        rolled_back: false,
+        stalled: Some("RolledBack".into()),
+        paused_since: Some(0.0),
         weights: vec![("stable".into(), 1.0)],
+        desired_weights: vec![("stable".into(), 1.0)],
+        verdicts: vec![VerdictGauges::default()],
+        ..RolloutGauges::default()
     };
     let registry = metrics.registry(Arc::new(move || vec![shown.clone()]));
     let exposed = encode(&registry).expect("text");

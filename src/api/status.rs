@@ -8,11 +8,14 @@ use serde::{Deserialize, Serialize};
 
 use super::strategy::{BackgroundAnalysis, Step};
 
+/// `observedGeneration` of a Rollout that no controller has looked at: what the API server fills in.
+pub const UNSEEN: i64 = -1;
+
 /// What was observed and decided. At most 32 KiB.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct RolloutStatus {
-    /// The generation that this status speaks of.
+    /// The generation that this status speaks of; -1 before the first look.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// Healthy, Progressing, Paused or Degraded.
@@ -79,6 +82,21 @@ pub struct RolloutStatus {
     /// What was decided, the newest last; at most 20.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<HistoryEntry>,
+}
+
+impl RolloutStatus {
+    /// What the API server gives a Rollout that has no status. Without it, who waits by kstatus takes
+    /// an object that nobody has looked at for finished.
+    pub fn unseen() -> Self {
+        Self {
+            observed_generation: Some(UNSEEN),
+            ..Self::default()
+        }
+    }
+    /// Whether a controller has ever looked.
+    pub fn seen(&self) -> bool {
+        self.observed_generation.is_some_and(|g| g > UNSEEN)
+    }
 }
 
 /// A revision in play.

@@ -76,6 +76,7 @@ pub async fn guarded(
     key: &Key,
     round: impl Future<Output = Result<Requeue, RoundError>>,
 ) -> Result<Action, RoundError> {
+    let _in_progress = cx.metrics.reconciling(controller);
     let began = Instant::now();
     let result = match tokio::time::timeout(LIMIT, AssertUnwindSafe(round).catch_unwind()).await {
         Ok(Ok(result)) => result,

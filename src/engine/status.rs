@@ -73,6 +73,8 @@ pub fn reject(
     };
     set(status, condition::READY, "False", &summary, now);
     set(status, condition::STALLED, "True", &summary, now);
+    set(status, condition::PROGRESSING, "False", &summary, now);
+    set(status, condition::PAUSED, "False", &summary, now);
     status
         .conditions
         .retain(|c| c.type_ != condition::RECONCILING);

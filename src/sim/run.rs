@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use crate::{
-    api::{AnalysisRun, Rollout, units::HumanDuration},
+    api::{AnalysisRun, Rollout, RolloutStatus, units::HumanDuration},
     engine::{self, analysis, traffic::gateway_api::HTTP_ROUTE},
     model::{
         object::{ANALYSIS_RUN, ObjectRef, SERVICE},
@@ -26,6 +26,9 @@ use super::{
 /// More rounds than this at one instant mean that it does not come to rest.
 const ROUNDS_AT_ONCE: usize = 60;
 
+/// Hears of every change.
+type Watcher = Box<dyn FnMut(&Cluster, Timestamp) + Send>;
+
 /// A scenario being played.
 pub struct Simulation {
     /// The virtual cluster.
@@ -41,6 +44,7 @@ pub struct Simulation {
     pub(super) due: Option<Timestamp>,
     /// When the next question of a run is due.
     pub(super) asked: Option<Timestamp>,
+    watcher: Option<Watcher>,
 }
 
 fn span(d: Option<&HumanDuration>, default_ms: i64) -> SignedDuration {
@@ -64,7 +68,7 @@ impl Simulation {
             "apiVersion": "serin.dev/v1alpha1", "kind": "Rollout",
             "metadata": {"name": "app", "namespace": "default", "uid": "uid-rollout", "generation": 1,
                 "resourceVersion": "1", "annotations": given.annotations},
-            "spec": spec,
+            "spec": spec, "status": RolloutStatus::unseen(),
         }))
         .map_err(|e| format!("given.spec: {e}"))?;
         let mut cluster = Cluster::new(rollout);
@@ -101,7 +105,22 @@ impl Simulation {
             void_allowed: scenario.expect.void_allowed,
             due: None,
             asked: None,
+            watcher: None,
         })
+    }
+
+    /// Shows the cluster to `watcher` at the beginning and after every write and event.
+    #[must_use]
+    pub fn watch(mut self, watcher: impl FnMut(&Cluster, Timestamp) + Send + 'static) -> Self {
+        self.watcher = Some(Box::new(watcher));
+        self.show();
+        self
+    }
+
+    fn show(&mut self) {
+        if let Some(watcher) = &mut self.watcher {
+            watcher(&self.cluster, self.now);
+        }
     }
 
     /// Plays it to the end.
@@ -180,6 +199,7 @@ impl Simulation {
             Ok(changed) => changed,
             Err(_) => return true,
         };
+        self.show();
         if self.kill && !plan.actions.is_empty() {
             // It dies here: what was committed is not carried out. The next one starts from what is there.
             self.kill = false;
@@ -196,6 +216,7 @@ impl Simulation {
                     .event(self.now, &format!("refused: {}", conflict.0));
                 break;
             }
+            self.show();
         }
         changed || acted || plan.requeue == Requeue::Now
     }
@@ -287,6 +308,7 @@ impl Simulation {
         };
         for event in &due {
             self.one(event);
+            self.show();
         }
         !due.is_empty()
     }
@@ -390,7 +412,8 @@ impl Simulation {
         }
         if event.lose_status {
             self.timeline.event(now, "the status is lost");
-            self.cluster.edit(false, |r| r.status = None);
+            self.cluster
+                .edit(false, |r| r.status = Some(RolloutStatus::unseen()));
         }
         if event.delete {
             self.timeline.event(now, "the Rollout is deleted");

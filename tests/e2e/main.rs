@@ -29,7 +29,11 @@ mod flight;
 mod gitops;
 mod install;
 mod rights;
+mod waiters;
 mod world;
+
+#[path = "../support/dashboard.rs"]
+mod dashboard;
 
 use serin_lab::Suite;
 
@@ -87,6 +91,9 @@ fn main() {
         install::installed_in_the_whole_cluster,
         install::chart_rendered,
         install::check_finds_what_is_missing,
+        waiters::helm_waits_for_the_promotion,
+        waiters::helm_rolls_a_bad_release_back,
+        waiters::alerts_and_dashboard,
     );
     let suite = list!(
         suite,
@@ -127,6 +134,9 @@ fn main() {
         gitops::chart_upgraded_at_rest_and_in_flight,
         gitops::route_applied_again_and_again,
         install::installed_in_a_namespace,
+        waiters::kubectl_waits,
+        waiters::scaled_at_rest,
+        waiters::an_alert_fires_and_ends,
     );
     // The first wants a cluster that has never seen Serin, the other holds the whole data plane back.
     let alone = named || mode == "alone";

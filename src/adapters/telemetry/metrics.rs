@@ -39,6 +39,21 @@ struct Reconcile {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Busy {
+    controller: &'static str,
+}
+
+/// A look at an object that is in progress until this is dropped.
+#[derive(Debug)]
+pub struct InProgress(Gauge);
+
+impl Drop for InProgress {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ApiRequest {
     verb: &'static str,
     kind: &'static str,
@@ -56,6 +71,7 @@ pub struct Metrics {
     completions: Family<Completion, Counter>,
     rollbacks: Family<Rollback, Counter>,
     reconciles: Family<Reconcile, Histogram, fn() -> Histogram>,
+    busy: Family<Busy, Gauge>,
     requests: Family<ApiRequest, Counter>,
     leader: Gauge,
 }
@@ -70,6 +86,7 @@ impl Default for Metrics {
             completions: Family::default(),
             rollbacks: Family::default(),
             reconciles: Family::new_with_constructor(seconds),
+            busy: Family::default(),
             requests: Family::default(),
             leader: Gauge::default(),
         }
@@ -96,6 +113,11 @@ impl Metrics {
             self.reconciles.clone(),
         );
         registry.register(
+            "reconciles_in_progress",
+            "Looks at objects that are in progress",
+            self.busy.clone(),
+        );
+        registry.register(
             "api_requests",
             "Requests to the API server apart from watches; code 0 is no answer",
             self.requests.clone(),
@@ -117,6 +139,14 @@ impl Metrics {
         self.requests
             .get_or_create(&ApiRequest { verb, kind, code })
             .inc();
+    }
+
+    /// A look at an object begins; it is in progress until the answer is dropped.
+    #[must_use]
+    pub fn reconciling(&self, controller: &'static str) -> InProgress {
+        let gauge = self.busy.get_or_create_owned(&Busy { controller });
+        gauge.inc();
+        InProgress(gauge)
     }
 
     /// Counts a look at an object. `result` is `ok` or an error's kind.
@@ -206,7 +236,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        adapters::telemetry::standing::RolloutGauges,
+        adapters::telemetry::standing::{RolloutGauges, VerdictGauges},
         api::{names::reason, status::Attempt},
     };
 
@@ -250,6 +280,7 @@ mod tests {
             &[entry(reason::ROLLED_BACK), entry(reason::STEP_STARTED)],
         );
         metrics.request("patch", "Rollout", 409);
+        drop(metrics.reconciling("rollout"));
         metrics.reconciled("rollout", "ok", Duration::from_millis(3));
         metrics.leads(true);
         let registry = metrics.registry(Arc::new(|| {
@@ -258,7 +289,15 @@ mod tests {
                 rollout: "web".into(),
                 phase: "Degraded".into(),
                 rolled_back: true,
+                stalled: Some(reason::ROLLED_BACK.into()),
+                paused_since: Some(12.5),
                 weights: vec![("stable".into(), 0.9), ("canary".into(), 0.1)],
+                desired_weights: vec![("canary".into(), 0.2)],
+                verdicts: vec![VerdictGauges {
+                    verdict: "error",
+                    measurements: 4,
+                    in_a_row: 2,
+                }],
             }]
         }));
         let text = encode(&registry).expect("encodes");
@@ -271,6 +310,12 @@ mod tests {
             r#"serin_rollout_rolled_back{namespace="ns",rollout="web"} 1"#,
             r#"serin_rollout_phase{namespace="ns",rollout="web",phase="Degraded"} 1"#,
             r#"serin_rollout_weight_ratio{namespace="ns",rollout="web",track="canary"} 0.1"#,
+            r#"serin_rollout_stalled{namespace="ns",rollout="web",reason="RolledBack"} 1"#,
+            r#"serin_rollout_paused_timestamp_seconds{namespace="ns",rollout="web"} 12.5"#,
+            r#"serin_rollout_desired_weight_ratio{namespace="ns",rollout="web",track="canary"} 0.2"#,
+            r#"serin_rollout_analysis_measurements{namespace="ns",rollout="web",verdict="error"} 4"#,
+            r#"serin_rollout_analysis_in_a_row{namespace="ns",rollout="web",verdict="error"} 2"#,
+            r#"serin_reconciles_in_progress{controller="rollout"} 0"#,
             "serin_build_info{version=",
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");

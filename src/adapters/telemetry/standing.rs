@@ -10,7 +10,7 @@ use prometheus_client::{
 };
 
 /// What is exposed of a Rollout.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct RolloutGauges {
     /// Its namespace.
     pub namespace: String,
@@ -20,8 +20,27 @@ pub struct RolloutGauges {
     pub phase: String,
     /// Whether it stands rolled back.
     pub rolled_back: bool,
+    /// Why it cannot go on without somebody's help, in a word.
+    pub stalled: Option<String>,
+    /// Since when it waits for a person, in seconds since 1970.
+    pub paused_since: Option<f64>,
     /// The share of the traffic of each track, from 0 to 1.
     pub weights: Vec<(String, f64)>,
+    /// The share that each track should have, from 0 to 1.
+    pub desired_weights: Vec<(String, f64)>,
+    /// The analyses that run, by verdict.
+    pub verdicts: Vec<VerdictGauges>,
+}
+
+/// What the analyses that run have measured, of one verdict.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct VerdictGauges {
+    /// The verdict.
+    pub verdict: &'static str,
+    /// Measurements with it.
+    pub measurements: u32,
+    /// The last measurements of one metric in a row with it, the most of all metrics.
+    pub in_a_row: u32,
 }
 
 /// What stands now.
@@ -75,13 +94,27 @@ impl Collector for Standing {
             .iter()
             .map(|g| (and(g, "phase", &g.phase), 1.0))
             .collect();
-        let weights: Vec<Line> = all
+        let shares = |of: fn(&RolloutGauges) -> &Vec<(String, f64)>| -> Vec<Line> {
+            let one = |g: &RolloutGauges| -> Vec<Line> {
+                let line = |(track, ratio): &(String, f64)| (and(g, "track", track), *ratio);
+                of(g).iter().map(line).collect()
+            };
+            all.iter().flat_map(one).collect()
+        };
+        let verdicts = |of: fn(&VerdictGauges) -> u32| -> Vec<Line> {
+            let one = |g: &RolloutGauges| -> Vec<Line> {
+                let line = |v: &VerdictGauges| (and(g, "verdict", v.verdict), f64::from(of(v)));
+                g.verdicts.iter().map(line).collect()
+            };
+            all.iter().flat_map(one).collect()
+        };
+        let stalled: Vec<Line> = all
             .iter()
-            .flat_map(|g| {
-                g.weights
-                    .iter()
-                    .map(move |(track, ratio)| (and(g, "track", track), *ratio))
-            })
+            .filter_map(|g| Some((and(g, "reason", g.stalled.as_deref()?), 1.0)))
+            .collect();
+        let paused: Vec<Line> = all
+            .iter()
+            .filter_map(|g| Some((named(g), g.paused_since?)))
             .collect();
         let help = "Whether the last revision was rolled back and its template still stands";
         family(&mut encoder, "rollout_rolled_back", help, &rolled_back)?;
@@ -91,7 +124,33 @@ impl Collector for Standing {
             "1 for the phase that the Rollout is in",
             &phases,
         )?;
+        let help =
+            "1 while a Rollout cannot go on without help, by the reason of its condition Stalled";
+        family(&mut encoder, "rollout_stalled", help, &stalled)?;
+        let help = "Since when a Rollout waits for a person, in seconds since 1970";
+        family(
+            &mut encoder,
+            "rollout_paused_timestamp_seconds",
+            help,
+            &paused,
+        )?;
         let help = "Share of the traffic by track, as accepted, from 0 to 1";
-        family(&mut encoder, "rollout_weight_ratio", help, &weights)
+        let weights = shares(|g| &g.weights);
+        family(&mut encoder, "rollout_weight_ratio", help, &weights)?;
+        let help = "Share of the traffic by track, as it should be, from 0 to 1";
+        let desired = shares(|g| &g.desired_weights);
+        family(&mut encoder, "rollout_desired_weight_ratio", help, &desired)?;
+        let help = "Measurements of the analyses that run, by verdict";
+        let measured = verdicts(|v| v.measurements);
+        family(
+            &mut encoder,
+            "rollout_analysis_measurements",
+            help,
+            &measured,
+        )?;
+        let help =
+            "The last measurements in a row with a verdict, the most of the analyses that run";
+        let row = verdicts(|v| v.in_a_row);
+        family(&mut encoder, "rollout_analysis_in_a_row", help, &row)
     }
 }

@@ -45,7 +45,7 @@ pub fn handle(cx: &Context<'_>, status: &mut RolloutStatus) -> bool {
         .into_iter()
         .filter(|c| !spent(status, c) && !ahead(status, c))
         .collect();
-    let first_sight = status.observed_generation.is_none();
+    let first_sight = !status.seen();
     let mut winner: Option<Verb> = None;
     for command in &commands {
         let answer = match winner {

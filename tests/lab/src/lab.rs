@@ -287,6 +287,16 @@ impl Lab {
         process::output(command).await
     }
 
+    /// Runs promtool; gives what it printed.
+    ///
+    /// # Errors
+    /// When it fails; its output is in the message.
+    pub async fn promtool(&self, args: &[&str]) -> Result<String> {
+        let mut command = self.parts.promtool.command();
+        command.args(args).envs(self.environment());
+        process::output(command).await
+    }
+
     /// Applies every document of a YAML text, server-side and forced, as field manager `lab`.
     ///
     /// # Errors
@@ -394,6 +404,23 @@ impl Lab {
     /// When Prometheus does not answer with one.
     pub async fn query(&self, promql: &str) -> Result<Vec<Series>> {
         metrics::query(&self.http, &self.prometheus_url(), promql).await
+    }
+
+    /// Lets Prometheus scrape an address beside the pods. Its labels are kept.
+    ///
+    /// # Errors
+    /// When it cannot be written down.
+    pub fn scrape(&self, name: &str, address: &str) -> Result<()> {
+        metrics::scrape(self.run_dir(), name, address)
+    }
+
+    /// Gives Prometheus alerts, as the text of a file with `groups`.
+    ///
+    /// # Errors
+    /// When Prometheus does not take them.
+    pub async fn rules(&self, name: &str, text: &str) -> Result<()> {
+        let base = self.prometheus_url();
+        metrics::rules(&self.http, &base, self.run_dir(), name, text).await
     }
 
     /// The alerts that stand in Alertmanager.

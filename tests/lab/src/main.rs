@@ -62,6 +62,7 @@ fn outside() -> i32 {
                     ("Envoy Gateway", &parts.envoy_gateway),
                     ("Envoy", &parts.envoy),
                     ("Prometheus", &parts.prometheus),
+                    ("promtool", &parts.promtool),
                     ("Alertmanager", &parts.alertmanager),
                     ("Helm", &parts.helm),
                 ] {

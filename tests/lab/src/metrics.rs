@@ -1,6 +1,6 @@
 //! Prometheus and Alertmanager.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use serde::Deserialize;
 
@@ -20,7 +20,8 @@ pub const PROMETHEUS_PORT: u16 = 9090;
 pub const ALERTMANAGER_PORT: u16 = 9093;
 
 /// Pods are found by the usual annotations: `prometheus.io/scrape: "true"`, `prometheus.io/port`
-/// and, unless it is `/metrics`, `prometheus.io/path`.
+/// and, unless it is `/metrics`, `prometheus.io/path`. Other targets are files in `targets`, and keep
+/// their own labels; alerts are files in `rules`.
 fn prometheus_config(plane: &ControlPlane) -> String {
     format!(
         r#"global: {{scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}}
@@ -28,6 +29,9 @@ rule_files: [rules/*.yaml]
 alerting:
   alertmanagers: [{{static_configs: [{{targets: ['127.0.0.1:{ALERTMANAGER_PORT}']}}]}}]
 scrape_configs:
+- job_name: targets
+  honor_labels: true
+  file_sd_configs: [{{files: [targets/*.json]}}]
 - job_name: pods
   kubernetes_sd_configs:
   - role: pod
@@ -61,6 +65,9 @@ pub(crate) async fn prometheus(
     let folder = supervisor.run_dir().join("prometheus");
     let file = folder.join("config.yaml");
     pki::write(&file, &prometheus_config(plane))?;
+    // It looks only into folders that are there.
+    let targets = folder.join("targets");
+    std::fs::create_dir_all(&targets).context(|| format!("making {}", targets.display()))?;
     let mut command = parts.prometheus.command();
     command
         .arg(format!("--config.file={}", file.display()))
@@ -102,6 +109,30 @@ async fn await_ready(supervisor: &Supervisor, name: &str, port: u16) -> Result<(
         }
     };
     supervisor.await_or_fail(name, LIMIT, ready).await
+}
+
+/// Scrapes an address beside the pods, until the lab ends.
+pub(crate) fn scrape(run_dir: &Path, name: &str, address: &str) -> Result<()> {
+    let file = run_dir.join(format!("prometheus/targets/{name}.json"));
+    pki::write(&file, &format!(r#"[{{"targets": ["{address}"]}}]"#))
+}
+
+/// Adds alerts, and awaits that Prometheus has read them.
+pub(crate) async fn rules(
+    http: &reqwest::Client,
+    base: &str,
+    run_dir: &Path,
+    name: &str,
+    text: &str,
+) -> Result<()> {
+    pki::write(&run_dir.join(format!("prometheus/rules/{name}.yaml")), text)?;
+    let wrong = |e: &dyn std::fmt::Display| Error::Invalid(format!("alerts {name}: {e}"));
+    let url = format!("{base}/-/reload");
+    let answer = http.post(url).send().await.map_err(|e| wrong(&e))?;
+    if answer.status().is_success() {
+        return Ok(());
+    }
+    Err(wrong(&answer.text().await.unwrap_or_default()))
 }
 
 /// One series of an instant query's answer.

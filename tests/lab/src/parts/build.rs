@@ -15,7 +15,7 @@ use crate::error::{Context, Error, Result};
 const KUBERNETES: &str = "-s -w -X k8s.io/component-base/version.gitVersion=v1.36.3 \
      -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=36";
 const PLAIN: &str = "-s -w";
-const OF: usize = 7;
+const OF: usize = 8;
 
 /// Builds parts into the cache.
 pub(super) struct Jobs<'a> {
@@ -78,6 +78,19 @@ impl<'a> Jobs<'a> {
             ldflags: PLAIN,
             seconds: 80,
         })
+    }
+
+    pub(super) fn promtool(&self) -> Result<PathBuf> {
+        let package = "github.com/prometheus/prometheus/cmd/promtool";
+        self.go_program(
+            "promtool",
+            &Go {
+                part: "prometheus",
+                package,
+                ldflags: PLAIN,
+                seconds: 20,
+            },
+        )
     }
 
     pub(super) fn alertmanager(&self) -> Result<PathBuf> {
@@ -144,6 +157,11 @@ impl<'a> Jobs<'a> {
     }
 
     fn go_part(&self, go: &Go) -> Result<PathBuf> {
+        self.go_program(go.part, go)
+    }
+
+    /// A program of a module that has several.
+    fn go_program(&self, name: &str, go: &Go) -> Result<PathBuf> {
         let folder = pins(go.part);
         let main = fs::read(folder.join("main.go")).unwrap_or_default();
         let (module, sums) = (read(&folder.join("go.mod"))?, read(&folder.join("go.sum"))?);
@@ -155,22 +173,15 @@ impl<'a> Jobs<'a> {
             go.ldflags.as_bytes(),
             self.go.as_bytes(),
         ]);
-        self.part(
-            go.part,
-            "building",
-            go.seconds,
-            &key,
-            go.part,
-            |tmp, log| {
-                let mut build = Command::new("go");
-                build
-                    .current_dir(&folder)
-                    .args(["build", "-trimpath", "-ldflags", go.ldflags, "-o"])
-                    .arg(tmp)
-                    .arg(go.package);
-                log.run(go.part, &mut build)
-            },
-        )
+        self.part(name, "building", go.seconds, &key, name, |tmp, log| {
+            let mut build = Command::new("go");
+            build
+                .current_dir(&folder)
+                .args(["build", "-trimpath", "-ldflags", go.ldflags, "-o"])
+                .arg(tmp)
+                .arg(go.package);
+            log.run(name, &mut build)
+        })
     }
 
     /// The file of a part: on the machine, in the cache, or made now under a lock.

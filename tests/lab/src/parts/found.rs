@@ -15,9 +15,14 @@ struct Wanted {
     at_least: (u64, u64),
 }
 
-const WANTED: [Wanted; 4] = [
+const WANTED: [Wanted; 5] = [
     Wanted {
         name: "prometheus",
+        version_args: &["--version"],
+        at_least: (2, 40),
+    },
+    Wanted {
+        name: "promtool",
         version_args: &["--version"],
         at_least: (2, 40),
     },

@@ -74,6 +74,8 @@ pub struct Parts {
     pub envoy: Tool,
     /// The metrics store.
     pub prometheus: Tool,
+    /// What tests alerts.
+    pub promtool: Tool,
     /// Where alerts go.
     pub alertmanager: Tool,
     /// The package manager.
@@ -118,6 +120,7 @@ pub fn prepare(progress: &dyn Progress) -> Result<Parts> {
         envoy_gateway: Tool::new(jobs.envoy_gateway()?),
         envoy: Tool::new(jobs.envoy()?),
         prometheus: Tool::new(jobs.prometheus()?),
+        promtool: Tool::new(jobs.promtool()?),
         alertmanager: Tool::new(jobs.alertmanager()?),
         helm: Tool::new(jobs.helm()?),
         crds: jobs.crds()?,

@@ -1,0 +1,30 @@
+-- Which commands Serin would carry out now.
+local status = obj.status or {}
+local attempt = status.attempt or {}
+local pause = status.pause
+local flight = ({ Starting = true, Stepping = true, Promoting = true })[attempt.stage] or false
+local outcome = attempt.outcome
+
+-- A pause by a person or by spec.paused is ended by resume, not by promote.
+local held = pause ~= nil and (pause.reason == "Spec" or pause.reason == "Command")
+local step = (attempt.steps or {})[(attempt.stepIndex or 0) + 1]
+local asks = pause ~= nil or (step ~= nil and step.setWeight == nil)
+local promote = attempt.stage == "Stepping" and asks and not held
+
+local resume = pause ~= nil and pause.reason ~= "Spec"
+local retry = attempt.stage == "Done"
+  and (outcome == "RolledBack" or outcome == "Aborted")
+  and attempt.hash == status.currentRevision
+
+if obj.metadata.deletionTimestamp ~= nil then
+  flight, promote, resume, retry = false, false, false, false
+end
+
+return {
+  ["promote"] = { disabled = not promote, displayName = "Promote", iconClass = "fa fa-fw fa-forward" },
+  ["promote-full"] = { disabled = not flight, displayName = "Promote Full", iconClass = "fa fa-fw fa-fast-forward" },
+  ["pause"] = { disabled = not (flight and pause == nil), displayName = "Pause", iconClass = "fa fa-fw fa-pause" },
+  ["resume"] = { disabled = not resume, displayName = "Resume", iconClass = "fa fa-fw fa-play" },
+  ["abort"] = { disabled = not flight, displayName = "Abort", iconClass = "fa fa-fw fa-undo" },
+  ["retry"] = { disabled = not retry, displayName = "Retry", iconClass = "fa fa-fw fa-redo" },
+}
