@@ -18,7 +18,7 @@ use serin::{
         standing::{RolloutGauges, VerdictGauges},
     },
     api::{RolloutStatus, crds, names::reason, status::HistoryEntry},
-    cli::{crds::yaml, rbac},
+    cli::{arguments, crds::yaml, rbac},
     controller::rollouts::route_kinds,
 };
 
@@ -131,6 +131,35 @@ fn reference_of_the_reasons() {
     );
     let mut faults = vec![];
     same("docs/reference/reasons.md", &text, &mut faults);
+    report(&faults);
+}
+
+/// What `--help` says of a command and of those below it, each under a heading.
+fn help(command: &mut clap::Command, path: &str, out: &mut String) {
+    let text = command.render_help().to_string();
+    let lines: Vec<_> = text.lines().map(str::trim_end).collect();
+    let _ = write!(
+        out,
+        "\n## {path}\n\n```text\n{}\n```\n",
+        lines.join("\n").trim_end()
+    );
+    for below in command.get_subcommands_mut().filter(|c| !c.is_hide_set()) {
+        let path = format!("{path} {}", below.get_name());
+        help(below, &path, out);
+    }
+}
+
+#[test]
+fn reference_of_the_commands() {
+    let mut text = String::from(
+        "# Commands\n\nGenerated from `serin --help`. Under the name `kubectl-serin` the same program is \
+         `kubectl serin`; [Operate](../guides/operate.md) says how.\n",
+    );
+    let mut command = arguments("serin");
+    command.build();
+    help(&mut command, "serin", &mut text);
+    let mut faults = vec![];
+    same("docs/reference/cli.md", &text, &mut faults);
     report(&faults);
 }
 

@@ -6,7 +6,6 @@ use std::{
     time::Duration,
 };
 
-use clap::Args;
 use k8s_openapi::api::{
     authorization::v1::{ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec},
     coordination::v1::{Lease, LeaseSpec},
@@ -15,7 +14,7 @@ use k8s_openapi::api::{
 use kube::{Api, Client, api::PostParams};
 use thiserror::Error;
 
-use super::{rbac, run};
+use super::{place::Place, rbac, run};
 use crate::{
     api::names::{GROUP, VERSION},
     controller::rollouts::route_kinds,
@@ -26,34 +25,6 @@ use crate::{
 const LEASE_LIMIT: Duration = Duration::from_secs(40);
 /// Time between two looks at the lease.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
-
-/// Flags of `serin check`: those of `serin run` that say where it works.
-#[derive(Args, Clone, Debug)]
-pub struct Options {
-    /// Namespaces that the controller looks after, with commas between. Default: all
-    #[arg(
-        long,
-        env = "SERIN_NAMESPACES",
-        value_delimiter = ',',
-        value_name = "NAME"
-    )]
-    pub namespaces: Vec<String>,
-    /// Whether copies elect one that works
-    #[arg(long, env = "SERIN_LEADER_ELECT", default_value_t = true, num_args = 0..=1,
-        default_missing_value = "true", require_equals = true, action = clap::ArgAction::Set)]
-    pub leader_elect: bool,
-    /// Namespace of the lease. Default: that of the pod, or of the kubeconfig's context
-    #[arg(long, env = "POD_NAMESPACE", value_name = "NAME")]
-    pub lease_namespace: Option<String>,
-    /// Name of the lease
-    #[arg(
-        long,
-        env = "SERIN_LEASE_NAME",
-        default_value = rbac::LEASE_NAME,
-        value_name = "NAME"
-    )]
-    pub lease_name: String,
-}
 
 /// Why an install does not work, or why that cannot be told.
 #[derive(Debug, Error)]
@@ -111,62 +82,47 @@ impl std::fmt::Display for Right {
 /// Each right of `rules` by itself, in `namespace`, or in the cluster where that is empty. The
 /// name that a rule limits its objects to is `lease`.
 fn rights(rules: &[PolicyRule], namespace: &str, lease: &str) -> Vec<Right> {
-    let mut out = vec![];
-    for rule in rules {
-        for group in rule.api_groups.iter().flatten() {
-            for resource in rule.resources.iter().flatten() {
-                let (resource, subresource) =
-                    resource.split_once('/').unwrap_or((resource.as_str(), ""));
-                out.extend(rule.verbs.iter().map(|verb| {
-                    Right {
-                        namespace: namespace.to_owned(),
-                        group: group.clone(),
-                        resource: resource.to_owned(),
-                        subresource: subresource.to_owned(),
-                        verb: verb.clone(),
-                        name: rule
-                            .resource_names
-                            .as_ref()
-                            .map(|_| lease.to_owned())
-                            .unwrap_or_default(),
-                    }
-                }));
-            }
+    let one = |(rule, group, resource, verb): (&PolicyRule, &str, &str, &str)| {
+        let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
+        let name = rule.resource_names.as_ref().map(|_| lease.to_owned());
+        Right {
+            namespace: namespace.to_owned(),
+            group: group.to_owned(),
+            resource: resource.to_owned(),
+            subresource: subresource.to_owned(),
+            verb: verb.to_owned(),
+            name: name.unwrap_or_default(),
         }
-    }
-    out
+    };
+    rbac::each(rules).map(one).collect()
 }
 
 /// Prints what is found; an error when something is missing.
-pub fn check(options: &Options) -> Result<(), CheckError> {
+pub fn check(place: &Place) -> Result<(), CheckError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(CheckError::System)?;
-    runtime.block_on(look(options))
+    runtime.block_on(look(place))
 }
 
-async fn look(options: &Options) -> Result<(), CheckError> {
+async fn look(place: &Place) -> Result<(), CheckError> {
     let config = run::config().await?;
-    let lease_namespace = options
-        .lease_namespace
-        .clone()
-        .unwrap_or_else(|| config.default_namespace.clone());
+    let lease_namespace = place.lease_namespace(&config);
     let client = Client::try_from(config).map_err(|e| CheckError::Client(Box::new(e)))?;
-    let named = options.namespaces.iter().map(String::as_str);
-    let mut scopes: Vec<&str> = named.filter(|n| !n.is_empty()).collect();
+    let mut scopes: Vec<&str> = place.namespaces().collect();
     if scopes.is_empty() {
         scopes.push("");
     }
     let mut report = Report::default();
 
-    let lease = options.lease_name.as_str();
+    let lease = place.lease_name.as_str();
     let rules = rbac::namespaced(&route_kinds());
     let mut needed: Vec<Right> = scopes
         .iter()
         .flat_map(|ns| rights(&rules, ns, lease))
         .collect();
-    if options.leader_elect {
+    if place.leader_elect {
         needed.extend(rights(&rbac::lease(), &lease_namespace, lease));
     }
     let asked = needed.len();
@@ -183,7 +139,7 @@ async fn look(options: &Options) -> Result<(), CheckError> {
         ))?;
     }
     kinds(&client, &mut report).await?;
-    if options.leader_elect {
+    if place.leader_elect {
         leader(&client, &lease_namespace, lease, &mut report).await?;
     } else {
         report.note("without leader election nothing tells whether a copy runs")?;

@@ -94,6 +94,20 @@ pub fn edit() -> Vec<PolicyRule> {
     ]
 }
 
+/// Each right by itself: its rule, the group, the resource (with its subresource) and the verb.
+pub fn each(rules: &[PolicyRule]) -> impl Iterator<Item = (&PolicyRule, &str, &str, &str)> {
+    rules.iter().flat_map(|rule| {
+        let groups = rule.api_groups.iter().flatten();
+        groups.flat_map(move |group| {
+            let resources = rule.resources.iter().flatten();
+            resources.flat_map(move |resource| {
+                let one = move |verb| (rule, group.as_str(), resource.as_str(), verb);
+                rule.verbs.iter().map(String::as_str).map(one)
+            })
+        })
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

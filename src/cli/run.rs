@@ -34,20 +34,17 @@ use crate::{
     server::{self, Shown},
 };
 
+use super::place::Place;
+
 /// How long the rounds in progress may take to end.
 const GRACE: Duration = Duration::from_secs(20);
 
 /// Flags of `serin run`.
 #[derive(Args, Clone, Debug)]
 pub struct Options {
-    /// Namespaces to look after, with commas between. Default: all
-    #[arg(
-        long,
-        env = "SERIN_NAMESPACES",
-        value_delimiter = ',',
-        value_name = "NAME"
-    )]
-    pub namespaces: Vec<String>,
+    /// Where it works.
+    #[command(flatten)]
+    pub place: Place,
     /// Look after Rollouts whose spec.controllerName is this
     #[arg(long, env = "SERIN_CONTROLLER_NAME", default_value = CONTROLLER_NAME, value_name = "NAME")]
     pub controller_name: String,
@@ -70,21 +67,6 @@ pub struct Options {
         value_name = "ADDRESS"
     )]
     pub listen: SocketAddr,
-    /// Whether several copies elect one that works
-    #[arg(long, env = "SERIN_LEADER_ELECT", default_value_t = true, num_args = 0..=1,
-        default_missing_value = "true", require_equals = true, action = clap::ArgAction::Set)]
-    pub leader_elect: bool,
-    /// Namespace of the lease. Default: that of the pod, or of the kubeconfig's context
-    #[arg(long, env = "POD_NAMESPACE", value_name = "NAME")]
-    pub lease_namespace: Option<String>,
-    /// Name of the lease
-    #[arg(
-        long,
-        env = "SERIN_LEASE_NAME",
-        default_value = super::rbac::LEASE_NAME,
-        value_name = "NAME"
-    )]
-    pub lease_name: String,
     /// Name of this copy. Default: host name and process id
     #[arg(long, env = "POD_NAME", value_name = "NAME")]
     pub identity: Option<String>,
@@ -162,19 +144,16 @@ pub(super) async fn config() -> Result<Config, RunError> {
 async fn work(options: &Options) -> Result<(), RunError> {
     let stop = stop_signal()?;
     let config = config().await?;
-    let lease_namespace = options
-        .lease_namespace
-        .clone()
-        .unwrap_or_else(|| config.default_namespace.clone());
     let clock = Clock::wall();
     let now: Now = Arc::new(move || clock.now());
     let id = options.identity.clone().unwrap_or_else(identity);
-    let elector = if options.leader_elect {
+    let elector = if options.place.leader_elect {
         let client = lease::client(config.clone())?;
+        let lease_namespace = options.place.lease_namespace(&config);
         Some(Elector::new(
             client,
             &lease_namespace,
-            &options.lease_name,
+            &options.place.lease_name,
             &id,
             Arc::clone(&now),
         ))
@@ -210,12 +189,7 @@ fn context(
     let metrics = Metrics::default();
     let counted = metrics.clone();
     let scope = Scope {
-        namespaces: options
-            .namespaces
-            .iter()
-            .filter(|n| !n.is_empty())
-            .cloned()
-            .collect(),
+        namespaces: options.place.namespaces().map(str::to_owned).collect(),
         routes: rollouts::route_kinds(),
         references: Arc::new(rollouts::references),
     };

@@ -23,6 +23,7 @@ mod analysis;
 mod app;
 mod blue_green;
 mod both;
+mod cli;
 mod commands;
 mod faults;
 mod flight;
@@ -84,6 +85,7 @@ fn main() {
         commands::abort,
         flight::supersede,
         faults::resyncs_write_nothing,
+        cli::operated,
         flight::delete_orphaning,
         blue_green::blue_green_by_itself,
         blue_green::blue_green_abort_after,

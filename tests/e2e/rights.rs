@@ -84,16 +84,9 @@ fn granted() -> BTreeSet<(String, String, String)> {
         rbac::lease(),
     ]
     .concat();
-    let mut out = BTreeSet::new();
-    for rule in &rules {
-        for group in rule.api_groups.iter().flatten() {
-            for resource in rule.resources.iter().flatten() {
-                let one = |verb: &String| (group.clone(), resource.clone(), verb.clone());
-                out.extend(rule.verbs.iter().map(one));
-            }
-        }
-    }
-    out
+    rbac::each(&rules)
+        .map(|(_, group, resource, verb)| (group.to_owned(), resource.to_owned(), verb.to_owned()))
+        .collect()
 }
 
 /// Every right was used but what stands in `UNUSED`. Only a whole run can tell.

@@ -2,6 +2,7 @@
 
 #![cfg(feature = "shell")]
 
+#[path = "../support/apiserver.rs"]
 mod apiserver;
 mod lease;
 mod rounds;

@@ -1,5 +1,8 @@
 //! An API server in this process, behind a real client: objects, resourceVersions, watches, the two
-//! kinds of patch, dry runs with a default, and failures on demand. No I/O, so paused time works.
+//! kinds of patch, dry runs with a default, and failures on demand. No I/O, so paused time works,
+//! unless it is asked to listen for another process.
+
+#![allow(dead_code, reason = "each crate of tests uses its part")]
 
 use std::{
     collections::BTreeMap,
@@ -37,6 +40,7 @@ struct Inner {
     uids: u64,
     history: Vec<(Path, Value)>,
     log: Vec<String>,
+    managers: Vec<String>,
     faults: Vec<Fault>,
 }
 
@@ -44,6 +48,7 @@ struct Inner {
 pub struct Server {
     inner: Mutex<Inner>,
     changed: watch::Sender<usize>,
+    watches: watch::Sender<usize>,
 }
 
 /// What a request asks for.
@@ -78,6 +83,7 @@ impl Asked {
                 k.to_owned(),
                 v.replace("%2F", "/")
                     .replace("%3D", "=")
+                    .replace("%2C", ",")
                     .replace("%2f", "/"),
             )
         };
@@ -107,7 +113,10 @@ impl Asked {
                     Some((key, value)) => labels[key] == value,
                     None => labels.get(s).is_some(),
                 });
+        let field = self.query.get("fieldSelector");
+        let field = field.and_then(|f| f.strip_prefix("metadata.name="));
         path.0 == self.collection
+            && field.is_none_or(|name| path.2 == name)
             && (self.namespace.is_empty() || path.1 == self.namespace)
             && matches
     }
@@ -134,7 +143,28 @@ impl Server {
         Arc::new(Self {
             inner: Mutex::default(),
             changed: watch::Sender::new(0),
+            watches: watch::Sender::new(0),
         })
+    }
+
+    /// Listens on this machine, for clients in other processes, until the runtime ends. Gives its URL.
+    pub async fn listen(self: &Arc<Self>) -> String {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
+        let listener = listener.expect("a port is free");
+        let address = listener.local_addr().expect("an address");
+        let router = Router::new().fallback(handle).with_state(Arc::clone(self));
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        format!("http://{address}")
+    }
+
+    /// How many changes there have been.
+    pub fn changed(&self) -> watch::Receiver<usize> {
+        self.changed.subscribe()
+    }
+
+    /// How many watches have begun.
+    pub fn watches(&self) -> watch::Receiver<usize> {
+        self.watches.subscribe()
     }
 
     /// A client of it.
@@ -187,6 +217,11 @@ impl Server {
         self.put(collection, object);
     }
 
+    /// Removes an object, as somebody else.
+    pub fn take_away(&self, collection: &str, name: &str) {
+        self.remove(&(collection.to_owned(), "ns".to_owned(), name.to_owned()));
+    }
+
     /// Answers that are to be given instead of the real ones.
     pub fn fail(&self, fault: Fault) {
         self.lock().faults.push(fault);
@@ -195,6 +230,11 @@ impl Server {
     /// Every write so far: method and path.
     pub fn writes(&self) -> Vec<String> {
         self.lock().log.clone()
+    }
+
+    /// The field manager of every write so far; empty where none was named.
+    pub fn managers(&self) -> Vec<String> {
+        self.lock().managers.clone()
     }
 
     fn store(&self, path: &Path, mut object: Value) -> Value {
@@ -211,7 +251,8 @@ impl Server {
         let generation = match &old {
             Some(old) if old["spec"] == object["spec"] => old["metadata"]["generation"].clone(),
             Some(old) => json!(old["metadata"]["generation"].as_i64().unwrap_or(0) + 1),
-            None => json!(1),
+            None if object["metadata"]["generation"].is_null() => json!(1),
+            None => object["metadata"]["generation"].clone(),
         };
         let meta = &mut object["metadata"];
         meta["resourceVersion"] = json!(inner.version.to_string());
@@ -268,6 +309,7 @@ impl Server {
             .get("resourceVersion")
             .and_then(|v| v.parse().ok())
             .unwrap_or(0);
+        self.watches.send_modify(|n| *n += 1);
         let start = (Arc::clone(self), self.changed.subscribe(), asked, 0_usize);
         let lines = stream::unfold(
             start,
@@ -383,10 +425,10 @@ async fn handle(State(server): State<Arc<Server>>, request: Request) -> Response
     let value: Value = serde_json::from_slice(&body).unwrap_or_default();
     let dry = asked.query.contains_key("dryRun");
     if method != "GET" && !dry {
-        server
-            .lock()
-            .log
-            .push(format!("{method} {}", head.uri.path()));
+        let manager = asked.query.get("fieldManager").cloned();
+        let mut inner = server.lock();
+        inner.log.push(format!("{method} {}", head.uri.path()));
+        inner.managers.push(manager.unwrap_or_default());
     }
     match method {
         "GET" if asked.query.contains_key("watch") => server.watch(asked),

@@ -1,0 +1,10 @@
+//! What people look at: `get`, `why`, `list`, `status`. What is drawn is pure: objects in, text out.
+
+pub mod get;
+pub mod list;
+pub mod parts;
+pub mod standing;
+pub mod status;
+pub mod tree;
+pub mod why;
+pub mod words;

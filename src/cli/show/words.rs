@@ -1,0 +1,101 @@
+//! Words for a Rollout's parts. Strategies and steps are named by their field, so that one that is
+//! new needs no word here.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use serde_json::Value;
+
+use crate::api::{Rollout, RolloutStatus, status::Attempt, strategy::Step};
+
+/// The name of the command as it was called: `serin`, or `kubectl serin` for the plugin.
+pub fn program() -> &'static str {
+    let called = std::env::args_os().next().unwrap_or_default();
+    let stem = std::path::Path::new(&called).file_stem();
+    if stem.is_some_and(|s| s.to_string_lossy().starts_with("kubectl-")) {
+        "kubectl serin"
+    } else {
+        "serin"
+    }
+}
+
+/// A command to paste, for this Rollout.
+pub fn command(program: &str, verb: &str, rollout: &Rollout) -> String {
+    let (namespace, name) = (namespace(rollout), name(rollout));
+    format!("{program} {verb} {name} -n {namespace}")
+}
+
+/// The Rollout's name.
+pub fn name(rollout: &Rollout) -> &str {
+    rollout.metadata.name.as_deref().unwrap_or_default()
+}
+
+/// The Rollout's namespace.
+pub fn namespace(rollout: &Rollout) -> &str {
+    rollout.metadata.namespace.as_deref().unwrap_or_default()
+}
+
+/// The status, or an empty one.
+pub fn status(rollout: &Rollout) -> RolloutStatus {
+    rollout.status.clone().unwrap_or_default()
+}
+
+/// The one field that is set, and what is in it.
+fn field(value: &Value) -> Option<(&String, &Value)> {
+    value.as_object()?.iter().find(|(_, v)| !v.is_null())
+}
+
+/// The strategy and the router, as in `canary, gatewayAPI`.
+pub fn strategy(rollout: &Rollout) -> (String, Option<String>) {
+    let value = serde_json::to_value(&rollout.spec.strategy).unwrap_or_default();
+    let Some((strategy, inside)) = field(&value) else {
+        return (String::new(), None);
+    };
+    let router = inside.get("trafficRouting").and_then(Value::as_object);
+    let router = router.and_then(|r| {
+        r.iter()
+            .find(|(_, v)| v.is_object())
+            .map(|(k, _)| k.clone())
+    });
+    (strategy.clone(), router)
+}
+
+/// What a step does, as in `setWeight 20` or `pause 30s`.
+pub fn step(step: &Step) -> String {
+    let mut value = serde_json::to_value(step).unwrap_or_default();
+    let name = value.as_object_mut().and_then(|map| map.remove("name"));
+    let Some((kind, inside)) = field(&value) else {
+        return "empty".to_owned();
+    };
+    let templates = inside.get("templates").and_then(Value::as_array);
+    let detail = match (inside, inside.get("duration"), templates) {
+        (Value::Number(n), _, _) => n.to_string(),
+        (_, Some(duration), _) => duration.as_str().unwrap_or_default().to_owned(),
+        (_, _, Some(all)) => {
+            let names = all.iter().filter_map(|t| t.get("templateName")?.as_str());
+            names.collect::<Vec<_>>().join(", ")
+        }
+        _ => String::new(),
+    };
+    let what = format!("{kind} {detail}").trim_end().to_owned();
+    match name.as_ref().and_then(Value::as_str) {
+        Some(name) => format!("{name:?}: {what}"),
+        None => what,
+    }
+}
+
+/// The step in progress, as in `2 of 5, "half": setWeight 50`. Steps are counted from 0, as in commands.
+pub fn progress(attempt: &Attempt) -> Option<String> {
+    let total = attempt.steps.len();
+    let index = usize::try_from(attempt.step_index).ok()?;
+    if total == 0 {
+        return None;
+    }
+    Some(match attempt.steps.get(index) {
+        Some(now) => format!("{index}/{total} {}", step(now)),
+        None => format!("{total}/{total} all steps are passed"),
+    })
+}
+
+/// A point in time, where there is one.
+pub fn at(time: Option<&Time>) -> Option<jiff::Timestamp> {
+    time.map(|t| t.0)
+}
