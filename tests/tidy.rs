@@ -19,7 +19,15 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("server", &["api", "model", "adapters"]),
     (
         "cli",
-        &["api", "model", "adapters", "sim", "controller", "server"],
+        &[
+            "api",
+            "model",
+            "engine",
+            "adapters",
+            "sim",
+            "controller",
+            "server",
+        ],
     ),
 ];
 

@@ -4,11 +4,13 @@ pub mod act;
 pub mod check;
 pub mod connect;
 pub mod crds;
+pub mod lint;
 pub mod output;
 pub mod place;
 pub mod rbac;
 pub mod run;
 pub mod show;
+pub mod simulate;
 pub mod watch;
 
 use std::{
@@ -80,6 +82,10 @@ enum Command {
         #[arg(long, value_name = "DIR")]
         dir: Option<PathBuf>,
     },
+    /// Tell everything that is wrong with manifests, without a cluster
+    Lint(lint::Options),
+    /// Play a Rollout on a virtual cluster and print what would happen
+    Simulate(simulate::Options),
     /// Print the version
     Version {
         /// For machines
@@ -137,6 +143,12 @@ pub enum CliError {
     /// With an exit code of its own.
     #[error("{1}")]
     Coded(u8, Box<CliError>),
+    /// The manifests.
+    #[error("the manifests are not as they should be")]
+    Lint(#[from] lint::LintError),
+    /// The simulation.
+    #[error("cannot simulate")]
+    Simulate(#[from] simulate::SimulateError),
     /// Nobody reads what we print.
     #[error("cannot print")]
     Print(#[from] io::Error),
@@ -275,6 +287,8 @@ fn dispatch(command: Command) -> Result<ExitCode, CliError> {
         Command::Check(options) => check::check(&options)?,
         Command::Crds { dir: Some(dir) } => crds::write(&dir)?,
         Command::Crds { dir: None } => io::stdout().write_all(crds::all()?.as_bytes())?,
+        Command::Lint(options) => lint::run(&options)?,
+        Command::Simulate(options) => simulate::run(&options)?,
         Command::Version { output } => output::print(&version(output)?)?,
         Command::Completion { shell } => {
             let mut script = vec![];

@@ -8,7 +8,7 @@ use crate::{
         observed::{Current, Observed},
         progress::note_once,
         spec::{FieldError, Spec},
-        traffic::{RouteFault, Written},
+        traffic::RouteFault,
     },
 };
 
@@ -22,13 +22,17 @@ use super::{
 #[derive(Debug, Default)]
 pub(super) struct Blockers {
     /// What is written wrongly, by field path.
-    wrong: Vec<FieldError>,
+    pub(super) wrong: Vec<FieldError>,
     /// What is not there yet.
-    missing: Vec<String>,
+    pub(super) missing: Vec<String>,
 }
 
 /// Looks for everything that keeps a Rollout from advancing.
-pub(super) fn find(spec: &Spec, observed: &Observed, written: Option<&Written>) -> Blockers {
+pub(super) fn find<'a>(
+    spec: &Spec,
+    observed: &Observed,
+    routes: impl IntoIterator<Item = &'a RouteFault>,
+) -> Blockers {
     let mut found = Blockers::default();
     if let Current::Refused(message) = &observed.current {
         found.wrong.push(FieldError {
@@ -42,15 +46,15 @@ pub(super) fn find(spec: &Spec, observed: &Observed, written: Option<&Written>) 
             workload::services::ServiceFault::Wrong(error) => found.wrong.push(error),
         }
     }
-    match written.map(|w| &w.share) {
-        Some(Err(RouteFault::Missing(what))) => found.missing.push(what.clone()),
-        Some(Err(RouteFault::Unfit { path, message })) => {
-            found.wrong.push(FieldError {
+    for fault in routes {
+        match fault {
+            RouteFault::Missing(what) => found.missing.push(what.clone()),
+            RouteFault::Unfit { path, message } => found.wrong.push(FieldError {
                 path: path.clone(),
                 message: message.clone(),
-            });
+            }),
+            RouteFault::Disagree(_) => {}
         }
-        Some(Ok(_) | Err(RouteFault::Disagree(_))) | None => {}
     }
     for fault in analysis::check(spec, observed) {
         match fault {

@@ -23,7 +23,7 @@ use crate::{
         plan::{Action, Intent, Numbers, Plan, Requeue},
         progress::{Stage, note, note_once},
         share::FULL,
-        spec::Spec,
+        spec::{FieldError, Spec},
         traffic::{InForce, RouteFault, Written},
     },
 };
@@ -66,7 +66,8 @@ pub fn plan(observed: &Observed, now: Timestamp) -> Plan {
     let force = written
         .as_ref()
         .map(|w| traffic::in_force(&status, w, spec.propagation_delay, now));
-    let blockers = blockers::find(&spec, observed, written.as_ref());
+    let unread = written.as_ref().and_then(|w| w.share.as_ref().err());
+    let blockers = blockers::find(&spec, observed, unread);
     let next = next_number(observed, &status, written.as_ref());
     let cx = Context {
         spec: &spec,
@@ -99,6 +100,40 @@ pub fn plan(observed: &Observed, now: Timestamp) -> Plan {
         actions,
         requeue,
         look_closer: realized.look_closer,
+    }
+}
+
+/// What is wrong with a Rollout and with what it refers to, before anything is decided.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Faults {
+    /// What is written wrongly, by field path.
+    pub wrong: Vec<FieldError>,
+    /// What it refers to and is not there, each by kind and name.
+    pub missing: Vec<String>,
+    /// The largest share that the routes give the canary, in millionths, where one can be read.
+    pub share: Option<u32>,
+}
+
+/// Everything for which [`plan`] would not carry the Rollout out, all at once.
+pub fn faults(observed: &Observed) -> Faults {
+    let (spec, mut wrong) = Spec::examine(&observed.rollout);
+    let Some(spec) = spec else {
+        return Faults {
+            wrong,
+            ..Faults::default()
+        };
+    };
+    let routes = traffic::faults(&spec, observed);
+    let share = match traffic::look(&spec, observed).map(|written| written.share) {
+        Some(Ok(share) | Err(RouteFault::Disagree(share))) => Some(share),
+        Some(Err(RouteFault::Missing(_) | RouteFault::Unfit { .. })) | None => None,
+    };
+    let blockers = blockers::find(&spec, observed, &routes);
+    wrong.extend(blockers.wrong);
+    Faults {
+        wrong,
+        missing: blockers.missing,
+        share,
     }
 }
 

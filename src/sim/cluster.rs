@@ -22,6 +22,7 @@ use crate::{
 
 use super::{
     data_plane::{DataPlane, accepted, canary_share},
+    names::Names,
     pods::{Pod, PodSet},
     scenario::Version,
 };
@@ -42,10 +43,8 @@ pub struct Cluster {
     pub pods: BTreeMap<String, PodSet>,
     /// The gateway.
     pub gateway: DataPlane,
-    /// Names of the stable and of the canary Service.
-    pub roles: (&'static str, &'static str),
-    /// Whether the stable Service's selector is the switch.
-    pub switched: bool,
+    /// What the Rollout calls its Services and routes.
+    pub names: Names,
     /// How versions behave.
     pub versions: BTreeMap<String, Version>,
     /// From creation to readiness.
@@ -77,15 +76,9 @@ pub(super) fn text<'a>(value: &'a Value, path: &str) -> &'a str {
 impl Cluster {
     /// An empty cluster with a Rollout.
     pub fn new(rollout: Rollout) -> Self {
-        let blue_green = rollout.spec.strategy.blue_green.as_ref();
         Self {
             objects: Objects::new(),
-            roles: if blue_green.is_some() {
-                ("app-active", "app-preview")
-            } else {
-                ("app-stable", "app-canary")
-            },
-            switched: blue_green.is_some_and(|b| b.traffic_routing.is_none()),
+            names: Names::of(&rollout),
             rollout: Some(rollout),
             templates: BTreeMap::new(),
             pods: BTreeMap::new(),
@@ -140,7 +133,7 @@ impl Cluster {
             self.gateway
                 .tell(now, generation, share, self.accept_after, self.effect_after);
         }
-        if reference.kind == SERVICE && reference.name == self.roles.0 && changed {
+        if reference.kind == SERVICE && reference.name == self.names.services.stable && changed {
             let hash = text(&value, "/spec/selector/pod-template-hash");
             self.gateway.turn(now, hash, self.effect_after);
         }
@@ -320,7 +313,7 @@ impl Cluster {
     pub fn share(&self) -> u32 {
         let status = self.rollout.as_ref().and_then(|r| r.status.as_ref());
         let stable = status.and_then(|s| s.stable_revision.as_ref());
-        match (self.switched, stable, &self.gateway.behind) {
+        match (self.names.switched, stable, &self.gateway.behind) {
             (false, _, _) => self.gateway.share,
             (true, Some(stable), Some(behind)) if stable != behind => FULL,
             (true, _, _) => 0,

@@ -29,7 +29,7 @@ impl Simulation {
         if !self.routed() || !serving || self.void_allowed || rollout.spec.replicas == 0 {
             return;
         }
-        if self.cluster.switched {
+        if self.cluster.names.switched {
             let behind = self.cluster.gateway.behind.clone().unwrap_or_default();
             if self.cluster.ready_of(&behind, self.now) == 0 {
                 let what = format!("all traffic goes to revision {behind}, which has no ready pod");
@@ -38,7 +38,7 @@ impl Simulation {
             return;
         }
         for (service, share) in self.shares() {
-            if share > 0 && self.cluster.ready_behind(service, self.now) == 0 {
+            if share > 0 && self.cluster.ready_behind(&service, self.now) == 0 {
                 let what = format!(
                     "{} of the traffic goes to {service}, which has no ready pod",
                     show(share)
@@ -66,7 +66,8 @@ impl Simulation {
                 self.check_weights(&status, operations);
             }
             Action::Patch { target, operations }
-                if self.cluster.switched && target.object.name == self.cluster.roles.0 =>
+                if self.cluster.names.switched
+                    && target.object.name == self.cluster.names.services.stable =>
             {
                 self.check_switch(&status, operations);
             }
@@ -125,7 +126,7 @@ impl Simulation {
             self.timeline
                 .broke(self.now, "S6: stable is scaled below spec.replicas");
         }
-        if self.cluster.switched {
+        if self.cluster.names.switched {
             if self.cluster.gateway.behind.as_deref() == Some(&hash) && wanted < replicas {
                 let what = format!("S4: {hash}, which serves everything, is scaled to {wanted}");
                 self.timeline.broke(self.now, &what);
@@ -136,7 +137,7 @@ impl Simulation {
             let selected = self
                 .cluster
                 .objects
-                .get(&ObjectRef::new(SERVICE, service))
+                .get(&ObjectRef::new(SERVICE, &service))
                 .and_then(|s| {
                     s.pointer("/spec/selector/pod-template-hash")?
                         .as_str()
@@ -211,11 +212,12 @@ impl Simulation {
             || canary.is_some_and(|c| c.traffic_routing.is_some())
     }
 
-    fn shares(&self) -> [(&'static str, u32); 2] {
+    fn shares(&self) -> [(String, u32); 2] {
         let share = self.cluster.gateway.share;
+        let services = &self.cluster.names.services;
         [
-            (self.cluster.roles.0, FULL - share),
-            (self.cluster.roles.1, share),
+            (services.stable.clone(), FULL - share),
+            (services.canary.clone(), share),
         ]
     }
 }

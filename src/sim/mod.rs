@@ -4,6 +4,7 @@
 pub mod cluster;
 pub mod data_plane;
 mod laws;
+pub mod names;
 mod observe;
 pub mod pods;
 pub mod run;
@@ -11,6 +12,7 @@ pub mod scenario;
 pub mod timeline;
 pub mod world;
 
+pub use names::with_version;
 pub use run::{Simulation, holds};
 pub use scenario::Scenario;
 pub use timeline::Timeline;

@@ -6,10 +6,10 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use crate::{
-    api::{AnalysisRun, Rollout, RolloutStatus, units::HumanDuration},
+    api::{AnalysisRun, AnalysisTemplateSpec, Rollout, RolloutStatus, units::HumanDuration},
     engine::{self, analysis, traffic::gateway_api::HTTP_ROUTE},
     model::{
-        object::{ANALYSIS_RUN, ObjectRef, SERVICE},
+        object::{ANALYSIS_RUN, ObjectRef, SERVICE, Target},
         observed::TemplateKey,
         plan::{Plan, Requeue},
         share::rounded,
@@ -18,6 +18,7 @@ use crate::{
 
 use super::{
     cluster::Cluster,
+    names::with_version,
     scenario::{Event, Scenario},
     timeline::{Timeline, after},
     world::answer,
@@ -55,7 +56,6 @@ fn span(d: Option<&HumanDuration>, default_ms: i64) -> SignedDuration {
 impl Simulation {
     /// Sets a scenario up.
     pub fn new(scenario: &Scenario) -> Result<Self, String> {
-        let begin: Timestamp = "2026-01-01T00:00:00Z".parse().map_err(|e| format!("{e}"))?;
         let given = &scenario.given;
         let mut spec = given.spec.clone();
         if let Some(spec) = spec.as_object_mut() {
@@ -66,16 +66,11 @@ impl Simulation {
         }
         let rollout: Rollout = serde_json::from_value(json!({
             "apiVersion": "serin.dev/v1alpha1", "kind": "Rollout",
-            "metadata": {"name": "app", "namespace": "default", "uid": "uid-rollout", "generation": 1,
-                "resourceVersion": "1", "annotations": given.annotations},
-            "spec": spec, "status": RolloutStatus::unseen(),
+            "metadata": {"name": "app", "annotations": given.annotations},
+            "spec": spec,
         }))
         .map_err(|e| format!("given.spec: {e}"))?;
-        let mut cluster = Cluster::new(rollout);
-        cluster.ready_after = span(scenario.world.pod_ready_after.as_ref(), 2000);
-        cluster.accept_after = span(scenario.world.accept_after.as_ref(), 100);
-        cluster.effect_after = span(scenario.world.effect_after.as_ref(), 200);
-        cluster.versions.clone_from(&scenario.world.versions);
+        let mut templates = BTreeMap::new();
         for (name, template) in &given.templates {
             let key = TemplateKey {
                 cluster: false,
@@ -83,16 +78,41 @@ impl Simulation {
             };
             let spec = serde_json::from_value(template.clone())
                 .map_err(|e| format!("template {name}: {e}"))?;
-            cluster.templates.insert(key, spec);
+            templates.insert(key, spec);
         }
-        cluster.put(
-            SERVICE,
-            json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "app"},
-            "spec": {"selector": {"app": "app"}, "ports": [{"port": 80, "targetPort": 8080}]}}),
-            begin,
-        );
-        if let Some(weights) = given.route {
-            cluster.put(HTTP_ROUTE, route(weights, cluster.roles), begin);
+        Self::with(scenario, rollout, templates)
+    }
+
+    /// Sets a scenario up with another Rollout and other templates than it gives.
+    pub fn with(
+        scenario: &Scenario,
+        mut rollout: Rollout,
+        templates: BTreeMap<TemplateKey, AnalysisTemplateSpec>,
+    ) -> Result<Self, String> {
+        let begin: Timestamp = "2026-01-01T00:00:00Z".parse().map_err(|e| format!("{e}"))?;
+        let meta = &mut rollout.metadata;
+        meta.uid.get_or_insert_with(|| "uid-rollout".to_owned());
+        meta.namespace.get_or_insert_with(|| "default".to_owned());
+        (meta.generation, meta.resource_version) = (Some(1), Some("1".to_owned()));
+        rollout.status = Some(RolloutStatus::unseen());
+        let labels = json!(rollout.spec.selector.match_labels);
+        let mut cluster = Cluster::new(rollout);
+        cluster.ready_after = span(scenario.world.pod_ready_after.as_ref(), 2000);
+        cluster.accept_after = span(scenario.world.accept_after.as_ref(), 100);
+        cluster.effect_after = span(scenario.world.effect_after.as_ref(), 200);
+        cluster.versions.clone_from(&scenario.world.versions);
+        cluster.templates = templates;
+        let names = cluster.names.clone();
+        let services = &names.services;
+        let roles = [&services.stable, &services.canary].into_iter();
+        let shared = roles.filter(|_| services.shared);
+        for name in [&services.user].into_iter().chain(shared) {
+            let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name},
+            "spec": {"selector": labels, "ports": [{"port": 80, "targetPort": 8080}]}});
+            cluster.put(SERVICE, service, begin);
+        }
+        for route in scenario.given.route.iter().flat_map(|w| names.routes(*w)) {
+            cluster.put(HTTP_ROUTE, route, begin);
         }
         Ok(Self {
             cluster,
@@ -318,8 +338,9 @@ impl Simulation {
         if let Some(version) = &event.version {
             self.timeline
                 .event(now, &format!("the template names {version}"));
-            self.cluster
-                .edit(true, |r| r.spec.template = template(version));
+            self.cluster.edit(true, |r| {
+                r.spec.template = with_version(&r.spec.template, version)
+            });
         }
         if let Some(patch) = &event.spec {
             self.timeline
@@ -357,16 +378,17 @@ impl Simulation {
                 now,
                 &format!("somebody sets the route to {}/{}", weights.0, weights.1),
             );
-            let reference = ObjectRef::new(HTTP_ROUTE, "app");
-            if let Some(live) = self.cluster.objects.get(&reference).cloned() {
-                let mut new = live;
-                if let (Some(spec), Some(slot)) = (
-                    route(weights, self.cluster.roles).get("spec").cloned(),
-                    new.get_mut("spec"),
-                ) {
-                    *slot = spec;
+            for route in self.cluster.names.routes(weights) {
+                let reference = Target::of(HTTP_ROUTE, &route).object;
+                if let Some(live) = self.cluster.objects.get(&reference).cloned() {
+                    let mut new = live;
+                    if let (Some(spec), Some(slot)) =
+                        (route.get("spec").cloned(), new.get_mut("spec"))
+                    {
+                        *slot = spec;
+                    }
+                    self.cluster.put(HTTP_ROUTE, new, now);
                 }
-                self.cluster.put(HTTP_ROUTE, new, now);
             }
         }
         if let Some(version) = &event.crash {
@@ -443,19 +465,4 @@ pub fn holds(status: &crate::api::RolloutStatus, when: &str) -> bool {
 pub fn template(version: &str) -> Value {
     json!({"metadata": {"labels": {"app": "app"}},
         "spec": {"containers": [{"name": "app", "image": format!("lab/app:{version}")}]}})
-}
-
-/// The route of the simulator.
-fn route(weights: (u32, u32), roles: (&str, &str)) -> Value {
-    json!({
-        "apiVersion": HTTP_ROUTE.api_version(), "kind": HTTP_ROUTE.kind,
-        "metadata": {"name": "app", "namespace": "default"},
-        "spec": {
-            "parentRefs": [{"name": "gateway"}],
-            "rules": [{"backendRefs": [
-                {"name": roles.0, "port": 80, "weight": weights.0},
-                {"name": roles.1, "port": 80, "weight": weights.1},
-            ]}],
-        },
-    })
 }

@@ -29,6 +29,7 @@ mod faults;
 mod flight;
 mod gitops;
 mod install;
+mod lint;
 mod rights;
 mod waiters;
 mod world;
@@ -96,11 +97,13 @@ fn main() {
         waiters::helm_waits_for_the_promotion,
         waiters::helm_rolls_a_bad_release_back,
         waiters::alerts_and_dashboard,
+        lint::lint_agrees_with_the_api_server,
     );
     let suite = list!(
         suite,
         |name: &str| full || (others && picked(seed, name)),
         flight::promote_with_a_cluster_for_each_backend,
+        lint::lint_agrees_on_every_field,
         analysis::latency,
         analysis::prometheus_down,
         commands::promote_tokens,

@@ -221,6 +221,17 @@ impl Router for GatewayApi {
         Ok(highest)
     }
 
+    fn faults(&self, objects: &Objects) -> Vec<RouteFault> {
+        let each = self.routes.iter().enumerate();
+        let faults: Vec<RouteFault> = each
+            .filter_map(|(index, wanted)| self.managed(index, wanted, objects).err())
+            .collect();
+        if faults.is_empty() {
+            return self.read(objects).err().into_iter().collect();
+        }
+        faults
+    }
+
     fn write(
         &self,
         objects: &Objects,

@@ -89,15 +89,21 @@ fn router(spec: &Spec, observed: &Observed) -> Option<Box<dyn Router>> {
 
 /// The objects that the router reads and writes.
 fn objects<'a>(spec: &Spec, observed: &'a Observed) -> Cow<'a, Objects> {
-    if !spec.switched() {
+    let switch = spec.course.services.as_ref().filter(|_| spec.switched());
+    let Some(services) = switch else {
         return Cow::Borrowed(&observed.routes);
-    }
-    let services = observed.services.iter();
+    };
+    let live = observed.services.get_key_value(&services.stable);
     Cow::Owned(
-        services
-            .map(|(name, value)| (ObjectRef::new(SERVICE, name), value.clone()))
+        live.map(|(name, value)| (ObjectRef::new(SERVICE, name), value.clone()))
+            .into_iter()
             .collect(),
     )
+}
+
+/// Everything for which the routes cannot be used.
+pub fn faults(spec: &Spec, observed: &Observed) -> Vec<RouteFault> {
+    router(spec, observed).map_or_else(Vec::new, |r| r.faults(&objects(spec, observed)))
 }
 
 /// What the routes say.

@@ -17,6 +17,10 @@ pub trait Router {
     fn references(&self) -> Vec<ObjectRef>;
     /// The canary's share that they express, in millionths.
     fn read(&self, objects: &Objects) -> Result<u32, RouteFault>;
+    /// Everything for which no share can be read; [`Router::read`] tells the first of it.
+    fn faults(&self, objects: &Objects) -> Vec<RouteFault> {
+        self.read(objects).err().into_iter().collect()
+    }
     /// JSON-patch operations, by object, that make them express `share`; none for an object that
     /// does already.
     fn write(

@@ -70,6 +70,11 @@ impl Router for ServiceSwitch {
         })
     }
 
+    /// None: the Service is ours, and made where it is not there.
+    fn faults(&self, _: &Objects) -> Vec<RouteFault> {
+        vec![]
+    }
+
     fn write(
         &self,
         objects: &Objects,

@@ -32,11 +32,13 @@ pub fn check(spec: &Spec, observed: &Observed) -> Vec<ServiceFault> {
         return vec![];
     };
     let mut faults = vec![];
-    if !services.shared && !observed.services.contains_key(&services.user) {
-        faults.push(ServiceFault::Missing(format!(
+    match observed.services.get(&services.user) {
+        _ if services.shared => {}
+        None => faults.push(ServiceFault::Missing(format!(
             "Service {:?}",
             services.user
-        )));
+        ))),
+        Some(user) => faults.extend(strays(observed, user).map(ServiceFault::Wrong)),
     }
     for (field, name) in [
         (services.fields.0, &services.stable),
@@ -59,6 +61,27 @@ pub fn check(spec: &Spec, observed: &Observed) -> Vec<ServiceFault> {
         }
     }
     faults
+}
+
+/// The user's Service must select the template's pods: its clones select by the same labels.
+fn strays(observed: &Observed, user: &Value) -> Option<FieldError> {
+    let labels = observed.rollout.spec.template.pointer("/metadata/labels");
+    let selector = user.pointer("/spec/selector").and_then(Value::as_object)?;
+    let (key, wanted) = selector
+        .iter()
+        .find(|(key, wanted)| labels.and_then(|l| l.get(*key)) != Some(*wanted))?;
+    let found = labels.and_then(|l| l.get(key)).and_then(Value::as_str);
+    Some(FieldError {
+        path: "spec.strategy.canary.service".into(),
+        message: format!(
+            "Service {:?} selects {key}={}, but spec.template.metadata.labels has {}: it would select no pod",
+            user.pointer("/metadata/name")
+                .and_then(Value::as_str)
+                .unwrap_or_default(),
+            wanted.as_str().unwrap_or_default(),
+            found.map_or_else(|| "no such label".to_owned(), |f| format!("{key}={f}")),
+        ),
+    })
 }
 
 fn owned(observed: &Observed, object: &Value) -> bool {

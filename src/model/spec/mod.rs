@@ -209,6 +209,15 @@ impl Faults {
 impl Spec {
     /// Checks and defaults a Rollout, or tells everything that is wrong with it.
     pub fn resolve(rollout: &Rollout) -> Result<Self, Vec<FieldError>> {
+        match Self::examine(rollout) {
+            (Some(spec), faults) if faults.is_empty() => Ok(spec),
+            (_, faults) => Err(faults),
+        }
+    }
+
+    /// Everything that is wrong with a Rollout, and what can be made of it all the same: a default
+    /// stands in for each wrong field. None where it does not name exactly one strategy.
+    pub fn examine(rollout: &Rollout) -> (Option<Self>, Vec<FieldError>) {
         let spec = &rollout.spec;
         let mut faults = Faults(vec![]);
         if spec.replicas < 0 {
@@ -220,7 +229,7 @@ impl Spec {
         check_selector(&spec.selector, &spec.template, &mut faults);
         let replicas = u32::try_from(spec.replicas).unwrap_or(0);
         let Some(course) = course(&spec.strategy, replicas, &mut faults) else {
-            return Err(faults.0);
+            return (None, faults.0);
         };
         let propagation = course.routing.as_ref();
         let resolved = Self {
@@ -241,11 +250,7 @@ impl Spec {
             in_flight: in_flight(rollout, &course.analyses),
             course,
         };
-        if faults.0.is_empty() {
-            Ok(resolved)
-        } else {
-            Err(faults.0)
-        }
+        (Some(resolved), faults.0)
     }
 
     /// Whether traffic is shifted between role Services; otherwise the pods are the weight.

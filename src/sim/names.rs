@@ -1,0 +1,116 @@
+//! Names: what the Rollout that is played calls its Services and its routes.
+
+use serde_json::{Value, json};
+
+use crate::{
+    api::Rollout,
+    engine::traffic::gateway_api::HTTP_ROUTE,
+    model::spec::{RoleServices, Spec},
+};
+
+/// The Services and the routes of a Rollout.
+#[derive(Clone, Debug)]
+pub struct Names {
+    /// The Services.
+    pub services: RoleServices,
+    /// Whether the stable Service's selector is the switch.
+    pub switched: bool,
+    /// The routes, each with the names of its rules; none where a rule needs no name.
+    routes: Vec<(String, Vec<Option<String>>)>,
+}
+
+impl Names {
+    /// Those of a Rollout; `app` where it has none.
+    pub fn of(rollout: &Rollout) -> Self {
+        let spec = Spec::examine(rollout).0;
+        let named = spec.as_ref().and_then(|s| s.course.routing.as_ref());
+        let named = named.and_then(|r| r.gateway_api.as_ref());
+        let mut routes: Vec<(String, Vec<Option<String>>)> = vec![];
+        for route in named.iter().flat_map(|n| &n.http_routes) {
+            let rule = route.rule.clone();
+            match routes.iter_mut().find(|(name, _)| *name == route.name) {
+                Some((_, rules)) => rules.push(rule),
+                None => routes.push((route.name.clone(), vec![rule])),
+            }
+        }
+        if routes.is_empty() {
+            routes.push(("app".into(), vec![None]));
+        }
+        let switched = spec.as_ref().is_some_and(Spec::switched);
+        let services = spec.and_then(|s| s.course.services);
+        Self {
+            services: services.unwrap_or_else(|| RoleServices {
+                user: "app".into(),
+                stable: "app-stable".into(),
+                canary: "app-canary".into(),
+                fields: ("stableService", "canaryService"),
+                shared: false,
+            }),
+            switched,
+            routes,
+        }
+    }
+
+    /// The routes with these weights: stable and canary.
+    pub fn routes(&self, weights: (u32, u32)) -> Vec<Value> {
+        let rule = |name: &Option<String>| {
+            let mut rule = json!({"backendRefs": [
+                {"name": self.services.stable, "port": 80, "weight": weights.0},
+                {"name": self.services.canary, "port": 80, "weight": weights.1},
+            ]});
+            if let (Some(name), Some(rule)) = (name, rule.as_object_mut()) {
+                rule.insert("name".into(), json!(name));
+            }
+            rule
+        };
+        let route = |(name, rules): &(String, Vec<Option<String>>)| {
+            json!({
+                "apiVersion": HTTP_ROUTE.api_version(), "kind": HTTP_ROUTE.kind,
+                "metadata": {"name": name, "namespace": "default"},
+                "spec": {
+                    "parentRefs": [{"name": "gateway"}],
+                    "rules": rules.iter().map(rule).collect::<Vec<Value>>(),
+                },
+            })
+        };
+        self.routes.iter().map(route).collect()
+    }
+}
+
+/// A pod template with another version of its first image.
+pub fn with_version(template: &Value, version: &str) -> Value {
+    let mut template = template.clone();
+    if let Some(image) = template.pointer_mut("/spec/containers/0/image") {
+        let old = image.as_str().unwrap_or_default().to_owned();
+        let old = old.split('@').next().unwrap_or_default();
+        // A colon before the last slash is a registry's port.
+        let (path, name) = old.rsplit_once('/').map_or(("", old), |(p, n)| (p, n));
+        let name = name.split(':').next().unwrap_or_default();
+        let slash = if path.is_empty() { "" } else { "/" };
+        *image = json!(format!("{path}{slash}{name}:{version}"));
+    }
+    template
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_gets_another_version() {
+        for (image, wanted) in [
+            ("lab/app:v1", "lab/app:v2"),
+            ("localhost:5000/app", "localhost:5000/app:v2"),
+            ("app", "app:v2"),
+            ("a.b/c/app:1@sha256:00", "a.b/c/app:v2"),
+        ] {
+            let template = json!({"spec": {"containers": [{"image": image}, {"image": "x:1"}]}});
+            let new = with_version(&template, "v2");
+            assert_eq!(
+                new.pointer("/spec/containers/0/image"),
+                Some(&json!(wanted))
+            );
+            assert_eq!(new.pointer("/spec/containers/1/image"), Some(&json!("x:1")));
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! What is good is found good: every example of the docs, every Rollout of the scenarios.
+
+use std::fs;
+
+use serde_json::{Value, json};
+use serin::{
+    api::Rollout,
+    cli::lint::{Severity, told},
+    sim::{Scenario, names::Names, run::template},
+};
+
+use crate::words::{of, raw};
+
+fn yaml(folder: &str) -> Vec<std::path::PathBuf> {
+    let mut all: Vec<_> = fs::read_dir(folder)
+        .expect("a folder")
+        .map(|e| e.expect("an entry").path())
+        .filter(|p| p.extension().is_some_and(|e| e == "yaml"))
+        .collect();
+    all.sort();
+    all
+}
+
+#[test]
+fn the_examples_are_good() {
+    let mut objects = 0;
+    for path in yaml("docs/examples") {
+        let examined = told(raw(&path));
+        assert!(examined.findings.is_empty(), "{}", examined.text());
+        objects += examined.objects;
+    }
+    assert!(objects >= 8, "{objects} objects");
+}
+
+/// A scenario's world as manifests.
+pub fn manifests(scenario: &Scenario) -> Vec<Value> {
+    let mut spec = scenario.given.spec.clone();
+    if let Some(spec) = spec.as_object_mut() {
+        spec.entry("template")
+            .or_insert_with(|| template(&scenario.given.version));
+        spec.entry("selector")
+            .or_insert_with(|| json!({"matchLabels": {"app": "app"}}));
+    }
+    let meta = json!({"name": "app", "namespace": "default"});
+    let mut all = vec![
+        json!({"apiVersion": "serin.dev/v1alpha1", "kind": "Rollout", "metadata": meta, "spec": spec}),
+        json!({"apiVersion": "v1", "kind": "Service", "metadata": meta, "spec": {"selector": {"app": "app"}}}),
+    ];
+    let rollout: Rollout = serde_json::from_value(all[0].clone()).expect("a Rollout");
+    all.extend(Names::of(&rollout).routes((100, 0)));
+    for (name, spec) in &scenario.given.templates {
+        all.push(
+            json!({"apiVersion": "serin.dev/v1alpha1", "kind": "AnalysisTemplate",
+            "metadata": {"name": name, "namespace": "default"}, "spec": spec}),
+        );
+    }
+    all
+}
+
+#[test]
+fn the_rollouts_of_the_scenarios_are_good() {
+    let mut played = 0;
+    for path in yaml("tests/scenarios") {
+        let text = fs::read_to_string(&path).expect("a scenario");
+        let scenario: Scenario = serde_saphyr::from_str(&text).expect("a scenario");
+        let text: Vec<String> = manifests(&scenario).iter().map(Value::to_string).collect();
+        let examined = told(of(&path.display().to_string(), &text.join("\n---\n")));
+        assert!(examined.findings.is_empty(), "{}", examined.text());
+        assert!(examined.objects >= 3);
+        played += 1;
+    }
+    assert!(played > 20, "{played} scenarios");
+}
+
+#[test]
+fn what_is_not_there_is_a_note() {
+    let text = fs::read_to_string("docs/examples/canary-gateway-api.yaml").expect("a file");
+    let alone = text
+        .split("---\n")
+        .find(|d| d.contains("kind: Rollout"))
+        .expect("a Rollout");
+    let examined = told(of("f.yaml", alone));
+    assert_eq!(examined.findings.len(), 4, "{}", examined.text());
+    assert_eq!(examined.count(Severity::Note), 4, "{}", examined.text());
+}
