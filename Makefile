@@ -13,8 +13,8 @@ export CARGO_TARGET_DIR := $(shell .ci/target $$PPID)
 endif
 endif
 
-# Every test but the end-to-end ones, which need the lab.
-TESTS := $(filter-out e2e,$(basename $(notdir $(wildcard tests/*.rs) $(patsubst %/main.rs,%,$(wildcard tests/*/main.rs)))))
+# Every test but the end-to-end ones, which need the lab, and the figures.
+TESTS := $(filter-out bench e2e,$(basename $(notdir $(wildcard tests/*.rs) $(patsubst %/main.rs,%,$(wildcard tests/*/main.rs)))))
 LAB := cargo run -q -p serin-lab --
 
 .PHONY: help
@@ -57,6 +57,10 @@ e2e-full: lab-tools ## End to end: everything; the table goes to tests/e2e/TABLE
 	  sed -nE 's/^test ([a-z0-9_:]+) \.\.\. (ok|FAILED) \(([0-9.]+) s\)$$/| \1 | \2 | \3 |/p' target/e2e/last.log; \
 	  printf '\n'; grep '^test result:' target/e2e/last.log || echo 'not finished'; } > tests/e2e/TABLE.md; \
 	echo "written to tests/e2e/TABLE.md"; exit $$status
+
+.PHONY: bench
+bench: lab-tools ## Figures: requests, times, memory (FIGURE=name: one group; SIZE=small: a quick look)
+	cargo test --profile figures --test bench
 
 .PHONY: check
 check: lab-tools ## What CI runs: format, lints, chart, then `make test`

@@ -6,7 +6,7 @@ pub mod rollouts;
 pub mod round;
 pub mod standing;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use futures::{Stream, StreamExt, stream};
 use kube::{
@@ -28,12 +28,9 @@ use context::Context;
 use round::{RoundError, after_failure, guarded};
 
 /// Rounds of Rollouts at the same time.
-const ROLLOUTS: u16 = 16;
+const ROLLOUTS: u16 = 64;
 /// Rounds of AnalysisRuns at the same time: more, since they wait for metric providers.
 const RUNS: u16 = 64;
-/// Changes that come so close together lead to one round.
-const DEBOUNCE: Duration = Duration::from_millis(20);
-
 /// Works until `stop`, and ends when the rounds in progress have ended.
 pub async fn run(cx: Arc<Context>, signals: Signals, stop: watch::Receiver<bool>) {
     let rollouts = drive(
@@ -88,11 +85,9 @@ async fn drive<K, Round>(
     // Every trigger comes through the queue: what is watched, and what it concerns, is known there.
     Controller::for_stream(stream::pending::<Result<K, watcher::Error>>(), store)
         .reconcile_on(objects)
-        .with_config(
-            Config::default()
-                .concurrency(concurrency)
-                .debounce(DEBOUNCE),
-        )
+        // Without a debounce: a change in a round leads to one round after it, however many there are,
+        // and a round in which nothing is decided asks for nothing.
+        .with_config(Config::default().concurrency(concurrency))
         .graceful_shutdown_on(async move { drop(stop.wait_for(|s| *s).await) })
         .run(reconcile, failed, cx)
         .for_each(move |done| {

@@ -54,11 +54,11 @@ pub async fn round(cx: &Context, key: &Key) -> Result<Requeue, RoundError> {
     let mut committed = cx.cluster.commit(&observed, &plan).await?;
     let acted = cx.cluster.act(&mut committed).await;
     // What was decided is told also where carrying it out needs another round.
-    let told = tell(cx, key, &committed).await;
+    let more = tell(cx, key, &committed).await;
     acted?;
     let mut requeue = plan.requeue;
-    if !told {
-        requeue = sooner(cx, requeue, TELL_AGAIN);
+    for later in [more, committed.pending()].into_iter().flatten() {
+        requeue = sooner(cx, requeue, later);
     }
     if matches!(observed.current, Current::Refused(_)) {
         requeue = sooner(cx, requeue, ASK_AGAIN);
@@ -66,26 +66,23 @@ pub async fn round(cx: &Context, key: &Key) -> Result<Requeue, RoundError> {
     Ok(requeue)
 }
 
-/// Tells what was decided. Whether that is done with; an Event never fails a round.
-async fn tell(cx: &Context, key: &Key, committed: &Committed) -> bool {
+/// Tells what was decided. After which time there is more to tell; an Event never fails a round.
+async fn tell(cx: &Context, key: &Key, committed: &Committed) -> Option<Duration> {
     let rollout = committed.rollout();
     match cx.cluster.tell(rollout).await {
         Ok(told) => {
-            if let Some(status) = &rollout.status {
-                for entry in &told {
-                    tracing::info!(rollout = %key, reason = entry.reason, "{}", entry.message);
-                }
-                cx.metrics.told(&key.namespace, status, &told);
-                let last = status.history.iter().map(|h| h.number).max().unwrap_or(0);
-                let before = status.decision.as_ref().map_or(0, |d| d.told);
-                return told.last().map_or(before, |t| t.number) >= last;
+            for entry in &told.entries {
+                tracing::info!(rollout = %key, reason = entry.reason, "{}", entry.message);
             }
-            true
+            if let Some(status) = &rollout.status {
+                cx.metrics.told(&key.namespace, status, &told.entries);
+            }
+            told.more
         }
         Err(error) => {
             let source = std::error::Error::source(&error).map(ToString::to_string);
             tracing::warn!(rollout = %key, %error, source, "not told, trying again");
-            false
+            Some(TELL_AGAIN)
         }
     }
 }

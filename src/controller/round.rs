@@ -121,7 +121,7 @@ pub fn after_failure(
     let wait = match error {
         RoundError::Observe(ObserveError::Stale(_)) => {
             tracing::debug!(controller, object = %key, error = error.chain(), "not yet");
-            backoff(ms(20), ms(1_000), count, key)
+            backoff(ms(5), ms(1_000), count, key)
         }
         RoundError::Observe(ObserveError::NotReady(_)) => {
             tracing::info!(controller, object = %key, error = error.chain(), "not yet");

@@ -35,28 +35,41 @@ const LOOK_AGAIN: Duration = Duration::from_secs(30);
 /// At rest, after this time.
 const LOOK_AGAIN_AT_REST: Duration = Duration::from_secs(300);
 
+/// So many times the status may move on in one decision. A status that still moves then is committed
+/// as it is, and the next round goes on from there.
+const MOVES: usize = 8;
+
 /// Decides. Total: it never fails, never waits, never looks at a clock.
+///
+/// Where the status moves on, nothing is done about the world, so the next look would see this world
+/// with that status: it is decided on at once, and one commit carries all of it.
 pub fn plan(observed: &Observed, now: Timestamp) -> Plan {
+    let (mut plan, mut moved) = once(observed, now);
+    if !moved {
+        return plan;
+    }
+    let mut observed = observed.clone();
+    for _ in 1..MOVES {
+        if !moved {
+            break;
+        }
+        observed.rollout.status = Some(plan.status);
+        (plan, moved) = once(&observed, now);
+    }
+    plan
+}
+
+/// Decides on one look: what to do, or how the status moves on, and whether it does.
+fn once(observed: &Observed, now: Timestamp) -> (Plan, bool) {
     let mut status = observed.rollout.status.clone().unwrap_or_default();
     if observed.rollout.metadata.deletion_timestamp.is_some() && !claimed(observed) {
-        return Plan {
-            status,
-            actions: vec![],
-            requeue: Requeue::OnChange(LOOK_AGAIN_AT_REST),
-            look_closer: false,
-        };
+        return (rest(status), false);
     }
     let spec = match Spec::resolve(&observed.rollout) {
         Ok(spec) => spec,
         Err(faults) => {
             status::reject(observed, &mut status, &faults, now);
-            let requeue = Requeue::OnChange(LOOK_AGAIN_AT_REST);
-            return Plan {
-                status,
-                actions: vec![],
-                requeue,
-                look_closer: false,
-            };
+            return (rest(status), false);
         }
     };
     let written = traffic::look(&spec, observed);
@@ -95,11 +108,22 @@ pub fn plan(observed: &Observed, now: Timestamp) -> Plan {
     let (actions, hazards) = choose(realized.intents, &mut status, next, now);
     status::summarize(&world, &decided, &mut status);
     let requeue = requeue(&decided, hazards, &status, now);
-    Plan {
+    let plan = Plan {
         status,
         actions,
         requeue,
         look_closer: realized.look_closer,
+    };
+    (plan, decided.moved)
+}
+
+/// Nothing to do until something changes.
+fn rest(status: RolloutStatus) -> Plan {
+    Plan {
+        status,
+        actions: vec![],
+        requeue: Requeue::OnChange(LOOK_AGAIN_AT_REST),
+        look_closer: false,
     }
 }
 

@@ -69,12 +69,14 @@ async fn who_cannot_renew_gives_up_before_another_may_take_over() {
     until_leads(&mut a_leads).await;
     let lost = Instant::now();
     // It hangs: no answer at all.
-    server.fail(Fault {
-        method: "GET",
-        plural: "leases",
-        code: 0,
-        times: usize::MAX,
-    });
+    for method in ["GET", "PUT"] {
+        server.fail(Fault {
+            method,
+            plural: "leases",
+            code: 0,
+            times: usize::MAX,
+        });
+    }
     let result = timeout(Duration::from_secs(60), a)
         .await
         .expect("it ends")
@@ -86,6 +88,23 @@ async fn who_cannot_renew_gives_up_before_another_may_take_over() {
         lost.elapsed()
     );
     assert!(!*a_leads.borrow());
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_is_renewed_without_a_look() {
+    let server = Server::new();
+    let (a, mut a_leads, _stop) = join(&server, "a");
+    until_leads(&mut a_leads).await;
+    server.fail(Fault {
+        method: "GET",
+        plural: "leases",
+        code: 500,
+        times: usize::MAX,
+    });
+    let before = server.writes().len();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert!(*a_leads.borrow() && !a.is_finished());
+    assert!(server.writes().len() > before, "it is renewed");
 }
 
 #[tokio::test(start_paused = true)]

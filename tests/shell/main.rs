@@ -5,6 +5,7 @@
 #[path = "../support/apiserver.rs"]
 mod apiserver;
 mod lease;
+mod requests;
 mod rounds;
 mod verbs;
 mod world;

@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// A controller at work.
-async fn start(server: &Arc<Server>) -> (JoinHandle<()>, watch::Sender<bool>) {
+pub async fn start(server: &Arc<Server>) -> (JoinHandle<()>, watch::Sender<bool>) {
     let (cluster, signals) = cluster(server).await;
     let cx = Context {
         cluster,
@@ -53,7 +53,7 @@ async fn pass(seconds: u64) {
     tokio::time::sleep(Duration::from_secs(seconds)).await;
 }
 
-fn phase(server: &Server, name: &str) -> Value {
+pub fn phase(server: &Server, name: &str) -> Value {
     server
         .get(ROLLOUTS, name)
         .map(|r| r["status"]["phase"].clone())
@@ -91,6 +91,8 @@ async fn a_first_deploy_becomes_healthy_and_then_is_silent() {
             .any(|n| n.starts_with("web.uid-0001."))
     );
 
+    // What was told is recorded a little later.
+    pass(20).await;
     let before = server.writes();
     pass(2 * 3600).await;
     assert_eq!(server.writes(), before, "a healthy Rollout is left alone");

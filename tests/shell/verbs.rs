@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use serin::{
-    adapters::cluster::{act::ActError, observe::ObserveError},
+    adapters::cluster::{act::ActError, observe::ObserveError, tell::Told},
     api::{
         names::{FINALIZER, POD_TEMPLATE_HASH},
         status::{Decision, HistoryEntry},
@@ -20,6 +20,9 @@ use crate::{
     apiserver::{Fault, Server},
     world::{EVENTS, REVISIONS, ROLLOUTS, SETS, cluster, key, rollout},
 };
+
+/// Longer than an entry of the history waits for others.
+const HELD: Duration = Duration::from_secs(5);
 
 fn plan(observed: &Observed, message: &str, actions: Vec<Action>) -> Plan {
     let mut status = observed.rollout.status.clone().unwrap_or_default();
@@ -334,10 +337,19 @@ async fn what_was_decided_is_told_once() {
         message: "because".into(),
     };
     let mut plan = plan(&observed, "a", vec![]);
-    plan.status.history = vec![entry(1, "Deployed"), entry(2, "Promoted")];
+    plan.status.history = vec![
+        entry(1, "Deployed"),
+        entry(2, "Promoted"),
+        entry(3, "WeightChanged"),
+    ];
     let committed = cluster.commit(&observed, &plan).await.expect("is written");
 
-    // The first is told, the second not, and that is recorded.
+    // A while for company first.
+    let held = cluster.tell(committed.rollout()).await.expect("is held");
+    assert!(held.entries.is_empty() && held.more.is_some());
+    tokio::time::sleep(held.more.unwrap_or_default()).await;
+
+    // The first cannot be told, so nothing is.
     server.fail(Fault {
         method: "POST",
         plural: "events",
@@ -346,27 +358,52 @@ async fn what_was_decided_is_told_once() {
     });
     assert!(cluster.tell(committed.rollout()).await.is_err());
     let told = cluster.tell(committed.rollout()).await.expect("is told");
-    assert_eq!(told.iter().map(|h| h.number).collect::<Vec<_>>(), [1, 2]);
-    assert_eq!(server.names(EVENTS).len(), 2);
+    let numbers = |told: &Told| told.entries.iter().map(|h| h.number).collect::<Vec<_>>();
+    assert_eq!(numbers(&told), [1, 2, 3]);
+    assert_eq!(
+        server.names(EVENTS).len(),
+        2,
+        "the weight is told with the promotion"
+    );
+    let again = cluster
+        .tell(committed.rollout())
+        .await
+        .expect("nothing to tell");
+    assert!(again.entries.is_empty() && again.more.is_none());
+
+    // It is recorded with the next commit.
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    let observed = cluster
+        .observe(&key())
+        .await
+        .expect("observes")
+        .expect("is there");
+    let mut next = plan.clone();
+    next.status.message = Some("b".into());
+    next.status.phase = Some("Healthy".into());
+    cluster.commit(&observed, &next).await.expect("is written");
     let stands = server.get(ROLLOUTS, "web").expect("is there");
-    assert_eq!(stands["status"]["decision"]["told"], 2);
+    assert_eq!(stands["status"]["decision"]["told"], 3);
     assert_eq!(stands["status"]["decision"]["sequence"], 1);
 
-    // A crash before it was recorded: told again under the same name, which is no second Event.
-    assert!(
-        cluster.tell(committed.rollout()).await.is_err(),
-        "the version is old"
-    );
+    // A process that died before it recorded that: told again under the same names, no second Event.
+    let (other, _signals) = crate::world::cluster(&server).await;
+    let (first, later) = (other.tell(committed.rollout()).await, HELD);
+    assert!(first.expect("is held").entries.is_empty());
+    tokio::time::sleep(later).await;
+    let told = other.tell(committed.rollout()).await.expect("is told");
+    assert_eq!(numbers(&told), [1, 2, 3]);
     assert_eq!(server.names(EVENTS).len(), 2);
-    tokio::time::sleep(Duration::from_millis(1)).await;
-    let fresh = cluster.rollout(&key()).expect("is there");
-    assert!(
-        cluster
-            .tell(&fresh)
-            .await
-            .expect("nothing to tell")
-            .is_empty()
-    );
+
+    // A warning does not wait.
+    let mut warned = committed.rollout().clone();
+    let status = warned.status.as_mut().expect("a status");
+    status.history.push(HistoryEntry {
+        type_: "Warning".into(),
+        ..entry(4, "Aborted")
+    });
+    let told = other.tell(&warned).await.expect("is told");
+    assert_eq!(numbers(&told), [4]);
 }
 
 #[tokio::test(start_paused = true)]

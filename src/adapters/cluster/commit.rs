@@ -1,6 +1,8 @@
 //! Commit: the status first, under the resourceVersion that was looked at. A stale view dies here,
 //! before anything was touched.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use thiserror::Error;
 
@@ -15,17 +17,27 @@ use crate::{
 
 use super::{Cluster, merge::merge_patch, rest::RestError};
 
+/// What only counts and describes is written at most once in this time, unless something else is.
+const COUNTS: Duration = Duration::from_secs(1);
+/// What was told is recorded with the next write, and after this time at the latest.
+pub(super) const RECORD: Duration = Duration::from_secs(15);
+
 /// A decision that is durable. Only this may be acted on, and only [`Cluster::commit`] makes it.
 #[derive(Debug)]
 pub struct Committed {
     pub(super) rollout: Rollout,
     pub(super) actions: Vec<Action>,
+    pending: Option<Duration>,
 }
 
 impl Committed {
     /// The Rollout as it stands after what was written so far.
     pub fn rollout(&self) -> &Rollout {
         &self.rollout
+    }
+    /// After which time something is to be written that was not worth a write of its own.
+    pub fn pending(&self) -> Option<Duration> {
+        self.pending
     }
 }
 
@@ -70,21 +82,82 @@ fn change(
     Ok(merge_patch(&before, &after).or_else(|| acts.then(fence)))
 }
 
+/// Whether a change only counts pods and describes: nothing is decided by it, and no timer stands
+/// on it.
+fn only_counts(change: &Value) -> bool {
+    const FIELDS: &[&str] = &[
+        "replicas",
+        "readyReplicas",
+        "availableReplicas",
+        "updatedReplicas",
+        "tracks",
+        "waiting",
+        "conditions",
+        "message",
+        "weight",
+    ];
+    // How far the pods have come: the deadline stands on it, and bears a second.
+    const PROGRESS: &[&str] = &["progressAt", "progressMark"];
+    let all_of = |change: &Value, known: &dyn Fn(&str, &Value) -> bool| {
+        let fields = change.as_object();
+        fields.is_some_and(|f| f.iter().all(|(name, value)| known(name, value)))
+    };
+    all_of(change, &|name, value| {
+        let progress = || all_of(value, &|name, _| PROGRESS.contains(&name));
+        // That nothing drains any more: what drains stands there with its time.
+        let drained = name == "draining" && *value == json!([]);
+        FIELDS.contains(&name) || drained || (name == "attempt" && progress())
+    })
+}
+
 impl Cluster {
-    /// Makes a plan's status durable.
+    /// Makes a plan's status durable. What was told meanwhile is recorded with it.
     pub async fn commit(&self, observed: &Observed, plan: &Plan) -> Result<Committed, CommitError> {
         let rollout = &observed.rollout;
         let old = rollout.status.clone().unwrap_or_default();
         let actions = plan.actions.clone();
-        let Some(patch) = change(&old, &plan.status, !actions.is_empty())? else {
+        let uid = rollout.metadata.uid.as_deref().unwrap_or_default();
+        let told = self.written.told(uid);
+        let (patch, pending) = match change(&old, &plan.status, !actions.is_empty())? {
+            Some(patch) if actions.is_empty() && only_counts(&patch) => {
+                let left = self
+                    .written
+                    .committed(uid)
+                    .map(|t| COUNTS.saturating_sub(t));
+                match left.filter(|t| !t.is_zero()) {
+                    Some(left) => (None, Some(left)),
+                    None => (Some(patch), None),
+                }
+            }
+            Some(patch) => (Some(patch), None),
+            None => match told.map(|(_, since)| RECORD.saturating_sub(since)) {
+                Some(left) if left.is_zero() => (Some(json!({})), None),
+                left => (None, left),
+            },
+        };
+        let Some(mut patch) = patch else {
             return Ok(Committed {
                 rollout: rollout.clone(),
                 actions,
+                pending,
             });
         };
-        let rollout =
-            serde_json::from_value(self.patch_status(ROLLOUT, &rollout.metadata, patch).await?)?;
-        Ok(Committed { rollout, actions })
+        let mut recorded = plan.status.decision.as_ref().map_or(0, |d| d.told);
+        if let Some((number, _)) = told.filter(|(number, _)| *number > recorded) {
+            recorded = number;
+            let sequence = plan.status.decision.as_ref().map_or(0, |d| d.sequence);
+            json_patch::merge(
+                &mut patch,
+                &json!({"decision": {"sequence": sequence, "told": number}}),
+            );
+        }
+        let answer = self.patch_status(ROLLOUT, &rollout.metadata, patch).await?;
+        self.written.note_committed(uid, recorded);
+        Ok(Committed {
+            rollout: serde_json::from_value(answer)?,
+            actions,
+            pending,
+        })
     }
 
     /// Makes an AnalysisRun's status durable. Whether there was anything to write.
@@ -125,6 +198,18 @@ impl Cluster {
 mod tests {
     use super::*;
     use crate::api::status::Decision;
+
+    #[test]
+    fn counting_pods_is_no_decision() {
+        assert!(only_counts(
+            &json!({"readyReplicas": 3, "attempt": {"progressAt": "x", "progressMark": 3}})
+        ));
+        assert!(!only_counts(
+            &json!({"readyReplicas": 3, "attempt": {"stage": "Done"}})
+        ));
+        assert!(!only_counts(&json!({"traffic": {"share": 1}})));
+        assert!(!only_counts(&json!({"attempt": null})));
+    }
 
     #[test]
     fn an_unchanged_status_is_sent_only_as_a_fence() {

@@ -81,6 +81,8 @@ pub struct Elector {
 struct Seen {
     version: Option<String>,
     at: Option<Instant>,
+    /// As we wrote it last: it is renewed without a look, under its resourceVersion.
+    ours: Option<Lease>,
 }
 
 impl std::fmt::Debug for Elector {
@@ -158,6 +160,13 @@ impl Elector {
     }
 
     async fn try_once(&self, seen: &mut Seen) -> kube::Result<bool> {
+        // Where that is refused, the next try looks who leads.
+        if let Some(mut lease) = seen.ours.take() {
+            let before = lease.spec.unwrap_or_default();
+            lease.spec = Some(self.held(&before));
+            seen.ours = Some(self.replace(&lease).await?);
+            return Ok(true);
+        }
         let Some(mut lease) = self.api.get_opt(&self.name).await? else {
             let meta = ObjectMeta {
                 name: Some(self.name.clone()),
@@ -167,7 +176,7 @@ impl Elector {
                 metadata: meta,
                 spec: Some(self.held(&LeaseSpec::default())),
             };
-            self.api.create(&PostParams::default(), &lease).await?;
+            seen.ours = Some(self.api.create(&PostParams::default(), &lease).await?);
             return Ok(true);
         };
         if lease.metadata.resource_version != seen.version {
@@ -175,6 +184,7 @@ impl Elector {
             *seen = Seen {
                 version,
                 at: Some(Instant::now()),
+                ours: None,
             };
         }
         let spec = lease.spec.clone().unwrap_or_default();
@@ -187,11 +197,15 @@ impl Elector {
             return Ok(false);
         }
         lease.spec = Some(self.held(&spec));
-        // Under the resourceVersion that was read.
-        self.api
-            .replace(&self.name, &PostParams::default(), &lease)
-            .await?;
+        seen.ours = Some(self.replace(&lease).await?);
         Ok(true)
+    }
+
+    /// Writes the lease under the resourceVersion that was read.
+    async fn replace(&self, lease: &Lease) -> kube::Result<Lease> {
+        self.api
+            .replace(&self.name, &PostParams::default(), lease)
+            .await
     }
 
     /// The lease as ours, after `before`.

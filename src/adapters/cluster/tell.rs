@@ -1,6 +1,8 @@
 //! Tell: the history is an outbox. What was decided becomes an Event; what was told is recorded, so
 //! that what was not told before a crash is told after it.
 
+use std::{collections::BTreeSet, time::Duration};
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use serde_json::{Value, json};
 use thiserror::Error;
@@ -14,7 +16,7 @@ use crate::{
     model::object::{Kind, ROLLOUT},
 };
 
-use super::{Cluster, mirror::Malformed, rest::RestError};
+use super::{Cluster, commit::RECORD, mirror::Malformed, rest::RestError};
 
 const EVENT: Kind = Kind {
     group: "events.k8s.io",
@@ -24,6 +26,21 @@ const EVENT: Kind = Kind {
 };
 /// The longest note that the API server takes.
 const NOTE_MAX: usize = 1024;
+/// So long an entry waits for others that may share its Event; a warning does not wait.
+const HOLD: Duration = Duration::from_secs(2);
+/// So many entries do not wait for more: the history has room for few.
+const CROWD: usize = 10;
+/// How a decision is carried out: told in the Event of what goes before, where there is one.
+const DETAILS: &[&str] = &[
+    reason::SERVICE_SWITCHED,
+    reason::WEIGHT_CHANGED,
+    reason::STEP_STARTED,
+    reason::PROMOTING,
+    reason::SCALED_DOWN,
+    reason::REVISION_DELETED,
+];
+/// When to tell again what could not be told.
+const AGAIN: Duration = Duration::from_secs(10);
 
 /// Why something was not told. It is told in the next round.
 #[derive(Debug, Error)]
@@ -31,16 +48,13 @@ pub enum TellError {
     /// The Event could not be made.
     #[error("cannot tell of {0}")]
     Event(String, #[source] RestError),
-    /// What was told could not be recorded.
-    #[error("cannot record what was told")]
-    Record(#[source] RestError),
 }
 
 impl TellError {
     /// A word for metrics.
     pub fn kind(&self) -> &'static str {
         match self {
-            Self::Event(_, e) | Self::Record(e) => e.kind(),
+            Self::Event(_, e) => e.kind(),
         }
     }
 }
@@ -54,56 +68,90 @@ struct Note<'a> {
     text: &'a str,
 }
 
+/// What came of telling.
+#[derive(Debug, Default)]
+pub struct Told {
+    /// The entries that were told now.
+    pub entries: Vec<HistoryEntry>,
+    /// After which time more is to be told, or what was told to be recorded.
+    pub more: Option<Duration>,
+}
+
 impl Cluster {
-    /// Tells what has not been told. Returns the entries that were told and recorded as told now.
-    pub async fn tell(&self, rollout: &Rollout) -> Result<Vec<HistoryEntry>, TellError> {
-        let Some(status) = &rollout.status else {
-            return Ok(vec![]);
+    /// Tells what has not been told: a warning and what stands before it at once, the rest once it
+    /// has waited for company for a while. What carries a decision out is told in its Event. What was
+    /// told is recorded with the next commit.
+    pub async fn tell(&self, rollout: &Rollout) -> Result<Told, TellError> {
+        let new = self.untold(rollout);
+        let Some(oldest) = new.first() else {
+            return Ok(Told::default());
         };
-        let told = status.decision.as_ref().map_or(0, |d| d.told);
-        let mut new: Vec<_> = status
-            .history
-            .iter()
-            .filter(|h| h.number > told)
-            .cloned()
-            .collect();
-        new.sort_by_key(|h| h.number);
+        let uid = rollout.metadata.uid.as_deref().unwrap_or_default();
+        let left = HOLD.saturating_sub(self.written.untold(uid, oldest.number));
+        // Of who is about to go there may be no later look.
+        let goes = rollout.metadata.deletion_timestamp.is_some();
+        let now = goes || new.len() >= CROWD || new.iter().any(|h| h.type_ == "Warning");
+        if !now && !left.is_zero() {
+            return Ok(Told {
+                entries: vec![],
+                more: Some(left),
+            });
+        }
         let meta = &rollout.metadata;
         let namespace = meta.namespace.as_deref().unwrap_or_default();
         let name = meta.name.as_deref().unwrap_or_default();
-        let uid = meta.uid.as_deref().unwrap_or_default();
-        let mut done = vec![];
-        let mut failure = None;
-        for entry in new {
+        let mut told = Told::default();
+        for group in together(&new) {
+            let [first, ..] = group.as_slice() else {
+                continue;
+            };
+            let text = text(&group);
             let note = Note {
-                name: event_name(name, uid, &entry.number.to_string()),
-                at: MicroTime(entry.at.0),
-                type_: &entry.type_,
-                reason: &entry.reason,
-                text: &entry.message,
+                name: event_name(name, uid, &first.number.to_string()),
+                at: MicroTime(first.at.0),
+                type_: &first.type_,
+                reason: &first.reason,
+                text: &text,
             };
             match self.event(namespace, name, uid, &note).await {
-                Ok(()) => done.push(entry),
-                Err(e) => {
-                    failure = Some(TellError::Event(entry.reason, e));
-                    break;
+                Ok(()) => told.entries.extend(group.into_iter().cloned()),
+                Err(e) if told.entries.is_empty() => {
+                    return Err(TellError::Event(first.reason.clone(), e));
                 }
+                // What was told is returned also where the rest failed: the rest is told later.
+                Err(_) => break,
             }
         }
-        if let Some(last) = done.last() {
-            let sequence = status.decision.as_ref().map_or(0, |d| d.sequence);
-            let patch = json!({"decision": {"sequence": sequence, "told": last.number}});
-            match self.patch_status(ROLLOUT, meta, patch).await {
-                // Its finalizer was the last thing that held it.
-                Ok(_) | Err(RestError::NotFound { .. }) => {}
-                Err(e) => return Err(TellError::Record(e)),
-            }
+        told.entries.sort_by_key(|h| h.number);
+        // Only what was told without a gap counts: the rest is told again, under the same names.
+        let numbers: BTreeSet<i64> = told.entries.iter().map(|h| h.number).collect();
+        let whole = new
+            .iter()
+            .take_while(|h| numbers.contains(&h.number))
+            .last();
+        if let Some(last) = whole {
+            self.written.note_told(uid, last.number);
         }
-        // What was told is returned also where the rest failed: the rest is told later.
-        match failure {
-            Some(e) if done.is_empty() => Err(e),
-            _ => Ok(done),
-        }
+        let rest = told.entries.len() < new.len();
+        told.more = Some(if rest { AGAIN } else { RECORD });
+        Ok(told)
+    }
+
+    /// The entries of the history that were not told, by number.
+    fn untold(&self, rollout: &Rollout) -> Vec<HistoryEntry> {
+        let Some(status) = &rollout.status else {
+            return vec![];
+        };
+        let uid = rollout.metadata.uid.as_deref().unwrap_or_default();
+        let recorded = status.decision.as_ref().map_or(0, |d| d.told);
+        let told = self
+            .written
+            .told(uid)
+            .map_or(recorded, |(n, _)| n.max(recorded));
+        let all = status.history.iter().filter(|h| h.number > told);
+        let mut new: Vec<_> = all.cloned().collect();
+        new.sort_by_key(|h| h.number);
+        new
     }
 
     /// Warns of a Rollout that cannot be read, once for each of its generations.
@@ -151,6 +199,43 @@ impl Cluster {
     }
 }
 
+/// Entries that share an Event: what carries a decision out stands behind what was decided, as long
+/// as it fits into one note.
+fn together(entries: &[HistoryEntry]) -> Vec<Vec<&HistoryEntry>> {
+    let mut groups: Vec<Vec<&HistoryEntry>> = vec![];
+    for entry in entries {
+        let joins = |group: &&mut Vec<&HistoryEntry>| {
+            DETAILS.contains(&entry.reason.as_str())
+                && group.iter().all(|h| h.type_ == entry.type_)
+                && text(group).len() + text(&[entry]).len() + entry.reason.len() + 4 <= NOTE_MAX
+        };
+        match groups.last_mut().filter(joins) {
+            Some(group) => group.push(entry),
+            None => groups.push(vec![entry]),
+        }
+    }
+    groups
+}
+
+/// What an Event says of some entries: the first, whose reason is the Event's, then the others.
+fn text(group: &[&HistoryEntry]) -> String {
+    let mut text = String::new();
+    for (n, entry) in group.iter().enumerate() {
+        let same = n > 0 && group.get(n - 1).is_some_and(|h| h.reason == entry.reason);
+        match n {
+            0 => {}
+            _ if same => text.push_str(", "),
+            _ => {
+                text.push_str("; ");
+                text.push_str(&entry.reason);
+                text.push_str(": ");
+            }
+        }
+        text.push_str(&entry.message);
+    }
+    text
+}
+
 /// A name that the same entry always has.
 fn event_name(name: &str, uid: &str, number: &str) -> String {
     format!("{name}.{}.{number}", uid.get(..8).unwrap_or(uid))
@@ -195,6 +280,36 @@ fn cut(text: &str, max: usize) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn details_stand_behind_what_was_decided() {
+        let entry = |number: i64, reason: &str, type_: &str, message: &str| HistoryEntry {
+            number,
+            at: k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(jiff::Timestamp::UNIX_EPOCH),
+            type_: type_.into(),
+            reason: reason.into(),
+            message: message.into(),
+        };
+        let all = [
+            entry(1, "Promoted", "Normal", "it is stable"),
+            entry(2, "WeightChanged", "Normal", "weight 100 to 50"),
+            entry(3, "WeightChanged", "Normal", "weight 50 to 0"),
+            entry(4, "ServiceSwitched", "Normal", "point it there"),
+            entry(5, "Completed", "Normal", "all traffic"),
+            entry(6, "RouteConflict", "Warning", "somebody writes"),
+            entry(7, "WeightChanged", "Normal", "weight 1 to 0"),
+            entry(8, "WeightChanged", "Normal", &"x".repeat(1020)),
+        ];
+        let texts: Vec<String> = together(&all).iter().map(|g| text(g)).collect();
+        let wanted = [
+            "it is stable; WeightChanged: weight 100 to 50, weight 50 to 0; ServiceSwitched: point it there",
+            "all traffic",
+            "somebody writes",
+            "weight 1 to 0",
+        ];
+        assert_eq!(texts[..4], wanted);
+        assert_eq!(texts.len(), 5, "what is too long for one note has its own");
+    }
 
     #[test]
     fn an_event_has_one_name_and_fits() {

@@ -6,7 +6,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -16,9 +16,24 @@ use tokio::time::Instant;
 /// After this time a write counts as seen, in case resourceVersions began anew (a restored etcd).
 const FORGET: Duration = Duration::from_secs(60);
 
-/// Our last write to each object, until the cache has caught up.
+/// Our last write to each object, until the cache has caught up; and of each Rollout, what was told
+/// and when its status was written.
 #[derive(Debug, Default)]
-pub struct Written(Mutex<BTreeMap<String, (u64, Instant)>>);
+pub struct Written {
+    versions: Mutex<BTreeMap<String, (u64, Instant)>>,
+    rollouts: Mutex<BTreeMap<String, Own>>,
+}
+
+/// What this process did about a Rollout that its status does not say yet.
+#[derive(Clone, Copy, Debug, Default)]
+struct Own {
+    /// The last entry of the history that was told and is not recorded as told, and since when.
+    told: Option<(i64, Instant)>,
+    /// The first entry of the history that was not told, and since when that is known.
+    untold: Option<(i64, Instant)>,
+    /// When its status was written last.
+    committed: Option<Instant>,
+}
 
 impl Written {
     /// Remembers a write by the API server's answer to it.
@@ -39,14 +54,14 @@ impl Written {
 
     fn at_least(&self, uid: &str, version: Option<u64>) {
         let Some(version) = version else { return };
-        let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut map = lock(&self.versions);
         let entry = map.entry(uid.to_owned()).or_insert((0, Instant::now()));
         *entry = (entry.0.max(version), Instant::now());
     }
 
     /// Whether an object as the cache has it is older than our last write to it.
     pub fn stale(&self, uid: &str, version: &str) -> bool {
-        let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut map = lock(&self.versions);
         let Some((ours, at)) = map.get(uid).copied() else {
             return false;
         };
@@ -60,11 +75,52 @@ impl Written {
 
     /// Forgets an object that is gone.
     pub fn gone(&self, uid: &str) {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(uid);
+        lock(&self.versions).remove(uid);
+        lock(&self.rollouts).remove(uid);
     }
+
+    /// Remembers that a Rollout's history was told up to an entry.
+    pub fn note_told(&self, uid: &str, number: i64) {
+        let mut map = lock(&self.rollouts);
+        let told = &mut map.entry(uid.to_owned()).or_default().told;
+        let since = told.map_or_else(Instant::now, |(_, since)| since);
+        *told = Some((number, since));
+    }
+
+    /// For how long it is known that an entry of a Rollout's history is the first that was not told.
+    pub fn untold(&self, uid: &str, number: i64) -> Duration {
+        let mut map = lock(&self.rollouts);
+        let untold = &mut map.entry(uid.to_owned()).or_default().untold;
+        let (_, since) = *untold
+            .take_if(|(n, _)| *n == number)
+            .get_or_insert_with(|| (number, Instant::now()));
+        *untold = Some((number, since));
+        since.elapsed()
+    }
+
+    /// Up to which entry a Rollout's history was told, and for how long that is not recorded.
+    pub fn told(&self, uid: &str) -> Option<(i64, Duration)> {
+        let map = lock(&self.rollouts);
+        let (number, since) = map.get(uid)?.told?;
+        Some((number, since.elapsed()))
+    }
+
+    /// Remembers that a Rollout's status was written, which now says up to which entry it was told.
+    pub fn note_committed(&self, uid: &str, told: i64) {
+        let mut map = lock(&self.rollouts);
+        let own = map.entry(uid.to_owned()).or_default();
+        own.committed = Some(Instant::now());
+        own.told = own.told.filter(|(number, _)| *number > told);
+    }
+
+    /// How long ago a Rollout's status was written by this process.
+    pub fn committed(&self, uid: &str) -> Option<Duration> {
+        Some(lock(&self.rollouts).get(uid)?.committed?.elapsed())
+    }
+}
+
+fn lock<T>(map: &Mutex<T>) -> MutexGuard<'_, T> {
+    map.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

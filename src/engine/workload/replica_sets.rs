@@ -33,7 +33,8 @@ pub fn realize(
         };
         match &revision.replica_set {
             None if *wanted > 0 => {
-                intents.push(Intent::harmless(create(spec, observed, revision, *wanted)));
+                let action = create(spec, observed, revision, *wanted, numbers.fence);
+                intents.push(Intent::harmless(action));
             }
             None => {}
             Some(set) => {
@@ -115,10 +116,21 @@ pub fn object(
     })
 }
 
-fn create(spec: &Spec, observed: &Observed, revision: &Revision, replicas: u32) -> Action {
+/// It is made with the fence's number: no decision that was cancelled before can mean it.
+fn create(
+    spec: &Spec,
+    observed: &Observed,
+    revision: &Revision,
+    replicas: u32,
+    fence: i64,
+) -> Action {
+    let mut value = object(spec, observed, &revision.hash, &revision.template, replicas);
+    if let Some(metadata) = value.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.insert("annotations".into(), json!({DECISION: fence.to_string()}));
+    }
     Action::Create {
         object: ObjectRef::new(REPLICA_SET, revisions::name(observed, &revision.hash)),
-        value: object(spec, observed, &revision.hash, &revision.template, replicas),
+        value,
     }
 }
 

@@ -1,6 +1,10 @@
 //! What was asked of the API server, by whom.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    io::{Read, Seek, SeekFrom},
+    path::Path,
+};
 
 use serde_json::Value;
 
@@ -47,6 +51,23 @@ impl AuditEntry {
 pub(crate) fn read(path: &Path) -> Result<Vec<AuditEntry>> {
     let text = fs::read_to_string(path).context(|| format!("reading {}", path.display()))?;
     Ok(text.lines().filter_map(entry).collect())
+}
+
+/// Reads the log from a place on; a line still being written is left for the next look, whose place
+/// is given too.
+pub(crate) fn read_from(path: &Path, offset: u64) -> Result<(Vec<AuditEntry>, u64)> {
+    let what = || format!("reading {}", path.display());
+    let mut file = fs::File::open(path).context(what)?;
+    file.seek(SeekFrom::Start(offset)).context(what)?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).context(what)?;
+    let whole = bytes
+        .iter()
+        .rposition(|b| *b == b'\n')
+        .map_or(0, |at| at + 1);
+    let text = String::from_utf8_lossy(&bytes[..whole]);
+    let next = offset + u64::try_from(whole).unwrap_or_default();
+    Ok((text.lines().filter_map(entry).collect(), next))
 }
 
 fn entry(line: &str) -> Option<AuditEntry> {

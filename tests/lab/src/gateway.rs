@@ -255,7 +255,8 @@ fn secret(name: &str, data: impl IntoIterator<Item = (String, Vec<u8>)>) -> Secr
 }
 
 /// Creates the CRDs, a few at a time, and awaits that they are served.
-async fn install_crds(client: &Client, list: &PathBuf) -> Result<()> {
+/// Installs the CRDs of Gateway API and of the gateway, and awaits that they are served.
+pub(crate) async fn install_crds(client: &Client, list: &PathBuf) -> Result<()> {
     let what = || format!("reading {}", list.display());
     let text = fs::read(list).context(what)?;
     let crds: Vec<Value> = serde_json::from_slice(&text).context(what)?;

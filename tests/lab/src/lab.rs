@@ -21,10 +21,11 @@ use crate::{
     audit::{self, AuditEntry},
     control_plane::ControlPlane,
     error::{Context, Error, Result},
-    gateway::{GATEWAY_PORT, Gateway},
+    gateway::{GATEWAY_PORT, Gateway, install_crds},
     inside::{self, HOST_IP},
     kubelet::{self, Images, Kubelet},
     metrics::{self, ALERTMANAGER_PORT, Alert, PROMETHEUS_PORT, Series},
+    paper::Paper,
     parts::Parts,
     pki,
     process::{self, Part, Supervisor},
@@ -40,6 +41,20 @@ pub struct Options {
     pub gateway: bool,
     /// Prometheus and Alertmanager.
     pub metrics: bool,
+    /// No gateway and no kubelet: pods are ready and routes accepted at once, on paper.
+    pub paper: bool,
+}
+
+impl Options {
+    /// A control plane whose pods and routes are on paper, without gateway and metrics.
+    #[must_use]
+    pub fn on_paper() -> Self {
+        Self {
+            gateway: false,
+            metrics: false,
+            paper: true,
+        }
+    }
 }
 
 impl Default for Options {
@@ -47,6 +62,7 @@ impl Default for Options {
         Self {
             gateway: true,
             metrics: true,
+            paper: false,
         }
     }
 }
@@ -65,7 +81,8 @@ pub struct Lab {
     gateway: Option<Gateway>,
     prometheus: Mutex<Option<Part>>,
     _alertmanager: Option<Part>,
-    kubelet: Kubelet,
+    kubelet: Option<Kubelet>,
+    _paper: Option<Paper>,
     supervisor: Supervisor,
     took: Duration,
     names: AtomicU32,
@@ -107,7 +124,7 @@ impl Lab {
         let kubelet_client = access::client(&plane.kubeconfig_of(&access::KUBELET)?).await?;
         let applier = Applier::new(client.clone());
         let gateway = async {
-            if !options.gateway {
+            if !options.gateway || options.paper {
                 return Ok(None);
             }
             Gateway::start(&parts, &supervisor, &plane, &client, &applier)
@@ -122,7 +139,20 @@ impl Lab {
                 .await
                 .map(Some)
         };
-        let kubelet = Kubelet::start(kubelet_client, images.clone(), run_dir, plane.ca_pem());
+        let paper = if options.paper {
+            install_crds(&client, &parts.crds).await?;
+            Some(Paper::start(&kubelet_client).await?)
+        } else {
+            None
+        };
+        let kubelet = async {
+            if options.paper {
+                return Ok(None);
+            }
+            Kubelet::start(kubelet_client, images.clone(), run_dir, plane.ca_pem())
+                .await
+                .map(Some)
+        };
         let (gateway, prometheus, kubelet) = tokio::try_join!(gateway, prometheus, kubelet)?;
         write_commands(run_dir, &parts)?;
         Ok(Self {
@@ -137,6 +167,7 @@ impl Lab {
             prometheus: Mutex::new(prometheus),
             _alertmanager: alertmanager,
             kubelet,
+            _paper: paper,
             supervisor,
             took: start.elapsed(),
             names: AtomicU32::new(0),
@@ -337,7 +368,9 @@ impl Lab {
     /// When it does not run.
     pub fn kill_container(&self, namespace: &str, pod: &str, container: &str) -> Result<()> {
         let key = (namespace.to_owned(), pod.to_owned(), container.to_owned());
-        self.kubelet.signal(&key, Signal::SIGKILL)
+        let none = || Error::Invalid("the pods of this lab are on paper".into());
+        let kubelet = self.kubelet.as_ref().ok_or_else(none)?;
+        kubelet.signal(&key, Signal::SIGKILL)
     }
 
     /// What a container has written so far, over all its restarts. (`kubectl logs` does not work
@@ -355,6 +388,14 @@ impl Lab {
     /// When the log cannot be read.
     pub fn audit(&self) -> Result<Vec<AuditEntry>> {
         audit::read(&self.plane.audit_log())
+    }
+
+    /// What was answered after the first `offset` bytes of the log, and where the next look begins.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub fn audit_from(&self, offset: u64) -> Result<(Vec<AuditEntry>, u64)> {
+        audit::read_from(&self.plane.audit_log(), offset)
     }
 
     /// Envoy hears nothing from its gateway until the guard is dropped.

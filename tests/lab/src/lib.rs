@@ -18,6 +18,7 @@ mod lab;
 mod load;
 mod metrics;
 mod net;
+mod paper;
 mod parts;
 mod pki;
 mod process;

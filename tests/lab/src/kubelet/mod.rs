@@ -116,7 +116,8 @@ impl Kubelet {
     }
 }
 
-async fn make_node(client: &Client) -> Result<()> {
+/// Makes the node, with room for everything.
+pub(crate) async fn make_node(client: &Client) -> Result<()> {
     let api: Api<Node> = Api::all(client.clone());
     let node = serde_json::from_value(json!({
         "metadata": {"name": NODE, "labels": {
