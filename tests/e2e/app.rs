@@ -62,7 +62,8 @@ spec:
   hostnames: [{}.test]
   parentRefs: [{{name: lab, namespace: {GATEWAY_NAMESPACE}}}]
   rules:
-  - backendRefs:
+  - timeouts: {{request: 0s}}
+    backendRefs:
     - {{name: {first}, port: 80, weight: {stable}{filter}}}{second}
 ",
             self.namespace

@@ -28,9 +28,11 @@ mod commands;
 mod faults;
 mod flight;
 mod gitops;
+mod history;
 mod install;
 mod lint;
 mod rights;
+mod streams;
 mod waiters;
 mod world;
 
@@ -98,6 +100,7 @@ fn main() {
         waiters::helm_rolls_a_bad_release_back,
         waiters::alerts_and_dashboard,
         lint::lint_agrees_with_the_api_server,
+        streams::streams_outlive_the_promotion,
     );
     let suite = list!(
         suite,
@@ -139,6 +142,8 @@ fn main() {
         gitops::chart_upgraded_at_rest_and_in_flight,
         gitops::route_applied_again_and_again,
         install::installed_in_a_namespace,
+        history::history_is_trimmed,
+        history::a_foreign_run_is_waited_for,
         waiters::kubectl_waits,
         waiters::scaled_at_rest,
         waiters::an_alert_fires_and_ends,

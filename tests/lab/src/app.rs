@@ -13,7 +13,8 @@
 //! | `DRAIN` | after SIGTERM it serves on for this time, not ready; default `1s` |
 //!
 //! Errors are spread evenly by counting, so their rate is exact. `/readyz` is for probes,
-//! `/metrics` for Prometheus; `PUT /lab?error_rate=0.5&latency=20ms&ready=false` changes a running
+//! `/metrics` for Prometheus; `/stream` says the version line by line until the application is told
+//! to end, and then `bye`; `PUT /lab?error_rate=0.5&latency=20ms&ready=false` changes a running
 //! one.
 
 use std::{
@@ -158,6 +159,7 @@ fn router(app: Arc<App>) -> Router {
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .route("/lab", put(change))
+        .route("/stream", get(endless))
         .fallback(answer)
         .with_state(app)
 }
@@ -271,6 +273,27 @@ async fn answer(State(app): State<Arc<App>>) -> Response {
         if bad { "injected error\n" } else { "ok\n" },
     )
         .into_response()
+}
+
+/// Lines without an end, and a last one when the application has drained.
+async fn endless(State(app): State<Arc<App>>) -> Response {
+    let lines = futures::stream::unfold(false, move |over| {
+        let app = app.clone();
+        async move {
+            if over {
+                return None;
+            }
+            sleep(Duration::from_millis(100)).await;
+            let over = app.draining.load(Ordering::SeqCst);
+            let line = if over {
+                "bye\n".to_owned()
+            } else {
+                format!("{}\n", app.version)
+            };
+            Some((Ok::<_, std::convert::Infallible>(line), over))
+        }
+    });
+    axum::body::Body::from_stream(lines).into_response()
 }
 
 async fn readyz(State(app): State<Arc<App>>) -> StatusCode {
