@@ -118,7 +118,7 @@ generate: cargo ## Write anew what is generated: crds, the chart's roles, the re
 	UPDATE=1 cargo test -q --test lua config_map
 
 .PHONY: lab
-lab: lab-tools ## A shell in a lab: a real cluster with a gateway, Prometheus and Alertmanager
+lab: lab-tools build ## A shell in a lab: a real cluster with a gateway, Prometheus and Alertmanager
 	@$(LAB) shell
 
 .PHONY: clean

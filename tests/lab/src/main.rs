@@ -88,6 +88,7 @@ async fn in_lab(command: &[String]) -> Result<i32, String> {
             eprintln!("  {name}={value}");
         }
     }
+    install_serin(&lab)?;
     let mut child = Command::new(&command[0]);
     child.args(&command[1..]).envs(lab.environment());
     let mut child = tokio::process::Command::from(child)
@@ -99,6 +100,23 @@ async fn in_lab(command: &[String]) -> Result<i32, String> {
     };
     lab.down().await;
     Ok(code(status))
+}
+
+/// Where the controller was built beside this program: it is the image of the chart, and `serin` and
+/// `kubectl serin` are found.
+fn install_serin(lab: &Lab) -> Result<(), String> {
+    let beside = std::env::current_exe().map_err(|e| e.to_string())?;
+    let beside = beside.with_file_name("serin");
+    if !beside.exists() {
+        return Ok(());
+    }
+    lab.images()
+        .register("ghcr.io/serin-dev/serin:*", &beside, &[]);
+    for name in ["serin", "kubectl-serin"] {
+        let link = lab.run_dir().join("bin").join(name);
+        std::os::unix::fs::symlink(&beside, link).map_err(|e| format!("{name}: {e}"))?;
+    }
+    Ok(())
 }
 
 fn code(status: ExitStatus) -> i32 {
