@@ -12,14 +12,18 @@ use kube::{
 };
 use thiserror::Error;
 
-use crate::{api::Rollout, controller::context::Clock};
+use crate::{
+    adapters::cluster::{self, CONNECT},
+    api::Rollout,
+    controller::context::Clock,
+};
+
+use super::nearest::nearest;
 
 /// The longest that one request may take.
 const LIMIT: Duration = Duration::from_secs(30);
 /// As many names are told of what is there.
 const NAMES_TOLD: usize = 5;
-/// Names that are at least this much alike are meant, maybe: one letter of three may differ.
-const ALIKE: f64 = 0.6;
 
 /// Which cluster, and where in it.
 #[derive(Args, Clone, Debug, Default, PartialEq)]
@@ -118,9 +122,7 @@ pub struct Door {
 impl Door {
     /// Opens it. Nothing is asked of the API server yet.
     pub async fn open(access: &Access) -> Result<Self, OperateError> {
-        let mut config = config(access).await?;
-        config.default_retry = false;
-        config.connect_timeout = Some(Duration::from_secs(5));
+        let config = cluster::once(config(access).await?, CONNECT);
         let namespace = access
             .namespace
             .clone()
@@ -227,7 +229,7 @@ impl Door {
         };
         let hint = if let Some(namespace) = there.first() {
             format!("there is one in namespace {namespace}: give -n {namespace}")
-        } else if let Some(near) = near(name, &here) {
+        } else if let Some(near) = nearest(name, &here) {
             format!("did you mean {near}?")
         } else if here.is_empty() {
             "there are none".to_owned()
@@ -252,15 +254,6 @@ fn names(items: &[Rollout], of: impl Fn(&Rollout) -> Option<String>) -> Vec<Stri
     let mut names: Vec<String> = items.iter().filter_map(of).collect();
     names.sort();
     names
-}
-
-/// The name that is most like another one, if any is.
-pub fn near<'a>(name: &str, all: &'a [String]) -> Option<&'a str> {
-    all.iter()
-        .map(|n| (strsim::normalized_damerau_levenshtein(name, n), n.as_str()))
-        .filter(|(alike, _)| *alike >= ALIKE)
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map(|(_, n)| n)
 }
 
 async fn config(access: &Access) -> Result<Config, OperateError> {
@@ -327,18 +320,5 @@ fn listed(names: &[String]) -> String {
         "none".to_owned()
     } else {
         names.join(", ")
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_name_that_is_near_is_found() {
-        let all = ["checkout".to_owned(), "cart".to_owned()];
-        assert_eq!(near("chekcout", &all), Some("checkout"));
-        assert_eq!(near("crat", &all), Some("cart"));
-        assert_eq!(near("payments", &all), None);
     }
 }

@@ -5,6 +5,7 @@ pub mod check;
 pub mod connect;
 pub mod crds;
 pub mod lint;
+mod nearest;
 pub mod output;
 pub mod place;
 pub mod rbac;
@@ -207,7 +208,7 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return misused(&error),
     };
-    match place(command, &access).and_then(dispatch) {
+    match with_access(command, &access).and_then(dispatch) {
         Ok(code) => code,
         Err(error) => fail(&error),
     }
@@ -245,7 +246,7 @@ fn fail(error: &CliError) -> ExitCode {
 }
 
 /// Takes over what was said of the cluster before the command.
-fn place(mut command: Command, before: &Access) -> Result<Command, CliError> {
+fn with_access(mut command: Command, before: &Access) -> Result<Command, CliError> {
     match command.access() {
         Some(access) => *access = access.clone().or(before),
         None if before.is_empty() => {}
@@ -370,7 +371,7 @@ mod tests {
             "c",
         ];
         let cli = Cli::try_parse_from(args).expect("it parses");
-        let Ok(Command::Get(options)) = place(cli.command, &cli.access) else {
+        let Ok(Command::Get(options)) = with_access(cli.command, &cli.access) else {
             panic!("it is taken over")
         };
         assert_eq!(options.name, "web");
@@ -378,6 +379,6 @@ mod tests {
         assert_eq!(options.access.context.as_deref(), Some("c"));
         // The controller would not notice: its namespaces are named otherwise.
         let cli = Cli::try_parse_from(["serin", "-n", "shop", "run"]).expect("it parses");
-        assert!(place(cli.command, &cli.access).is_err());
+        assert!(with_access(cli.command, &cli.access).is_err());
     }
 }

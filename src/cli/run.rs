@@ -14,7 +14,7 @@ use tokio::{
 use crate::{
     adapters::{
         cluster::{
-            Cluster, Now,
+            self, CONNECT, Cluster, Now,
             lease::{self, Elector, LeaseError},
             stores::{Scope, Signals},
         },
@@ -130,15 +130,11 @@ pub fn run(options: &Options) -> Result<(), RunError> {
     result
 }
 
-/// The way to the API server, without the library's own retries: each round has a time limit and a
-/// backoff, and no write is ever sent twice unseen.
+/// The way to the API server.
 pub(super) async fn config() -> Result<Config, RunError> {
-    let mut config = Config::infer()
-        .await
-        .map_err(|e| RunError::Config(Box::new(e)))?;
-    config.default_retry = false;
-    config.connect_timeout = Some(Duration::from_secs(5));
-    Ok(config)
+    let config = Config::infer().await;
+    let config = config.map_err(|e| RunError::Config(Box::new(e)))?;
+    Ok(cluster::once(config, CONNECT))
 }
 
 async fn work(options: &Options) -> Result<(), RunError> {

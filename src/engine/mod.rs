@@ -23,7 +23,7 @@ use crate::{
         plan::{Action, Intent, Numbers, Plan, Requeue},
         progress::{Stage, note, note_once},
         share::FULL,
-        spec::{FieldError, Spec},
+        spec::{Course, FieldError, Spec},
         traffic::{InForce, RouteFault, Written},
     },
 };
@@ -128,7 +128,7 @@ fn rest(status: RolloutStatus) -> Plan {
 }
 
 /// What is wrong with a Rollout and with what it refers to, before anything is decided.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Faults {
     /// What is written wrongly, by field path.
     pub wrong: Vec<FieldError>,
@@ -136,6 +136,8 @@ pub struct Faults {
     pub missing: Vec<String>,
     /// The largest share that the routes give the canary, in millionths, where one can be read.
     pub share: Option<u32>,
+    /// What the strategy makes of it, where that can be read.
+    pub course: Option<Course>,
 }
 
 /// Everything for which [`plan`] would not carry the Rollout out, all at once.
@@ -158,6 +160,7 @@ pub fn faults(observed: &Observed) -> Faults {
         wrong,
         missing: blockers.missing,
         share,
+        course: Some(spec.course),
     }
 }
 

@@ -47,16 +47,54 @@ async fn in_flight(
         .await
 }
 
-/// Aborts one; the time from the answer to the patch to weight 0 on the route.
-async fn abort(fleet: &Fleet, seen: &Seen, n: usize) -> Result<f64> {
+/// How long after the answer to its patch an abort is seen on the route, in seconds.
+#[derive(Clone, Copy)]
+struct Gone {
+    /// Until the canary has a trace at most: one request in a million.
+    trace: f64,
+    /// Until it has nothing.
+    zero: f64,
+}
+
+/// Aborts one.
+async fn abort(fleet: &Fleet, seen: &Seen, n: usize) -> Result<Gone> {
     let sent = Instant::now();
     fleet.abort(n).await?;
     let accepted = Instant::now();
-    let zero = seen.weight_zero(n, sent).await?;
-    Ok(zero.saturating_duration_since(accepted).as_secs_f64())
+    let after = |at: Instant| at.saturating_duration_since(accepted).as_secs_f64();
+    Ok(Gone {
+        trace: after(seen.weight(n, sent, TRACE).await?),
+        zero: after(seen.weight(n, sent, 0).await?),
+    })
 }
 
-const HOW_ABORT: &str = "the annotation's patch answered to weight 0 seen by a watch on the route; at the endless pause at weight 50, 2 pods, propagationDelay 0s";
+/// A row of aborts: figures at `quantiles`, of weight 0, with those of a trace beside them.
+fn row(
+    name: String,
+    all: &[Gone],
+    quantiles: &[f64],
+    goal: &'static str,
+    how: &str,
+    load: &str,
+) -> Row {
+    let (zero, trace): (Vec<f64>, Vec<f64>) = all.iter().map(|g| (g.zero, g.trace)).unzip();
+    let told = |all: &[f64]| {
+        let all: Vec<String> = quantiles.iter().map(|q| time(quantile(all, *q))).collect();
+        all.join(" / ")
+    };
+    let what = format!("{}; to a trace {}", told(&zero), told(&trace));
+    let how = format!(
+        "{HOW_ABORT}; {how}0: {}; a trace: {}",
+        spread(&zero),
+        spread(&trace)
+    );
+    Row::new(name, what, goal, how, load)
+}
+
+/// The weight of a trace.
+const TRACE: i64 = 1;
+
+const HOW_ABORT: &str = "the annotation's patch answered to the weight seen by a watch on the route; a trace is one request in a million, from which the last step to 0 waits for the gateway's acceptance; at the endless pause at weight 50, 2 pods, propagationDelay 0s";
 
 pub async fn aborts(lab: &Arc<Lab>, sizes: Sizes) -> Result<Vec<Row>> {
     let kubeconfig = install(lab).await?;
@@ -71,13 +109,8 @@ pub async fn aborts(lab: &Arc<Lab>, sizes: Sizes) -> Result<Vec<Row>> {
         in_flight(&fleet, &seen, n..n + 1, Duration::ZERO).await?;
         alone.push(abort(&fleet, &seen, n).await?);
     }
-    rows.push(Row::new(
-        "abort to weight 0, alone",
-        time(quantile(&alone, 0.5)),
-        "20 ms",
-        format!("{HOW_ABORT}; {}", spread(&alone)),
-        &weight,
-    ));
+    let name = "abort to weight 0, alone".to_owned();
+    rows.push(row(name, &alone, &[0.5], "20 ms", "", &weight));
 
     let (first, count) = (sizes.alone, sizes.together);
     let weight = load();
@@ -87,33 +120,28 @@ pub async fn aborts(lab: &Arc<Lab>, sizes: Sizes) -> Result<Vec<Row>> {
         spaced.push(abort(&fleet, &seen, n).await?);
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    rows.push(Row::new(
+    rows.push(row(
         format!("abort to weight 0, {count} in flight, spaced"),
-        format!(
-            "{} / {}",
-            time(quantile(&spaced, 0.5)),
-            time(quantile(&spaced, 0.99))
-        ),
+        &spaced,
+        &[0.5, 0.99],
         "30 ms / 100 ms (p50 / p99)",
-        format!(
-            "{HOW_ABORT}; one after the other, each 0.1 s after the last; {}",
-            spread(&spaced)
-        ),
+        "one after the other, each 0.1 s after the last; ",
         &weight,
     ));
 
     let first = first + count;
     let weight = load();
     in_flight(&fleet, &seen, first..first + count, Duration::ZERO).await?;
-    let at_once: Vec<f64> = stream::iter((first..first + count).map(|n| abort(&fleet, &seen, n)))
+    let at_once: Vec<Gone> = stream::iter((first..first + count).map(|n| abort(&fleet, &seen, n)))
         .buffer_unordered(count)
         .try_collect()
         .await?;
-    rows.push(Row::new(
+    rows.push(row(
         format!("abort to weight 0, {count} at once"),
-        time(quantile(&at_once, 0.99)),
+        &at_once,
+        &[0.99],
         "0.5 s (p99)",
-        format!("{HOW_ABORT}; all sent together; {}", spread(&at_once)),
+        "all sent together; ",
         &weight,
     ));
     drop(serin);
@@ -124,7 +152,7 @@ pub async fn aborts(lab: &Arc<Lab>, sizes: Sizes) -> Result<Vec<Row>> {
 async fn failure(provider: &Provider, seen: &Seen, n: usize) -> Result<f64> {
     let since = Instant::now();
     provider.turn_bad(&name(n));
-    let zero = seen.weight_zero(n, since).await?;
+    let zero = seen.weight(n, since, 0).await?;
     let bad = provider
         .first_bad(&name(n))
         .ok_or("rolled back before it was bad")?;

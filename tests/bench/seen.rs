@@ -156,15 +156,16 @@ impl Seen {
             .map(|(at, _)| *at)
     }
 
-    /// Waits until a route's canary has weight 0, and tells when that was first seen after `since`.
-    pub async fn weight_zero(&self, n: usize, since: Instant) -> Result<Instant> {
+    /// Waits until a route's canary has this weight at most, and tells when that was first seen after
+    /// `since`.
+    pub async fn weight(&self, n: usize, since: Instant, most: i64) -> Result<Instant> {
         let mut changed = self.changed.clone();
         let waiting = async {
             loop {
                 let found = {
                     let known = lock(&self.known);
                     let all = known.weights.get(&name(n)).into_iter().flatten();
-                    all.filter(|(at, weight)| *at >= since && *weight == 0)
+                    all.filter(|(at, weight)| *at >= since && *weight <= most)
                         .map(|(at, _)| *at)
                         .next()
                 };

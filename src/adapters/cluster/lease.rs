@@ -17,7 +17,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use super::Now;
+use super::{Now, once};
 
 /// How long a lease lasts that is not renewed.
 const DURATION: Duration = Duration::from_secs(15);
@@ -58,9 +58,8 @@ impl LeaseError {
 }
 
 /// A client of its own: an election must not wait behind anything, nor be tried again for minutes.
-pub fn client(mut config: Config) -> Result<Client, LeaseError> {
-    config.default_retry = false;
-    config.connect_timeout = Some(Duration::from_secs(3));
+pub fn client(config: Config) -> Result<Client, LeaseError> {
+    let mut config = once(config, Duration::from_secs(3));
     config.read_timeout = Some(LIMIT);
     config.reset_reader_on_write = true;
     config.write_timeout = Some(LIMIT);

@@ -17,10 +17,10 @@ mod views;
 mod watches;
 mod written;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use kube::Client;
+use kube::{Client, Config};
 
 use rest::{Count, Rest};
 use stores::{ReferencesOf, Scope, Signals, World};
@@ -28,6 +28,18 @@ use written::Written;
 
 /// The clock, as it is handed in.
 pub type Now = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
+/// How long it may take to connect to the API server.
+pub const CONNECT: Duration = Duration::from_secs(5);
+
+/// A way to the API server without the library's own retries: each round and each command has a time
+/// limit and tries again by itself, and no write is ever sent twice unseen. `connect` is how long it
+/// may take to connect.
+pub fn once(mut config: Config, connect: Duration) -> Config {
+    config.default_retry = false;
+    config.connect_timeout = Some(connect);
+    config
+}
 
 /// The one handle on the API server.
 pub struct Cluster {

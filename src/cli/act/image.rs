@@ -8,7 +8,8 @@ use crate::{
     api::Rollout,
     cli::{
         CliError,
-        connect::{Access, Door, OperateError, near},
+        connect::{Access, Door, OperateError},
+        nearest::nearest,
         output,
         show::words,
     },
@@ -78,7 +79,7 @@ pub fn patch(
     let (mut lines, mut operations) = (vec![], vec![]);
     let unknown = images.iter().find(|(n, _)| n != "*" && !names.contains(n));
     if let Some((name, _)) = unknown {
-        let hint = match near(name, &names) {
+        let hint = match nearest(name, &names) {
             Some(near) => format!("did you mean {near}?"),
             None if names.is_empty() => "it has none".to_owned(),
             None => format!("there are {}", names.join(", ")),

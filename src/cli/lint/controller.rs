@@ -13,7 +13,7 @@ use crate::{
         object::{Kind, ObjectRef, Objects},
         observed::{Current, Observed, TemplateKey},
         share::show,
-        spec::{FieldError, Spec, Words},
+        spec::{FieldError, Words},
     },
 };
 
@@ -75,8 +75,7 @@ fn of_rollout(object: &Object, rollout: &Rollout, all: &[Object], found: &mut Ve
             ..object.finding(Rule::Controller, "spec", message)
         });
     }
-    let course = Spec::examine(rollout).0.map(|s| s.course);
-    if let (Some(share), Some(course)) = (faults.share.filter(|s| *s > 0), course) {
+    if let (Some(share), Some(course)) = (faults.share.filter(|s| *s > 0), faults.course) {
         let path = format!("{}.trafficRouting", course.path);
         let Words { stable, canary } = course.words;
         let message = format!(

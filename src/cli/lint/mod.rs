@@ -33,6 +33,7 @@ use crate::{
     model::{object::SERVICE, observed::TemplateKey},
 };
 
+use super::nearest::nearest;
 use object::{Object, What, finding};
 use source::{Document, Source};
 
@@ -327,7 +328,7 @@ impl Work {
             return;
         }
         let names: Vec<&str> = KINDS.keys().map(String::as_str).collect();
-        let hint = schema::nearest(kind, &names).map_or_else(
+        let hint = nearest(kind, &names).map_or_else(
             || format!("there are {}", names.join(", ")),
             |near| format!("did you mean {near}?"),
         );

@@ -6,6 +6,8 @@ use regex::Regex;
 use schemars::{JsonSchema, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
 
+use crate::cli::nearest::nearest;
+
 /// The words of a schema that [`check`] knows. What says something else would be passed over.
 #[rustfmt::skip]
 pub const KNOWN: &[&str] = &[
@@ -333,18 +335,6 @@ fn child(path: &str, name: &str, map: bool) -> String {
     }
 }
 
-/// The one that was meant, if there is one that is near.
-pub fn nearest<'a>(name: &str, all: &[&'a str]) -> Option<&'a str> {
-    let lower = name.to_lowercase();
-    let far = |other: &str| strsim::damerau_levenshtein(&lower, &other.to_lowercase());
-    // A long text is no slip of the pen, and comparing it costs.
-    let best = all
-        .iter()
-        .filter(|_| name.len() <= 64)
-        .min_by_key(|other| far(other))?;
-    (far(best) <= (best.len() / 4).max(1)).then_some(*best)
-}
-
 fn unknown(near: Option<&str>, known: Option<&Map<String, Value>>) -> String {
     if let Some(near) = near {
         return format!("unknown field: did you mean {near}?");
@@ -466,14 +456,5 @@ mod tests {
                 "a: missing: the first",
             ]
         );
-    }
-
-    #[test]
-    fn a_slip_of_the_pen_is_seen() {
-        let all = ["setWeight", "pause", "analysis"];
-        assert_eq!(nearest("setWieght", &all), Some("setWeight"));
-        assert_eq!(nearest("Pause", &all), Some("pause"));
-        assert_eq!(nearest("experiment", &all), None);
-        assert_eq!(nearest(&"p".repeat(1000), &all), None);
     }
 }
