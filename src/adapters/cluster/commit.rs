@@ -74,6 +74,10 @@ fn change(
     new: &RolloutStatus,
     acts: bool,
 ) -> Result<Option<Value>, serde_json::Error> {
+    // Most rounds: nothing to put into words.
+    if old == new && !acts {
+        return Ok(None);
+    }
     let (before, after) = (serde_json::to_value(old)?, serde_json::to_value(new)?);
     let fence = || {
         let decision = after.get("decision").cloned();

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use kube::api::DynamicObject;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::{
@@ -85,10 +86,10 @@ fn malformed(object: &DynamicObject, error: &serde_json::Error) -> Malformed {
     }
 }
 
-fn typed<T: serde::de::DeserializeOwned>(object: &DynamicObject) -> Result<T, Malformed> {
-    serde_json::to_value(object)
-        .and_then(serde_json::from_value)
-        .map_err(|e| malformed(object, &e))
+/// Takes a part of an object out of it, typed.
+fn part<T: DeserializeOwned>(object: &mut DynamicObject, name: &str) -> Result<T, Malformed> {
+    let part = object.data.get_mut(name).map(Value::take);
+    serde_json::from_value(part.unwrap_or_default()).map_err(|e| malformed(object, &e))
 }
 
 pub(super) fn label(object: &DynamicObject, name: &str) -> Option<String> {
@@ -140,7 +141,11 @@ pub fn rollout(
     references: &dyn Fn(&Rollout) -> References,
 ) -> Result<Option<Entry<Arc<Rollout>>>, Malformed> {
     object.metadata.managed_fields = None;
-    let rollout: Rollout = typed(&object)?;
+    let rollout = Rollout {
+        spec: part(&mut object, "spec")?,
+        status: part(&mut object, "status")?,
+        metadata: object.metadata.clone(),
+    };
     let namespace = Key::of(&object).namespace;
     let index = words(&namespace, &references(&rollout));
     Ok(Some(entry(&object, index, Arc::new(rollout))))
@@ -152,7 +157,11 @@ pub fn run(mut object: DynamicObject) -> Result<Option<Entry<Arc<AnalysisRun>>>,
     let Some(owner) = rollout_of(&object) else {
         return Ok(None);
     };
-    let run: AnalysisRun = typed(&object)?;
+    let run = AnalysisRun {
+        spec: part(&mut object, "spec")?,
+        status: part(&mut object, "status")?,
+        metadata: object.metadata.clone(),
+    };
     Ok(Some(entry(&object, vec![owner.uid], Arc::new(run))))
 }
 
@@ -245,10 +254,12 @@ pub fn whole(mut object: DynamicObject, kind: Kind) -> Result<Option<Entry<Value
 }
 
 /// A whole object.
-pub fn raw(object: DynamicObject, kind: Kind) -> Result<Option<Entry<Value>>, Malformed> {
-    let mut value = serde_json::to_value(&object).map_err(|e| malformed(&object, &e))?;
-    // A list's items do not say what they are.
+pub fn raw(mut object: DynamicObject, kind: Kind) -> Result<Option<Entry<Value>>, Malformed> {
+    let metadata = serde_json::to_value(&object.metadata).map_err(|e| malformed(&object, &e))?;
+    let mut value = object.data.take();
     if let Some(map) = value.as_object_mut() {
+        map.insert("metadata".to_owned(), metadata);
+        // A list's items do not say what they are.
         map.insert("apiVersion".to_owned(), kind.api_version().into());
         map.insert("kind".to_owned(), kind.kind.into());
     }
