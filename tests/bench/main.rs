@@ -46,6 +46,8 @@ pub struct Sizes {
     pub alone: usize,
     /// Rollouts at rest, in steps.
     pub rest: [usize; 3],
+    /// No more at rest than this: what is beyond takes long to deploy.
+    pub most: usize,
     /// Seconds for which requests at rest are counted.
     pub quiet: u64,
     /// Aborts at the gateway.
@@ -56,6 +58,7 @@ const FULL: Sizes = Sizes {
     together: 100,
     alone: 20,
     rest: [1_000, 3_000, 10_000],
+    most: 10_000,
     quiet: 60,
     gateway: 25,
 };
@@ -63,6 +66,7 @@ const SMALL: Sizes = Sizes {
     together: 5,
     alone: 2,
     rest: [5, 10, 20],
+    most: 20,
     quiet: 5,
     gateway: 2,
 };
@@ -70,7 +74,10 @@ const SMALL: Sizes = Sizes {
 fn main() {
     let wanted = std::env::var("FIGURE").unwrap_or_default();
     let small = std::env::var("SIZE").is_ok_and(|s| s == "small");
-    let sizes = if small { SMALL } else { FULL };
+    let mut sizes = if small { SMALL } else { FULL };
+    if let Ok(most) = std::env::var("MOST") {
+        sizes.most = most.parse().expect("MOST is a number of Rollouts");
+    }
     serin_lab::enter();
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     match runtime.block_on(run(&wanted, sizes)) {
