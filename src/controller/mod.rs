@@ -22,6 +22,7 @@ use tokio::sync::{mpsc, watch};
 use crate::adapters::cluster::{
     mirror::{Key, Malformed},
     stores::Signals,
+    triggers::Named,
 };
 
 use context::Context;
@@ -60,7 +61,7 @@ fn key_of<K: Resource<DynamicType = ()>>(object: &K) -> Key {
 /// Drives the rounds of one kind.
 async fn drive<K, Round>(
     (controller, concurrency): (&'static str, u16),
-    store: Store<K>,
+    store: Store<Named<K>>,
     keys: impl Stream<Item = Key> + Send + 'static,
     mut stop: watch::Receiver<bool>,
     cx: Arc<Context>,
@@ -70,20 +71,20 @@ async fn drive<K, Round>(
     K: serde::de::DeserializeOwned,
     Round: Future<Output = Result<crate::model::plan::Requeue, RoundError>> + Send + 'static,
 {
-    let objects = keys.map(|key| ObjectRef::<K>::new(&key.name).within(&key.namespace));
-    let reconcile = move |object: Arc<K>, cx: Arc<Context>| {
+    let objects = keys.map(|key| ObjectRef::<Named<K>>::new(&key.name).within(&key.namespace));
+    let reconcile = move |object: Arc<Named<K>>, cx: Arc<Context>| {
         let (key, round) = (key_of(object.as_ref()), round.clone());
         async move {
             let work = round(Arc::clone(&cx), key.clone());
             guarded(&cx, controller, &key, work).await
         }
     };
-    let failed = move |object: Arc<K>, error: &RoundError, cx: Arc<Context>| -> Action {
+    let failed = move |object: Arc<Named<K>>, error: &RoundError, cx: Arc<Context>| -> Action {
         after_failure(&cx, controller, &key_of(object.as_ref()), error)
     };
     let gone = Arc::clone(&cx);
     // Every trigger comes through the queue: what is watched, and what it concerns, is known there.
-    Controller::for_stream(stream::pending::<Result<K, watcher::Error>>(), store)
+    Controller::for_stream(stream::pending::<Result<Named<K>, watcher::Error>>(), store)
         .reconcile_on(objects)
         // Without a debounce: a change in a round leads to one round after it, however many there are,
         // and a round in which nothing is decided asks for nothing.

@@ -12,7 +12,7 @@ mod queue;
 pub mod rest;
 pub mod stores;
 pub mod tell;
-mod triggers;
+pub mod triggers;
 mod views;
 mod watches;
 mod written;

@@ -230,6 +230,7 @@ impl Cluster {
         for entry in self.world.revisions.find(uid) {
             self.fresh("ControllerRevision", &entry)?;
             let mut revision = entry.value.revision.clone();
+            revision.template = entry.value.template.read();
             revision.replica_set = pods.sets.get(&revision.hash).cloned();
             revisions.push(revision);
         }
@@ -246,7 +247,7 @@ impl Cluster {
         for name in &references.services {
             if let Some(service) = self.world.services.get(&Key::new(namespace, name)) {
                 self.fresh("Service", &service)?;
-                services.insert(name.clone(), service.value.clone());
+                services.insert(name.clone(), service.value.read());
             }
         }
         Ok(services)
@@ -259,7 +260,7 @@ impl Cluster {
             let route = kept.and_then(|k| k.mirror.get(&Key::new(namespace, &reference.name)));
             if let Some(route) = route {
                 self.fresh(reference.kind.kind, &route)?;
-                routes.insert(reference.clone(), route.value.clone());
+                routes.insert(reference.clone(), route.value.read());
             }
         }
         Ok(routes)

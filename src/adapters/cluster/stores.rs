@@ -3,7 +3,6 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use kube::{Client, runtime::reflector::Store};
-use serde_json::Value;
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
@@ -24,8 +23,8 @@ use super::{
     mirror::{Malformed, Mirror, Read},
     pods::{self, Slice, StuckPod},
     queue::Queue,
-    triggers::{self, Touch, ready_store},
-    views::{self, OwnedRevision, OwnedSet},
+    triggers::{self, Named, Touch, ready_store},
+    views::{self, OwnedRevision, OwnedSet, Text},
     watches::{Optional, Watches},
     written::Written,
 };
@@ -70,7 +69,7 @@ pub struct World {
     /// ControllerRevisions of Rollouts.
     pub revisions: Arc<Mirror<OwnedRevision>>,
     /// Services.
-    pub services: Arc<Mirror<Value>>,
+    pub services: Arc<Mirror<Text>>,
     /// EndpointSlices of role Services.
     pub slices: Arc<Mirror<Slice>>,
     /// Pods that cannot start.
@@ -80,7 +79,7 @@ pub struct World {
     /// ClusterAnalysisTemplates.
     pub cluster_templates: Arc<Optional<AnalysisTemplateSpec>>,
     /// Route objects, by kind.
-    pub routes: BTreeMap<Kind, Arc<Optional<Value>>>,
+    pub routes: BTreeMap<Kind, Arc<Optional<Text>>>,
     tasks: JoinSet<()>,
 }
 
@@ -92,9 +91,9 @@ pub struct Signals {
     /// AnalysisRuns to look at.
     pub runs: Arc<Queue>,
     /// The Rollouts, for a queue of work.
-    pub rollout_store: Store<Rollout>,
+    pub rollout_store: Store<Named<Rollout>>,
     /// The AnalysisRuns, for a queue of work.
-    pub run_store: Store<AnalysisRun>,
+    pub run_store: Store<Named<AnalysisRun>>,
     /// Rollouts that cannot be read.
     pub malformed: mpsc::Receiver<Malformed>,
     /// Changes with every change of a Rollout.
@@ -207,7 +206,7 @@ fn rest_of_world(
     }
 }
 
-fn services(watches: &mut Watches<'_>, touch: &Touch) -> Arc<Mirror<Value>> {
+fn services(watches: &mut Watches<'_>, touch: &Touch) -> Arc<Mirror<Text>> {
     let by_service = touch.by_word(|k| views::word(SERVICE.kind, &k.namespace, &k.name));
     watches.keep(
         SERVICE,
@@ -255,10 +254,10 @@ fn routes(
     watches: &mut Watches<'_>,
     scope: &Scope,
     touch: &Touch,
-) -> BTreeMap<Kind, Arc<Optional<Value>>> {
+) -> BTreeMap<Kind, Arc<Optional<Text>>> {
     let mut routes = BTreeMap::new();
     for kind in scope.routes.iter().copied() {
-        let read: Read<Value> = Arc::new(move |o| views::raw(o, kind));
+        let read: Read<Text> = Arc::new(move |o| views::raw(o, kind));
         let by_route = touch.by_word(move |k| views::word(kind.kind, &k.namespace, &k.name));
         let kept = watches.keep_optional(kind, &scope.namespaces, false, read, by_route);
         routes.insert(kind, kept);

@@ -2,9 +2,13 @@
 
 use std::sync::Arc;
 
-use kube::runtime::{
-    reflector::{self, Store, store::Writer},
-    watcher::Event,
+use kube::{
+    api::ObjectMeta,
+    core::{PartialObjectMeta, PartialObjectMetaExt},
+    runtime::{
+        reflector::{self, Store, store::Writer},
+        watcher::Event,
+    },
 };
 use tokio::sync::watch;
 
@@ -21,25 +25,36 @@ use super::{
     written::Written,
 };
 
+/// What the queue of rounds keeps of an object: its name. A round looks at the mirrors.
+pub type Named<K> = PartialObjectMeta<K>;
+
 /// A store that is ready from the start: what is missing in it is not asked for either.
-pub fn ready_store<K>() -> (Store<K>, Writer<K>)
+pub fn ready_store<K>() -> (Store<Named<K>>, Writer<Named<K>>)
 where
     K: kube::Resource<DynamicType = ()> + Clone + 'static,
 {
-    let (store, mut writer) = reflector::store::<K>();
+    let (store, mut writer) = reflector::store();
     writer.apply_watcher_event(&Event::Init);
     writer.apply_watcher_event(&Event::InitDone);
     (store, writer)
 }
 
 /// Passes a change on to a store.
-fn pass<K>(writer: &mut Writer<K>, change: &Change<Arc<K>>)
+fn pass<K>(writer: &mut Writer<Named<K>>, change: &Change<Arc<K>>)
 where
     K: kube::Resource<DynamicType = ()> + Clone + 'static,
 {
+    let named = |value: &K| {
+        let meta = ObjectMeta {
+            name: value.meta().name.clone(),
+            namespace: value.meta().namespace.clone(),
+            ..ObjectMeta::default()
+        };
+        meta.into_response_partial()
+    };
     match (&change.old, &change.new) {
-        (_, Some(new)) => writer.apply_watcher_event(&Event::Apply(new.value.as_ref().clone())),
-        (Some(old), None) => writer.apply_watcher_event(&Event::Delete(old.value.as_ref().clone())),
+        (_, Some(new)) => writer.apply_watcher_event(&Event::Apply(named(&new.value))),
+        (Some(old), None) => writer.apply_watcher_event(&Event::Delete(named(&old.value))),
         (None, None) => {}
     }
 }
@@ -70,7 +85,7 @@ impl Runs {
     pub fn rollout_changed(
         &self,
         runs: &Arc<Mirror<Arc<AnalysisRun>>>,
-        mut writer: Writer<Rollout>,
+        mut writer: Writer<Named<Rollout>>,
         changes: watch::Sender<u64>,
     ) -> Changed<Arc<Rollout>> {
         let (queue, run_queue) = (Arc::clone(&self.rollouts), Arc::clone(&self.runs));
@@ -98,7 +113,7 @@ impl Runs {
     }
 
     /// A change of an AnalysisRun.
-    pub fn run_changed(&self, mut writer: Writer<AnalysisRun>) -> Changed<Arc<AnalysisRun>> {
+    pub fn run_changed(&self, mut writer: Writer<Named<AnalysisRun>>) -> Changed<Arc<AnalysisRun>> {
         let (queue, run_queue) = (Arc::clone(&self.rollouts), Arc::clone(&self.runs));
         let written = Arc::clone(&self.written);
         Box::new(move |change| {

@@ -20,6 +20,22 @@ use crate::{
 
 use super::mirror::{Entry, Key, Malformed};
 
+/// A whole object as JSON text: it takes a fraction of what it takes as a tree, and a look reads it
+/// about as fast as it would copy the tree.
+#[derive(Debug)]
+pub struct Text(Box<str>);
+
+impl Text {
+    fn of(value: &Value) -> Self {
+        Self(value.to_string().into_boxed_str())
+    }
+    /// The object.
+    pub fn read(&self) -> Value {
+        // It was written by us, from a value.
+        serde_json::from_str(&self.0).unwrap_or_default()
+    }
+}
+
 /// A ReplicaSet of a Rollout.
 #[derive(Debug)]
 pub struct OwnedSet {
@@ -38,8 +54,10 @@ pub struct OwnedSet {
 pub struct OwnedRevision {
     /// Name of the Rollout.
     pub rollout: String,
-    /// Itself, without its ReplicaSet.
+    /// Itself, without its ReplicaSet and its template.
     pub revision: Revision,
+    /// Its template.
+    pub template: Text,
 }
 
 /// Who controls an object: kind, name and uid.
@@ -218,6 +236,8 @@ pub fn revision(object: DynamicObject) -> Result<Option<Entry<OwnedRevision>>, M
     let verdict = annotations
         .as_ref()
         .and_then(|a| a.get(crate::api::names::VERDICT).cloned());
+    let template = object.data.pointer("/data/template");
+    let template = Text::of(template.unwrap_or(&Value::Null));
     let revision = Revision {
         hash: hash.to_owned(),
         number: object
@@ -225,11 +245,7 @@ pub fn revision(object: DynamicObject) -> Result<Option<Entry<OwnedRevision>>, M
             .get("revision")
             .and_then(Value::as_i64)
             .unwrap_or(0),
-        template: object
-            .data
-            .pointer("/data/template")
-            .cloned()
-            .unwrap_or_default(),
+        template: Value::Null,
         verdict: verdict.unwrap_or_default(),
         uid: meta.uid.clone().unwrap_or_default(),
         resource_version: meta.resource_version.clone().unwrap_or_default(),
@@ -243,18 +259,19 @@ pub fn revision(object: DynamicObject) -> Result<Option<Entry<OwnedRevision>>, M
         OwnedRevision {
             rollout: owner.name,
             revision,
+            template,
         },
     )))
 }
 
 /// A whole object, apart from who wrote which of its fields.
-pub fn whole(mut object: DynamicObject, kind: Kind) -> Result<Option<Entry<Value>>, Malformed> {
+pub fn whole(mut object: DynamicObject, kind: Kind) -> Result<Option<Entry<Text>>, Malformed> {
     object.metadata.managed_fields = None;
     raw(object, kind)
 }
 
 /// A whole object.
-pub fn raw(mut object: DynamicObject, kind: Kind) -> Result<Option<Entry<Value>>, Malformed> {
+pub fn raw(mut object: DynamicObject, kind: Kind) -> Result<Option<Entry<Text>>, Malformed> {
     let metadata = serde_json::to_value(&object.metadata).map_err(|e| malformed(&object, &e))?;
     let mut value = object.data.take();
     if let Some(map) = value.as_object_mut() {
@@ -263,7 +280,7 @@ pub fn raw(mut object: DynamicObject, kind: Kind) -> Result<Option<Entry<Value>>
         map.insert("apiVersion".to_owned(), kind.api_version().into());
         map.insert("kind".to_owned(), kind.kind.into());
     }
-    Ok(Some(entry(&object, vec![], value)))
+    Ok(Some(entry(&object, vec![], Text::of(&value))))
 }
 
 /// A template of either scope.

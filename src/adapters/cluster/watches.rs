@@ -94,7 +94,7 @@ impl Watches<'_> {
         ));
         for (namespace, api) in scopes {
             let mirror = Arc::clone(&mirror);
-            let config = selector.map_or_else(Config::default, |s| Config::default().labels(s));
+            let config = selector.map_or_else(listing, |s| listing().labels(s));
             self.tasks
                 .spawn(async move { mirror.watch(api, config, namespace).await });
         }
@@ -124,11 +124,17 @@ impl Watches<'_> {
             }
             let all = scopes
                 .into_iter()
-                .map(|(ns, api)| kept.mirror.watch(api, Config::default(), ns));
+                .map(|(ns, api)| kept.mirror.watch(api, listing(), ns));
             futures::future::join_all(all).await;
         });
         optional
     }
+}
+
+/// How objects are listed: in pages, since a page is in memory as a tree before it is read, many times
+/// the size of what is kept of it.
+fn listing() -> Config {
+    Config::default().page_size(100)
 }
 
 /// Looks for a kind until it is there.
