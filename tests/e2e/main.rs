@@ -26,6 +26,7 @@ mod both;
 mod cli;
 mod commands;
 mod faults;
+mod first;
 mod flight;
 mod gitops;
 mod history;
@@ -82,6 +83,7 @@ fn main() {
     let suite = list!(
         suite,
         |_: &str| others,
+        first::first_rollout_of_the_readme,
         flight::promote,
         analysis::errors,
         flight::crash_loop,
