@@ -71,7 +71,7 @@ impl Blockers {
         if let Some(first) = self.wrong.first() {
             return Some(format!("the spec to be mended: {first}"));
         }
-        (!self.missing.is_empty()).then(|| self.missing.join(", "))
+        (!self.missing.is_empty()).then(|| format!("{} to exist", self.missing.join(", ")))
     }
 
     /// Says it: every fault by its field path.
@@ -81,8 +81,11 @@ impl Blockers {
             let message = all.join("; ");
             note_once(status, now, "Warning", reason::INVALID_SPEC, &message);
             decided.stalled = Some((reason::INVALID_SPEC.into(), message));
-        } else if !self.missing.is_empty() && decided.waiting.is_none() && !decided.moved {
-            decided.waiting = Some(Wait::new(self.missing.join(", "), "it is ready"));
+        } else if let Some(absent) = self.sentence()
+            && decided.waiting.is_none()
+            && !decided.moved
+        {
+            decided.waiting = Some(Wait::new(absent, "it is ready"));
         }
     }
 }

@@ -88,6 +88,7 @@ fn once(observed: &Observed, now: Timestamp) -> (Plan, bool) {
         force,
         written: written.as_ref(),
         blocked: blockers.sentence(),
+        absent: blockers.wrong.is_empty() && !blockers.missing.is_empty(),
         next,
         now,
     };

@@ -122,8 +122,13 @@ fn summary(world: &World<'_>, decided: &Decided, status: &RolloutStatus) -> Summ
             .clone()
             .unwrap_or_else(|| reason::ROLLED_BACK.into());
         let why = a.message.clone().unwrap_or_default();
+        let what = if outcome == reason::ABORTED {
+            "was aborted"
+        } else {
+            "was rolled back"
+        };
         let message = format!(
-            "stable revision {stable} is serving; desired revision {current} was rolled back: {why}. \
+            "stable revision {stable} is serving; desired revision {current} {what}: {why}. \
              The way on: the old template, a new one, or annotate serin.dev/retry={current}/1"
         );
         return make("Degraded", &outcome, message);

@@ -61,6 +61,10 @@ pub fn manifests(scenario: &Scenario) -> Vec<Value> {
 fn the_rollouts_of_the_scenarios_are_good() {
     let mut played = 0;
     for path in yaml("tests/scenarios") {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if name.starts_with("template-missing") {
+            continue; // They name a template that is in no file, which lint notes.
+        }
         let text = fs::read_to_string(&path).expect("a scenario");
         let scenario: Scenario = serde_saphyr::from_str(&text).expect("a scenario");
         let text: Vec<String> = manifests(&scenario).iter().map(Value::to_string).collect();

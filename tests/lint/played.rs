@@ -89,6 +89,10 @@ fn a_scenario_with_its_own_rollout_from_a_file_goes_the_same() {
         if path.extension().is_none_or(|e| e != "yaml") {
             continue;
         }
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if name.starts_with("template-missing") {
+            continue; // They name a template that is in no file, which is refused.
+        }
         let text = fs::read_to_string(&path).expect("a scenario");
         let scenario: Scenario = serde_saphyr::from_str(&text).expect("a scenario");
         let until = scenario.until.parse().expect("until");

@@ -16,8 +16,10 @@ pub enum Standing {
     Busy,
     /// It waits for a person.
     Paused,
-    /// The revision was given up: by Serin, or by somebody.
+    /// The revision was given up by Serin.
     RolledBack,
+    /// The revision was given up by somebody.
+    Aborted,
     /// It cannot go on without help.
     Stalled,
     /// No controller has looked at this generation yet.
@@ -43,11 +45,10 @@ impl Standing {
                 .filter(|c| c.observed_generation.is_none_or(|g| Some(g) == generation))
         };
         if let Some(stalled) = holds(condition::STALLED) {
-            let given_up = [reason::ROLLED_BACK, reason::ABORTED].contains(&&*stalled.reason);
-            return if given_up {
-                Self::RolledBack
-            } else {
-                Self::Stalled
+            return match stalled.reason.as_str() {
+                reason::ROLLED_BACK => Self::RolledBack,
+                reason::ABORTED => Self::Aborted,
+                _ => Self::Stalled,
             };
         }
         let desired =
@@ -63,14 +64,17 @@ impl Standing {
 
     /// Whether there is nothing more to wait for.
     pub fn is_final(self) -> bool {
-        matches!(self, Self::Healthy | Self::RolledBack | Self::Stalled)
+        matches!(
+            self,
+            Self::Healthy | Self::RolledBack | Self::Aborted | Self::Stalled
+        )
     }
 
     /// Its exit code.
     pub fn code(self) -> u8 {
         match self {
             Self::Healthy => 0,
-            Self::RolledBack => 2,
+            Self::RolledBack | Self::Aborted => 2,
             Self::Stalled => 3,
             Self::Busy | Self::Paused | Self::Unseen | Self::Leaving => NOT_FINISHED,
         }
@@ -83,6 +87,7 @@ impl Standing {
             Self::Busy => "Progressing",
             Self::Paused => "Paused",
             Self::RolledBack => "RolledBack",
+            Self::Aborted => "Aborted",
             Self::Stalled => "Stalled",
             Self::Unseen => "Unobserved",
             Self::Leaving => "Deleting",

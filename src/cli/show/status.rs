@@ -133,7 +133,7 @@ fn line(rollout: &Rollout) -> String {
     let status = words::status(rollout);
     let tone = match standing {
         Standing::Healthy => Tone::Good,
-        Standing::RolledBack | Standing::Stalled => Tone::Bad,
+        Standing::RolledBack | Standing::Aborted | Standing::Stalled => Tone::Bad,
         Standing::Paused => Tone::Asks,
         _ => Tone::Busy,
     };

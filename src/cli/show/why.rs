@@ -18,7 +18,7 @@ use crate::{
         connect::{Access, Door},
         output::{self, Cell, Format, Table, Tone, age, due, moment, paint},
     },
-    model::object::ANALYSIS_RUN,
+    model::{object::ANALYSIS_RUN, progress::Stage},
 };
 
 use super::{
@@ -136,13 +136,11 @@ fn answer(rollout: &Rollout, standing: Standing) -> (String, Option<String>) {
     let said = message(rollout);
     match standing {
         Standing::Healthy => (format!("revision {stable} is stable and serves"), None),
-        Standing::RolledBack => {
+        Standing::RolledBack | Standing::Aborted => {
             let attempt = status.attempt.as_ref();
-            let outcome = attempt.and_then(|a| a.outcome.as_deref());
-            let by = if outcome == Some(reason::ABORTED) {
-                "was aborted"
-            } else {
-                "was rolled back"
+            let by = match standing {
+                Standing::Aborted => "was aborted",
+                _ => "was rolled back",
             };
             let why = attempt.and_then(|a| a.message.clone()).unwrap_or(said);
             (
@@ -252,7 +250,7 @@ pub fn next(rollout: &Rollout, standing: Standing, program: &str) -> Vec<String>
             .map(|c| c.reason.clone())
     };
     match standing {
-        Standing::RolledBack => vec![
+        Standing::RolledBack | Standing::Aborted => vec![
             "apply a new template, or the old one".to_owned(),
             format!("{}: try the same revision again", say("retry")),
         ],
@@ -270,10 +268,14 @@ pub fn next(rollout: &Rollout, standing: Standing, program: &str) -> Vec<String>
                 "mend the stable pods: there are too few to take the traffic back".to_owned(),
                 format!("{}: keep the new revision", say("promote --full")),
             ],
-            Some(reason::PROGRESS_DEADLINE_EXCEEDED) => vec![
-                "mend what is awaited: it goes on by itself".to_owned(),
-                format!("{}: give the new revision up", say("abort")),
-            ],
+            Some(reason::PROGRESS_DEADLINE_EXCEEDED) => {
+                let mut ways = vec!["mend what is awaited: it goes on by itself".to_owned()];
+                let stage = status.attempt.and_then(|a| Stage::parse(&a.stage));
+                if stage.is_some_and(Stage::can_abort) {
+                    ways.push(format!("{}: give the new revision up", say("abort")));
+                }
+                ways
+            }
             _ => vec![],
         },
         Standing::Paused => {
@@ -286,7 +288,15 @@ pub fn next(rollout: &Rollout, standing: Standing, program: &str) -> Vec<String>
                     ]
                 }
                 Some("Command") => vec![format!("{}: go on", say("resume")), abort],
-                Some("Analysis" | "BackgroundAnalysis") => vec![
+                Some("BackgroundAnalysis") => vec![
+                    format!("{}: measure anew", say("resume")),
+                    format!(
+                        "{}: skip it and all steps that are left",
+                        say("promote --full")
+                    ),
+                    abort,
+                ],
+                Some("Analysis") => vec![
                     format!("{}: measure anew", say("resume")),
                     format!("{}: go on without it", say("promote")),
                     abort,
@@ -311,7 +321,7 @@ pub fn next(rollout: &Rollout, standing: Standing, program: &str) -> Vec<String>
 pub fn draw(why: &Why, now: Timestamp) -> String {
     let tone = match why.standing {
         "Healthy" => Tone::Good,
-        "RolledBack" | "Stalled" => Tone::Bad,
+        "RolledBack" | "Aborted" | "Stalled" => Tone::Bad,
         "Paused" => Tone::Asks,
         _ => Tone::Busy,
     };

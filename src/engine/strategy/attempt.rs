@@ -4,7 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
 
 use crate::{
     api::{
-        names::reason,
+        names::{condition, reason},
         status::{Attempt, Draining, PauseStatus, RolloutStatus},
     },
     model::{
@@ -339,20 +339,21 @@ pub fn overdue(
     stage: Stage,
     decided: &mut Decided,
 ) -> Option<Decided> {
-    if stage == Stage::Done
-        || stage == Stage::RollingBack
-        || status.pause.is_some()
-        || decided.waiting.is_none()
-    {
+    let for_ = decided.waiting.as_ref().map(|w| w.for_.clone())?;
+    // What was given up says so, whatever else is awaited.
+    let given_up = stage == Stage::Done && status.stable_revision.as_ref() != Some(&attempt.hash);
+    if stage == Stage::RollingBack || given_up || status.pause.is_some() {
         return None;
     }
     let index = usize::try_from(attempt.step_index).unwrap_or(usize::MAX);
-    if stage == Stage::Stepping
-        && attempt
-            .steps
-            .get(index)
-            .is_some_and(|s| s.set_weight.is_none())
-    {
+    let untimed = stage == Stage::Done
+        || stage == Stage::Stepping
+            && attempt
+                .steps
+                .get(index)
+                .is_some_and(|s| s.set_weight.is_none());
+    // What may take its time has a deadline all the same for what it refers to and is not there.
+    if untimed && !(cx.absent && cx.blocked.as_ref() == Some(&for_)) {
         return None;
     }
     let mark = i64::from(cx.available(&attempt.hash));
@@ -360,19 +361,19 @@ pub fn overdue(
         live.progress_mark = mark;
         live.progress_at = MicroTime(cx.now);
     }
-    let since = status.attempt.as_ref().map_or(cx.now, |a| a.progress_at.0);
+    let since = if untimed {
+        let said = status.waiting.as_ref().filter(|w| w.for_ == brief(&for_));
+        said.map_or(cx.now, |w| w.since.0)
+    } else {
+        status.attempt.as_ref().map_or(cx.now, |a| a.progress_at.0)
+    };
     let due = after(since, cx.spec.progress_deadline);
     if cx.now < due {
         decided.also_wake(Some(due));
         return None;
     }
-    let waiting = decided
-        .waiting
-        .as_ref()
-        .map(|w| w.for_.clone())
-        .unwrap_or_default();
     let message = format!(
-        "no progress for {}: waiting for {waiting}",
+        "no progress for {}: waiting for {for_}",
         crate::api::units::short(cx.spec.progress_deadline)
     );
     if cx.spec.progress_deadline_abort && stage.can_abort() {
@@ -384,6 +385,19 @@ pub fn overdue(
             &message,
         );
         return Some(Decided::moved());
+    }
+    let told = status
+        .conditions
+        .iter()
+        .any(|c| c.type_ == condition::STALLED && c.reason == reason::PROGRESS_DEADLINE_EXCEEDED);
+    if !told {
+        note(
+            status,
+            cx.now,
+            "Warning",
+            reason::PROGRESS_DEADLINE_EXCEEDED,
+            &message,
+        );
     }
     decided
         .stalled
@@ -457,6 +471,9 @@ pub fn paused_wait(status: &RolloutStatus) -> Option<Wait> {
     let then = match pause.reason.as_str() {
         "Spec" => "it goes on once spec.paused is false".to_owned(),
         "Command" => format!("it goes on: annotate serin.dev/resume={hash}/1"),
+        "BackgroundAnalysis" => format!(
+            "resume or promote measures anew, promote-full skips it and all steps, abort gives up: annotate serin.dev/resume={hash}/1"
+        ),
         _ => format!(
             "promote goes on without it, resume measures anew, abort gives up: annotate serin.dev/promote={hash}/1"
         ),

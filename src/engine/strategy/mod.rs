@@ -34,6 +34,8 @@ pub struct Context<'a> {
     pub written: Option<&'a Written>,
     /// Why nothing may advance, in a sentence that completes "waiting for".
     pub blocked: Option<String>,
+    /// Whether that is only what does not exist yet.
+    pub absent: bool,
     /// The number that the next decision will have.
     pub next: i64,
     /// The time.

@@ -393,9 +393,7 @@ fn at_rest(cx: &Context<'_>, stable: &str, attempt: &Attempt) -> Decided {
             stable: stable.to_owned(),
             canary: canary.to_owned(),
         });
-        if let Some(blocked) = &cx.blocked {
-            decided.waiting = Some(Wait::new(blocked.clone(), "the next attempt can begin"));
-        } else if !cx.settled_at(0) {
+        if cx.blocked.is_none() && !cx.settled_at(0) {
             let wait = cx.settling(0, "it is healthy");
             decided.wake = wait.until;
             decided.waiting = Some(wait);
@@ -411,6 +409,9 @@ fn at_rest(cx: &Context<'_>, stable: &str, attempt: &Attempt) -> Decided {
                 decided.desired.replicas.insert(old.hash.clone(), 0);
             }
         }
+    }
+    if let Some(blocked) = &cx.blocked {
+        decided.waiting = Some(Wait::new(blocked.clone(), "the next attempt can begin"));
     }
     decided
 }

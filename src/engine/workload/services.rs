@@ -35,10 +35,12 @@ pub fn check(spec: &Spec, observed: &Observed) -> Vec<ServiceFault> {
     match observed.services.get(&services.user) {
         _ if services.shared => {}
         None => faults.push(ServiceFault::Missing(format!(
-            "Service {:?}",
-            services.user
+            "Service {:?} ({}.service)",
+            services.user, spec.course.path
         ))),
-        Some(user) => faults.extend(strays(observed, user).map(ServiceFault::Wrong)),
+        Some(user) => {
+            faults.extend(strays(spec.course.path, observed, user).map(ServiceFault::Wrong))
+        }
     }
     for (field, name) in [
         (services.fields.0, &services.stable),
@@ -46,7 +48,10 @@ pub fn check(spec: &Spec, observed: &Observed) -> Vec<ServiceFault> {
     ] {
         match observed.services.get(name) {
             None if services.shared => {
-                faults.push(ServiceFault::Missing(format!("Service {name:?}")))
+                faults.push(ServiceFault::Missing(format!(
+                    "Service {name:?} ({}.{field})",
+                    spec.course.path
+                )));
             }
             Some(found) if !services.shared && !owned(observed, found) => {
                 faults.push(ServiceFault::Wrong(FieldError {
@@ -64,7 +69,7 @@ pub fn check(spec: &Spec, observed: &Observed) -> Vec<ServiceFault> {
 }
 
 /// The user's Service must select the template's pods: its clones select by the same labels.
-fn strays(observed: &Observed, user: &Value) -> Option<FieldError> {
+fn strays(path: &str, observed: &Observed, user: &Value) -> Option<FieldError> {
     let labels = observed.rollout.spec.template.pointer("/metadata/labels");
     let selector = user.pointer("/spec/selector").and_then(Value::as_object)?;
     let (key, wanted) = selector
@@ -72,7 +77,7 @@ fn strays(observed: &Observed, user: &Value) -> Option<FieldError> {
         .find(|(key, wanted)| labels.and_then(|l| l.get(*key)) != Some(*wanted))?;
     let found = labels.and_then(|l| l.get(key)).and_then(Value::as_str);
     Some(FieldError {
-        path: "spec.strategy.canary.service".into(),
+        path: format!("{path}.service"),
         message: format!(
             "Service {:?} selects {key}={}, but spec.template.metadata.labels has {}: it would select no pod",
             user.pointer("/metadata/name")

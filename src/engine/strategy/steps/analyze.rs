@@ -40,7 +40,7 @@ pub fn outcome(analysis: &Analysis, step: &StepContext<'_>) -> Outcome {
             Box::new(run),
             Wait::new(
                 format!("analysis {name}"),
-                "a pass begins the next step, a fail rolls back",
+                format!("on a pass {}, on a fail it is rolled back", step.next()),
             ),
         ),
     }

@@ -13,8 +13,8 @@ pub fn outcome(pause: &Pause, step: &StepContext<'_>) -> Outcome {
         return Outcome::Wait(Wait::new(
             "somebody to promote",
             format!(
-                "step {} begins: annotate serin.dev/promote={}@{}/1",
-                step.index + 1,
+                "{}: annotate serin.dev/promote={}@{}/1",
+                step.next(),
                 step.attempt.hash,
                 step.index
             ),
@@ -22,11 +22,7 @@ pub fn outcome(pause: &Pause, step: &StepContext<'_>) -> Outcome {
     };
     let until = after(step.started, duration.parse().unwrap_or_default());
     if step.cx.now < until {
-        return Outcome::Wait(Wait::until(
-            "the pause to end",
-            until,
-            "the next step begins",
-        ));
+        return Outcome::Wait(Wait::until("the pause to end", until, step.next()));
     }
     match &step.unreached {
         Some(wait) => Outcome::Wait(wait.clone()),

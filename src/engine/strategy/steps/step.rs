@@ -31,6 +31,18 @@ pub struct StepContext<'a> {
     pub in_force: bool,
 }
 
+impl StepContext<'_> {
+    /// What follows when the step is finished, as a sentence.
+    pub fn next(&self) -> String {
+        let next = self.index + 1;
+        if next < self.attempt.steps.len() {
+            format!("step {next} begins")
+        } else {
+            "the promotion begins".to_owned()
+        }
+    }
+}
+
 /// How a step stands.
 #[derive(Debug)]
 pub enum Outcome {
