@@ -125,7 +125,7 @@ fn reference_of_the_reasons() {
     let text = format!(
         "# Reasons\n\nGenerated from `src/api/names.rs`. These words are stable.\n\n\
          ## Conditions\n{}\n## Reasons\n\n\
-         Of entries of `status.history`, of Events, and of conditions.\n{}",
+         Of entries of `status.history`, of Events, and of conditions. A condition may also say where an attempt is: [Troubleshooting](../troubleshooting.md#work-goes-on) lists those words.\n{}",
         named("condition"),
         named("reason"),
     );

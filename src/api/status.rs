@@ -230,17 +230,17 @@ pub struct PauseStatus {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct TrafficStatus {
-    /// The share that was last accepted.
+    /// The share that was last accepted, in millionths.
     pub share: i32,
     /// When that was seen.
     pub since: MicroTime,
-    /// The largest share that the data plane may still serve until the propagation delay has passed.
+    /// The largest share that the data plane may still serve until the propagation delay has passed, in millionths.
     #[serde(default)]
     pub highest: i32,
     /// The generations of the routes that were accepted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generations: Option<String>,
-    /// The share that Serin wrote last.
+    /// The share that Serin wrote last, in millionths.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub written: Option<i32>,
     /// The decision with which it wrote that.

@@ -18,6 +18,7 @@ use crate::{
 };
 
 use super::{
+    super::nearest::nearest,
     Finding, Rule, Severity,
     object::{Object, What},
     schema,
@@ -69,7 +70,8 @@ fn of_rollout(object: &Object, rollout: &Rollout, all: &[Object], found: &mut Ve
         }
     }
     for what in faults.missing {
-        let message = format!("{what} is not in these files: it was not looked at");
+        let hint = meant(object, &what, all).unwrap_or_default();
+        let message = format!("{what} is not in these files: it was not looked at{hint}");
         found.push(Finding {
             severity: Severity::Note,
             ..object.finding(Rule::Controller, "spec", message)
@@ -87,6 +89,17 @@ fn of_rollout(object: &Object, rollout: &Rollout, all: &[Object], found: &mut Ve
             ..object.finding(Rule::Controller, &path, message)
         });
     }
+}
+
+/// A template of the files whose name is near that of the missing one.
+fn meant(object: &Object, missing: &str, all: &[Object]) -> Option<String> {
+    let (kind, name) = missing.split_once(' ')?;
+    let templates = seen_by(object, all).filter(|o| matches!(o.what, What::Template(..)));
+    let names: Vec<&str> = templates
+        .filter(|o| o.kind == kind)
+        .map(|o| o.name.as_str())
+        .collect();
+    Some(format!("; did you mean {}?", nearest(name, &names)?))
 }
 
 /// What the API server's dry run, as the controller asks for it, would say of the pod template.

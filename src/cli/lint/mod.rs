@@ -169,16 +169,19 @@ impl Examined {
 /// The command.
 pub fn run(options: &Options) -> Result<(), LintError> {
     let examined = told(examine(&source::read(&options.files))?);
-    let text = match options.output {
-        Output::Text => examined.text(),
-        Output::Json => report::json(&examined),
-    };
-    io::stdout().write_all(text.as_bytes())?;
     let (errors, warnings) = (
         examined.count(Severity::Error),
         examined.count(Severity::Warning),
     );
-    if errors > 0 || (options.strict && warnings > 0) {
+    let failed = errors > 0 || (options.strict && warnings > 0);
+    let text = match options.output {
+        // What sums up is the error then.
+        Output::Text if failed => report::lines(&examined),
+        Output::Text => examined.text(),
+        Output::Json => report::json(&examined),
+    };
+    io::stdout().write_all(text.as_bytes())?;
+    if failed {
         return Err(LintError::Faults(report::sum(&examined)));
     }
     Ok(())
@@ -312,6 +315,14 @@ impl Work {
         {
             self.keep(document, document.value.clone(), What::Route(route));
         } else {
+            if known {
+                let message =
+                    format!("{group:?}: it was not looked at: Serin's {kind} is of {API_VERSION}");
+                self.add(Finding {
+                    severity: Severity::Note,
+                    ..finding(document, Rule::Schema, "apiVersion", message)
+                });
+            }
             self.examined.ignored += 1;
             return;
         }

@@ -6,6 +6,11 @@ use super::{Examined, Rule, Severity};
 
 /// A line for each finding, and one that sums up.
 pub fn text(examined: &Examined) -> String {
+    format!("{}{}\n", lines(examined), sum(examined))
+}
+
+/// A line for each finding.
+pub fn lines(examined: &Examined) -> String {
     let mut out = String::new();
     for f in &examined.findings {
         let severity = match f.severity {
@@ -33,7 +38,6 @@ pub fn text(examined: &Examined) -> String {
         }
         let _ = writeln!(out, "{} ({rule})", f.message);
     }
-    let _ = writeln!(out, "{}", sum(examined));
     out
 }
 
@@ -58,6 +62,9 @@ pub fn sum(examined: &Examined) -> String {
         }
     }
     let objects = many(examined.objects, "object");
+    if parts.is_empty() && examined.objects == 0 {
+        return "no object that Serin knows was found: nothing was looked at".to_owned();
+    }
     if parts.is_empty() {
         return format!("{objects}: nothing is wrong");
     }

@@ -24,7 +24,7 @@ use super::{
 /// What the exit codes mean, for `--help`.
 pub const CODES: &str = "Exit codes:
   0  healthy: the revision that the template describes is stable and ready
-  1  error: no such Rollout, no access, no cluster
+  1  error: no such Rollout, no access, no cluster, a wrong flag
   2  rolled back, or aborted by somebody
   3  stalled: it cannot go on without help (invalid spec, deadline passed, ...)
   4  not finished when the time was up, or at all with --watch=false
