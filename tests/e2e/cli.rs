@@ -175,7 +175,7 @@ pub async fn operated(lab: Arc<Lab>) -> Result {
         .types(&["abort", "app"], 0, &["abort done: revision "])
         .await?;
     operator
-        .types(&["status", "app"], 2, &["RolledBack: "])
+        .types(&["status", "app"], 2, &["Aborted: "])
         .await?;
     operator
         .types(
