@@ -113,7 +113,7 @@ async fn compare(
     let mut counts = [0; 3];
     for (first, last, part) in parts(text) {
         let ours = part.contains(GROUP) || part.contains("kind: Rollout");
-        let unknown = part.contains("kind: Rolout");
+        let unknown = part.contains("kind: Rolout") || part.contains("argoproj.io/");
         if !ours || unknown {
             continue;
         }
