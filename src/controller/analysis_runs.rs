@@ -29,10 +29,10 @@ pub async fn round(cx: &Context, key: &Key) -> Result<Requeue, RoundError> {
         return Ok(Requeue::OnChange(IDLE));
     };
     let owner = || cx.cluster.owner_of(key, &run);
-    let Some(rollout) = owner() else {
+    let Some(rollout) = owner()? else {
         return Ok(Requeue::OnChange(IDLE));
     };
-    if !cx.ours(&rollout) {
+    if !cx.ours(rollout.spec.controller_name.as_deref()) {
         return Ok(Requeue::OnChange(IDLE));
     }
     let asked_at = cx.clock.now();
@@ -40,7 +40,7 @@ pub async fn round(cx: &Context, key: &Key) -> Result<Requeue, RoundError> {
     let readings = ask(cx, due.queries).await;
 
     // The split may have changed while the providers were thinking.
-    let Some(rollout) = owner() else {
+    let Some(rollout) = owner()? else {
         return Ok(Requeue::OnChange(IDLE));
     };
     let steady = analysis::steady_since(&run, &rollout);
@@ -48,7 +48,7 @@ pub async fn round(cx: &Context, key: &Key) -> Result<Requeue, RoundError> {
     let status = analysis::record(&run, &readings, steady, now);
     cx.cluster.commit_run(&run, &status).await?;
 
-    let mut recorded = run.as_ref().clone();
+    let mut recorded = run.clone();
     recorded.status = Some(status);
     let next = analysis::due(&recorded, steady, now);
     Ok(match next.next {

@@ -15,7 +15,7 @@ use crate::{
         providers::Providers,
         telemetry::metrics::Metrics,
     },
-    api::{Rollout, names::CONTROLLER_NAME},
+    api::names::CONTROLLER_NAME,
 };
 
 /// The time of day, told from one look at the wall clock and the time that has passed since: it
@@ -67,14 +67,9 @@ pub struct Context {
 }
 
 impl Context {
-    /// Whether a Rollout is ours.
-    pub fn ours(&self, rollout: &Rollout) -> bool {
-        let name = rollout
-            .spec
-            .controller_name
-            .as_deref()
-            .unwrap_or(CONTROLLER_NAME);
-        name == self.controller_name
+    /// Whether a Rollout with this `spec.controllerName` is ours.
+    pub fn ours(&self, controller: Option<&str>) -> bool {
+        controller.unwrap_or(CONTROLLER_NAME) == self.controller_name
     }
 }
 

@@ -21,8 +21,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::adapters::cluster::{
     mirror::{Key, Malformed},
-    stores::Signals,
-    triggers::Named,
+    stores::{Named, Signals},
 };
 
 use context::Context;

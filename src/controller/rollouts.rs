@@ -37,7 +37,8 @@ pub fn route_kinds() -> Vec<Kind> {
 
 /// One round.
 pub async fn round(cx: &Context, key: &Key) -> Result<Requeue, RoundError> {
-    if !cx.cluster.rollout(key).is_some_and(|r| cx.ours(&r)) {
+    let known = cx.cluster.rollout(key);
+    if !known.is_some_and(|r| cx.ours(r.value.glance.controller.as_deref())) {
         return Ok(Requeue::OnChange(IDLE));
     }
     let Some(mut observed) = cx.cluster.observe(key).await? else {

@@ -1,20 +1,15 @@
 //! What stands, read from the status of the Rollouts that are ours: gauges and alerts.
 
-use std::collections::BTreeMap;
-
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
     adapters::{
+        cluster::{mirror::Entry, views::OwnRollout},
         notify::alertmanager::Alert,
         telemetry::standing::{RolloutGauges, VerdictGauges},
     },
-    api::{
-        AnalysisRunStatus, Rollout, RolloutStatus,
-        analysis::MetricResult,
-        names::{condition, reason},
-        status::Track,
-    },
+    api::analysis::MetricResult,
+    model::glance::Share,
 };
 
 use super::context::Context;
@@ -22,44 +17,38 @@ use super::context::Context;
 /// The gauges of each of our Rollouts.
 pub fn gauges(cx: &Context) -> Vec<RolloutGauges> {
     let mut running = running(cx);
-    ours(cx, |namespace, rollout, status| {
+    let share = |percent: i32| f64::from(percent) / 100.0;
+    let one = |entry: &Entry<OwnRollout>| {
+        let (key, glance) = (&entry.key, &entry.value.glance);
+        let (namespace, rollout) = (key.namespace.to_string(), key.name.to_string());
         let runs = running.remove(&(namespace.clone(), rollout.clone()));
-        let share = |percent: i32| f64::from(percent) / 100.0;
-        let accepted = |t: &Track| {
-            let weight = t.weight.as_ref()?;
-            let percent = weight.accepted.or(weight.measured)?;
-            Some((t.name.clone(), share(percent)))
-        };
-        let desired = |t: &Track| Some((t.name.clone(), share(t.weight.as_ref()?.desired)));
-        let stands = |name: &str| {
-            let stands = |c: &&Condition| c.type_ == name && c.status == "True";
-            status.conditions.iter().find(stands)
-        };
-        let paused = stands(condition::PAUSED);
-        Some(RolloutGauges {
+        let found = |s: &Share| Some((s.track.to_string(), share(s.found?)));
+        let desired = |s: &Share| (s.track.to_string(), share(s.desired));
+        RolloutGauges {
             namespace,
             rollout,
-            phase: status.phase.clone().unwrap_or_else(|| "Unknown".to_owned()),
-            rolled_back: rolled_back(status).is_some(),
-            stalled: stands(condition::STALLED).map(|c| c.reason.clone()),
-            paused_since: paused.map(|c| c.last_transition_time.0.as_duration().as_secs_f64()),
-            weights: status.tracks.iter().filter_map(accepted).collect(),
-            desired_weights: status.tracks.iter().filter_map(desired).collect(),
+            phase: glance.phase.as_deref().unwrap_or("Unknown").to_owned(),
+            rolled_back: glance.rolled_back().is_some(),
+            stalled: glance.stalled.as_ref().map(|(why, _)| why.to_string()),
+            paused_since: glance.paused.map(|t| t.as_duration().as_secs_f64()),
+            weights: glance.shares.iter().filter_map(found).collect(),
+            desired_weights: glance.shares.iter().map(desired).collect(),
             verdicts: runs.map(|r| verdicts(&r)).unwrap_or_default(),
-        })
-    })
+        }
+    };
+    ours(cx).iter().map(|e| e.as_ref()).map(one).collect()
 }
 
 /// What the analyses that run have measured so far, by namespace and name of their Rollout.
 fn running(cx: &Context) -> BTreeMap<(String, String), Vec<MetricResult>> {
     let mut all: BTreeMap<_, Vec<MetricResult>> = BTreeMap::new();
-    let ended = |s: &AnalysisRunStatus| s.completed_at.is_some();
     for entry in cx.cluster.world().runs.all() {
-        let run = &entry.value;
-        if let Some(status) = run.status.as_ref().filter(|s| !ended(s)) {
-            let rollout = (entry.key.namespace.clone(), run.spec.rollout.clone());
+        let (namespace, run) = (&entry.key.namespace, &entry.value);
+        let status = (!run.ended).then(|| run.read().ok()?.status).flatten();
+        if let Some(status) = status {
+            let rollout = (namespace.to_string(), run.rollout.to_string());
             let results = all.entry(rollout).or_default();
-            results.extend(status.metric_results.iter().cloned());
+            results.extend(status.metric_results);
         }
     }
     all
@@ -90,46 +79,25 @@ fn verdicts(results: &[MetricResult]) -> Vec<VerdictGauges> {
 
 /// An alert for each of our Rollouts that Serin rolled back and that stands so.
 pub fn alerts(cx: &Context) -> Vec<Alert> {
-    ours(cx, |namespace, rollout, status| {
-        let since = rolled_back(status)?;
-        let left = status.attempt.as_ref().map(|a| a.hash.clone());
+    let one = |entry: &Arc<Entry<OwnRollout>>| {
+        let since = entry.value.glance.rolled_back()?;
+        let status = entry.value.read().ok()?.status.unwrap_or_default();
+        let left = status.attempt.map(|a| a.hash);
         Some(Alert {
-            namespace,
-            rollout,
-            revision: left
-                .or_else(|| status.current_revision.clone())
-                .unwrap_or_default(),
-            description: status.message.clone().unwrap_or_default(),
+            namespace: entry.key.namespace.to_string(),
+            rollout: entry.key.name.to_string(),
+            revision: left.or(status.current_revision).unwrap_or_default(),
+            description: status.message.unwrap_or_default(),
             since,
         })
-    })
-}
-
-fn ours<T>(
-    cx: &Context,
-    mut read: impl FnMut(String, String, &RolloutStatus) -> Option<T>,
-) -> Vec<T> {
-    let all = cx.cluster.world().rollouts.all();
-    let mut one = |rollout: &Rollout, namespace: &str, name: &str| {
-        let none = RolloutStatus::default();
-        let status = rollout.status.as_ref().unwrap_or(&none);
-        cx.ours(rollout)
-            .then(|| read(namespace.to_owned(), name.to_owned(), status))
-            .flatten()
     };
-    all.iter()
-        .filter_map(|e| one(&e.value, &e.key.namespace, &e.key.name))
-        .collect()
+    ours(cx).iter().filter_map(one).collect()
 }
 
-/// Since when a Rollout stands rolled back by Serin.
-fn rolled_back(status: &RolloutStatus) -> Option<jiff::Timestamp> {
-    let stalled = status
-        .conditions
-        .iter()
-        .find(|c| c.type_ == condition::STALLED)?;
-    let stands = stalled.status == "True" && stalled.reason == reason::ROLLED_BACK;
-    stands.then_some(stalled.last_transition_time.0)
+fn ours(cx: &Context) -> Vec<Arc<Entry<OwnRollout>>> {
+    let mut all = cx.cluster.world().rollouts.all();
+    all.retain(|e| cx.ours(e.value.glance.controller.as_deref()));
+    all
 }
 
 #[cfg(test)]

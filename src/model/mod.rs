@@ -2,6 +2,7 @@
 
 pub mod command;
 pub mod desired;
+pub mod glance;
 pub mod measurement;
 pub mod object;
 pub mod observed;

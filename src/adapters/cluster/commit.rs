@@ -170,6 +170,10 @@ impl Cluster {
         run: &AnalysisRun,
         status: &AnalysisRunStatus,
     ) -> Result<bool, CommitError> {
+        // Most rounds: nothing was due.
+        if run.status.as_ref() == Some(status) {
+            return Ok(false);
+        }
         let old = serde_json::to_value(run.status.clone().unwrap_or_default())?;
         let Some(patch) = merge_patch(&old, &serde_json::to_value(status)?) else {
             return Ok(false);

@@ -25,18 +25,18 @@ const FIRST: Duration = Duration::from_millis(500);
 /// The longest wait after a failure of a watch.
 const LONGEST: Duration = Duration::from_secs(30);
 
-/// Namespace and name of an object.
+/// Namespace and name of an object. Copies share the text: there are some of each key, in maps.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Key {
     /// Its namespace; empty for a cluster-wide kind.
-    pub namespace: String,
+    pub namespace: Arc<str>,
     /// Its name.
-    pub name: String,
+    pub name: Arc<str>,
 }
 
 impl Key {
     /// By namespace and name.
-    pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
+    pub fn new(namespace: impl Into<Arc<str>>, name: impl Into<Arc<str>>) -> Self {
         Self {
             namespace: namespace.into(),
             name: name.into(),
@@ -46,8 +46,8 @@ impl Key {
     pub fn of(object: &DynamicObject) -> Self {
         let meta = &object.metadata;
         Self::new(
-            meta.namespace.clone().unwrap_or_default(),
-            meta.name.clone().unwrap_or_default(),
+            meta.namespace.as_deref().unwrap_or_default(),
+            meta.name.as_deref().unwrap_or_default(),
         )
     }
 }
@@ -68,7 +68,7 @@ pub struct Entry<T> {
     /// Its resourceVersion.
     pub version: String,
     /// Words under which it is found.
-    pub index: Vec<String>,
+    pub index: Vec<Arc<str>>,
     /// What is needed of it.
     pub value: T,
 }
@@ -111,7 +111,30 @@ pub type Changed<T> = Box<dyn FnMut(&Change<T>) + Send>;
 #[derive(Debug)]
 struct Kept<T> {
     entries: BTreeMap<Key, Arc<Entry<T>>>,
-    index: BTreeMap<String, BTreeSet<Key>>,
+    /// In order. Mostly there is one: a set takes ten times the memory.
+    index: BTreeMap<Arc<str>, Vec<Key>>,
+}
+
+impl<T> Kept<T> {
+    fn index(&mut self, word: &Arc<str>, key: &Key) {
+        let keys = self.index.entry(Arc::clone(word)).or_default();
+        if let Err(place) = keys.binary_search(key) {
+            keys.reserve_exact(usize::from(keys.is_empty()));
+            keys.insert(place, key.clone());
+        }
+    }
+
+    fn strike(&mut self, word: &Arc<str>, key: &Key) {
+        let Some(keys) = self.index.get_mut(word) else {
+            return;
+        };
+        if let Ok(place) = keys.binary_search(key) {
+            keys.remove(place);
+        }
+        if keys.is_empty() {
+            self.index.remove(word);
+        }
+    }
 }
 
 /// One kind of object, watched and kept.
@@ -196,7 +219,7 @@ impl<T: Send + Sync + 'static> Mirror<T> {
     pub fn apply(&self, object: DynamicObject) {
         let key = Key::of(&object);
         match (self.read)(object) {
-            Ok(Some(entry)) => self.put(key, Some(entry)),
+            Ok(Some(entry)) => self.put(entry.key.clone(), Some(entry)),
             Ok(None) => self.put(key, None),
             Err(malformed) => {
                 tracing::warn!(kind = self.kind, object = %key, error = malformed.message, "unreadable object");
@@ -222,18 +245,10 @@ impl<T: Send + Sync + 'static> Mirror<T> {
                 None => kept.entries.remove(&key),
             };
             for word in old.iter().flat_map(|e| &e.index) {
-                if let Some(keys) = kept.index.get_mut(word) {
-                    keys.remove(&key);
-                    if keys.is_empty() {
-                        kept.index.remove(word);
-                    }
-                }
+                kept.strike(word, &key);
             }
             for word in new.iter().flat_map(|e| &e.index) {
-                kept.index
-                    .entry(word.clone())
-                    .or_default()
-                    .insert(key.clone());
+                kept.index(word, &key);
             }
             old
         };
@@ -294,7 +309,7 @@ impl<T: Send + Sync + 'static> Mirror<T> {
     fn forget_all_but(&self, listed: &BTreeSet<Key>, namespace: &str) {
         let gone: Vec<Key> = {
             let kept = self.kept.read().unwrap_or_else(PoisonError::into_inner);
-            let ours = |k: &&Key| namespace.is_empty() || k.namespace == namespace;
+            let ours = |k: &&Key| namespace.is_empty() || *k.namespace == *namespace;
             kept.entries
                 .keys()
                 .filter(ours)
@@ -362,7 +377,7 @@ mod tests {
                 key: Key::of(&o),
                 uid: "u".into(),
                 version,
-                index: vec![word],
+                index: vec![word.into()],
                 value: (),
             }))
         });
@@ -384,7 +399,7 @@ mod tests {
         mirror.apply(object("b", "2", "x"));
         mirror.apply(object("a", "3", "y"));
         assert_eq!(mirror.find("x").len(), 1);
-        assert_eq!(mirror.find("y")[0].key.name, "a");
+        assert_eq!(&*mirror.find("y")[0].key.name, "a");
         mirror.forget_all_but(&[Key::new("ns", "b")].into(), "other");
         assert!(
             mirror.get(&Key::new("ns", "a")).is_some(),

@@ -12,8 +12,8 @@ mod queue;
 pub mod rest;
 pub mod stores;
 pub mod tell;
-pub mod triggers;
-mod views;
+mod triggers;
+pub mod views;
 mod watches;
 mod written;
 

@@ -21,7 +21,7 @@ use super::{
     mirror::{Entry, Key},
     pods,
     rest::RestError,
-    views,
+    views::{self, OwnRollout},
 };
 
 /// Why there is nothing to decide from.
@@ -36,6 +36,9 @@ pub enum ObserveError {
     /// A live read failed.
     #[error("cannot read what is needed")]
     Live(#[from] RestError),
+    /// What was kept of an object is no such object.
+    #[error("cannot read what was kept")]
+    Kept(#[from] serde_json::Error),
 }
 
 impl ObserveError {
@@ -45,6 +48,7 @@ impl ObserveError {
             Self::NotReady(_) => "notReady",
             Self::Stale(_) => "stale",
             Self::Live(e) => e.kind(),
+            Self::Kept(_) => "kept",
         }
     }
 }
@@ -57,30 +61,26 @@ struct Pods {
 
 impl Cluster {
     /// A Rollout as the cache has it; none once it is gone.
-    pub fn rollout(&self, key: &Key) -> Option<Arc<Rollout>> {
-        self.world.rollouts.get(key).map(|e| Arc::clone(&e.value))
+    pub fn rollout(&self, key: &Key) -> Option<Arc<Entry<OwnRollout>>> {
+        self.world.rollouts.get(key)
     }
 
     /// An AnalysisRun as the cache has it; none once it is gone.
-    pub fn run(&self, key: &Key) -> Result<Option<Arc<AnalysisRun>>, ObserveError> {
+    pub fn run(&self, key: &Key) -> Result<Option<AnalysisRun>, ObserveError> {
         let Some(entry) = self.world.runs.get(key) else {
             return Ok(None);
         };
         self.fresh("AnalysisRun", &entry)?;
-        Ok(Some(Arc::clone(&entry.value)))
+        Ok(Some(entry.value.read()?))
     }
 
     /// The Rollout that an AnalysisRun belongs to, as the cache has it; none where it is gone.
-    pub fn owner_of(&self, key: &Key, run: &AnalysisRun) -> Option<Arc<Rollout>> {
-        let entry = self
-            .world
-            .rollouts
-            .get(&Key::new(&key.namespace, &run.spec.rollout))?;
-        let owners = run.metadata.owner_references.as_ref()?;
-        owners
-            .iter()
-            .any(|o| o.uid == entry.uid)
-            .then(|| Arc::clone(&entry.value))
+    pub fn owner_of(&self, key: &Key, run: &AnalysisRun) -> Result<Option<Rollout>, ObserveError> {
+        let owner = Key::new(key.namespace.clone(), run.spec.rollout.as_str());
+        let owners = run.metadata.owner_references.iter().flatten();
+        let found = self.rollout(&owner);
+        let found = found.filter(|entry| owners.into_iter().any(|o| o.uid == entry.uid));
+        Ok(found.map(|entry| entry.value.read()).transpose()?)
     }
 
     /// One look through the cache; none once the Rollout is gone.
@@ -98,30 +98,31 @@ impl Cluster {
             return Ok(None);
         };
         self.fresh("Rollout", &entry)?;
-        let rollout = entry.value.as_ref();
-        let references = (self.references)(rollout);
+        let rollout = entry.value.read()?;
+        let references = (self.references)(&rollout);
         self.ready_for(&references)?;
 
         let pods = if live {
-            self.pods_live(key, &entry.uid, rollout).await?
+            self.pods_live(key, &entry.uid, &rollout).await?
         } else {
-            self.pods_cached(key, &entry.uid, rollout).await?
+            self.pods_cached(key, &entry.uid, &rollout).await?
         };
         let revisions = self.revisions(&entry.uid, &pods)?;
-        let current = current::current(&self.rest, &self.memo, rollout, &revisions).await?;
-        let runs = self.world.runs.find(&entry.uid);
-        for run in &runs {
-            self.fresh("AnalysisRun", run)?;
+        let current = current::current(&self.rest, &self.memo, &rollout, &revisions).await?;
+        let mut runs = vec![];
+        for run in self.world.runs.find(&entry.uid) {
+            self.fresh("AnalysisRun", &run)?;
+            runs.push(run.value.read()?);
         }
         Ok(Some(Observed {
             current,
             services: self.services(&key.namespace, &references)?,
             endpoints: pods.endpoints,
             routes: self.routes(&key.namespace, &references)?,
-            runs: runs.iter().map(|r| r.value.as_ref().clone()).collect(),
+            runs,
             templates: self.templates(&key.namespace, &references),
             troubles: self.troubles(&pods.sets),
-            rollout: rollout.clone(),
+            rollout,
             revisions,
             live,
         }))
@@ -230,7 +231,7 @@ impl Cluster {
         for entry in self.world.revisions.find(uid) {
             self.fresh("ControllerRevision", &entry)?;
             let mut revision = entry.value.revision.clone();
-            revision.template = entry.value.template.read();
+            revision.template = entry.value.template.read()?;
             revision.replica_set = pods.sets.get(&revision.hash).cloned();
             revisions.push(revision);
         }
@@ -245,9 +246,9 @@ impl Cluster {
     ) -> Result<BTreeMap<String, Value>, ObserveError> {
         let mut services = BTreeMap::new();
         for name in &references.services {
-            if let Some(service) = self.world.services.get(&Key::new(namespace, name)) {
+            if let Some(service) = self.world.services.get(&Key::new(namespace, name.as_str())) {
                 self.fresh("Service", &service)?;
-                services.insert(name.clone(), service.value.read());
+                services.insert(name.clone(), service.value.read()?);
             }
         }
         Ok(services)
@@ -257,10 +258,11 @@ impl Cluster {
         let mut routes = Objects::new();
         for reference in &references.routes {
             let kept = self.world.routes.get(&reference.kind);
-            let route = kept.and_then(|k| k.mirror.get(&Key::new(namespace, &reference.name)));
+            let route =
+                kept.and_then(|k| k.mirror.get(&Key::new(namespace, reference.name.as_str())));
             if let Some(route) = route {
                 self.fresh(reference.kind.kind, &route)?;
-                routes.insert(reference.clone(), route.value.read());
+                routes.insert(reference.clone(), route.value.read()?);
             }
         }
         Ok(routes)
@@ -276,9 +278,11 @@ impl Cluster {
                 self.world
                     .cluster_templates
                     .mirror
-                    .get(&Key::new("", &key.name))
+                    .get(&Key::new("", key.name.as_str()))
             } else {
-                self.world.templates.get(&Key::new(namespace, &key.name))
+                self.world
+                    .templates
+                    .get(&Key::new(namespace, key.name.as_str()))
             };
             Some((key.clone(), entry?.value.clone()))
         };

@@ -92,7 +92,7 @@ pub fn stuck_pod(object: DynamicObject) -> Result<Option<Entry<StuckPod>>, Malfo
         reason,
         message,
     };
-    let index = vec![owner.uid.clone()];
+    let index = vec![owner.uid.as_str().into()];
     Ok(Some(entry(
         &object,
         index,

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use kube::{Client, runtime::reflector::Store};
+use kube::{Client, core::PartialObjectMeta, runtime::reflector::Store};
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
@@ -23,8 +23,8 @@ use super::{
     mirror::{Malformed, Mirror, Read},
     pods::{self, Slice, StuckPod},
     queue::Queue,
-    triggers::{self, Named, Touch, ready_store},
-    views::{self, OwnedRevision, OwnedSet, Text},
+    triggers::{self, Touch, ready_store},
+    views::{self, OwnRollout, OwnedRevision, OwnedRun, OwnedSet, Text},
     watches::{Optional, Watches},
     written::Written,
 };
@@ -57,13 +57,16 @@ const CLUSTER_TEMPLATE: Kind = Kind {
 /// What a Rollout refers to.
 pub type ReferencesOf = Arc<dyn Fn(&Rollout) -> References + Send + Sync>;
 
+/// What the queue of rounds keeps of an object: its name. A round looks at the mirrors.
+pub type Named<K> = PartialObjectMeta<K>;
+
 /// The watched world.
 #[derive(Debug)]
 pub struct World {
     /// Rollouts.
-    pub rollouts: Arc<Mirror<Arc<Rollout>>>,
+    pub rollouts: Arc<Mirror<OwnRollout>>,
     /// AnalysisRuns of Rollouts.
-    pub runs: Arc<Mirror<Arc<AnalysisRun>>>,
+    pub runs: Arc<Mirror<OwnedRun>>,
     /// ReplicaSets of Rollouts.
     pub sets: Arc<Mirror<OwnedSet>>,
     /// ControllerRevisions of Rollouts.
@@ -166,8 +169,8 @@ fn rest_of_world(
     mut watches: Watches<'_>,
     scope: &Scope,
     touch: &Touch,
-    rollouts: Arc<Mirror<Arc<Rollout>>>,
-    runs: Arc<Mirror<Arc<AnalysisRun>>>,
+    rollouts: Arc<Mirror<OwnRollout>>,
+    runs: Arc<Mirror<OwnedRun>>,
 ) -> World {
     let ours = Some(ROLLOUT_LABEL);
     let by_set = touch.by_name(|s: &OwnedSet| s.rollout.clone());

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use kube::{
     api::ObjectMeta,
-    core::{PartialObjectMeta, PartialObjectMetaExt},
+    core::PartialObjectMetaExt,
     runtime::{
         reflector::{self, Store, store::Writer},
         watcher::Event,
@@ -21,12 +21,10 @@ use super::{
     mirror::{Change, Changed, Key, Mirror},
     pods::StuckPod,
     queue::Queue,
-    views::OwnedSet,
+    stores::Named,
+    views::{OwnRollout, OwnedRun, OwnedSet},
     written::Written,
 };
-
-/// What the queue of rounds keeps of an object: its name. A round looks at the mirrors.
-pub type Named<K> = PartialObjectMeta<K>;
 
 /// A store that is ready from the start: what is missing in it is not asked for either.
 pub fn ready_store<K>() -> (Store<Named<K>>, Writer<Named<K>>)
@@ -39,23 +37,24 @@ where
     (store, writer)
 }
 
-/// Passes a change on to a store.
-fn pass<K>(writer: &mut Writer<Named<K>>, change: &Change<Arc<K>>)
+/// Passes what is new and what is gone on to a store.
+fn pass<K, T>(writer: &mut Writer<Named<K>>, change: &Change<T>)
 where
     K: kube::Resource<DynamicType = ()> + Clone + 'static,
 {
-    let named = |value: &K| {
+    let named = |key: &Key| {
         let meta = ObjectMeta {
-            name: value.meta().name.clone(),
-            namespace: value.meta().namespace.clone(),
+            name: Some(key.name.to_string()),
+            namespace: Some(key.namespace.to_string()),
             ..ObjectMeta::default()
         };
         meta.into_response_partial()
     };
     match (&change.old, &change.new) {
-        (_, Some(new)) => writer.apply_watcher_event(&Event::Apply(named(&new.value))),
-        (Some(old), None) => writer.apply_watcher_event(&Event::Delete(named(&old.value))),
-        (None, None) => {}
+        (None, Some(new)) => writer.apply_watcher_event(&Event::Apply(named(&new.key))),
+        (Some(old), None) => writer.apply_watcher_event(&Event::Delete(named(&old.key))),
+        // A name stays what it is.
+        (Some(_), Some(_)) | (None, None) => {}
     }
 }
 
@@ -84,10 +83,10 @@ impl Runs {
     /// A change of a Rollout.
     pub fn rollout_changed(
         &self,
-        runs: &Arc<Mirror<Arc<AnalysisRun>>>,
+        runs: &Arc<Mirror<OwnedRun>>,
         mut writer: Writer<Named<Rollout>>,
         changes: watch::Sender<u64>,
-    ) -> Changed<Arc<Rollout>> {
+    ) -> Changed<OwnRollout> {
         let (queue, run_queue) = (Arc::clone(&self.rollouts), Arc::clone(&self.runs));
         let (runs, written) = (Arc::clone(runs), Arc::clone(&self.written));
         Box::new(move |change| {
@@ -97,11 +96,16 @@ impl Runs {
             match (&change.old, &change.new) {
                 (Some(old), None) => written.gone(&old.uid),
                 (Some(old), Some(new)) => {
-                    if more_than_status(old.value.as_ref(), new.value.as_ref()) {
+                    let read = (old.value.read(), new.value.read());
+                    let (Ok(old), Ok(new)) = &read else {
+                        queue.push(any.key.clone());
+                        return;
+                    };
+                    if more_than_status(old, new) {
                         queue.push(any.key.clone());
                     }
                     // Measurements wait while the split of the traffic changes.
-                    if split(&old.value) != split(&new.value) {
+                    if split(old) != split(new) {
                         for run in runs.find(&any.uid) {
                             run_queue.push(run.key.clone());
                         }
@@ -113,20 +117,19 @@ impl Runs {
     }
 
     /// A change of an AnalysisRun.
-    pub fn run_changed(&self, mut writer: Writer<Named<AnalysisRun>>) -> Changed<Arc<AnalysisRun>> {
+    pub fn run_changed(&self, mut writer: Writer<Named<AnalysisRun>>) -> Changed<OwnedRun> {
         let (queue, run_queue) = (Arc::clone(&self.rollouts), Arc::clone(&self.runs));
         let written = Arc::clone(&self.written);
         Box::new(move |change| {
             pass(&mut writer, change);
             let Some(any) = change.any() else { return };
-            queue.push(Key::new(
-                any.key.namespace.clone(),
-                any.value.spec.rollout.clone(),
-            ));
+            queue.push(Key::new(any.key.namespace.clone(), &*any.value.rollout));
             match (&change.old, &change.new) {
                 (Some(old), None) => written.gone(&old.uid),
                 (Some(old), Some(new)) => {
-                    if more_than_status(old.value.as_ref(), new.value.as_ref()) {
+                    let read = (old.value.read(), new.value.read());
+                    let same = matches!(&read, (Ok(old), Ok(new)) if !more_than_status(old, new));
+                    if !same {
                         run_queue.push(any.key.clone());
                     }
                 }
@@ -145,7 +148,7 @@ fn split(rollout: &Rollout) -> Option<(Option<&TrafficStatus>, &[Track])> {
 /// Asks for a look at the Rollouts that a change concerns.
 pub struct Touch {
     /// The Rollouts.
-    pub rollouts: Arc<Mirror<Arc<Rollout>>>,
+    pub rollouts: Arc<Mirror<OwnRollout>>,
     /// Those to look at.
     pub queue: Arc<Queue>,
     /// Our own writes.
@@ -169,7 +172,7 @@ impl Touch {
     /// The Rollouts that refer to the object.
     pub fn by_word<T: 'static>(
         &self,
-        word: impl Fn(&Key) -> String + Send + 'static,
+        word: impl Fn(&Key) -> Arc<str> + Send + 'static,
     ) -> Changed<T> {
         let (rollouts, queue) = (Arc::clone(&self.rollouts), Arc::clone(&self.queue));
         let written = Arc::clone(&self.written);
@@ -197,7 +200,7 @@ impl Touch {
             for set in sets.find(&any.value.owner) {
                 queue.push(Key::new(
                     any.key.namespace.clone(),
-                    set.value.rollout.clone(),
+                    set.value.rollout.as_str(),
                 ));
             }
         })

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use kube::api::DynamicObject;
-use serde::de::DeserializeOwned;
+use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use crate::{
@@ -12,6 +12,7 @@ use crate::{
         names::{DECISION, POD_TEMPLATE_HASH},
     },
     model::{
+        glance::Glance,
         object::{Kind, ROLLOUT},
         observed::{References, TemplateKey},
         revisions::{ReplicaSetView, Revision},
@@ -26,13 +27,50 @@ use super::mirror::{Entry, Key, Malformed};
 pub struct Text(Box<str>);
 
 impl Text {
-    fn of(value: &Value) -> Self {
-        Self(value.to_string().into_boxed_str())
+    fn of(value: &impl Serialize) -> Result<Self, serde_json::Error> {
+        serde_json::to_string(value).map(|text| Self(text.into_boxed_str()))
     }
+
     /// The object.
-    pub fn read(&self) -> Value {
-        // It was written by us, from a value.
-        serde_json::from_str(&self.0).unwrap_or_default()
+    pub fn read<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
+        serde_json::from_str(&self.0)
+    }
+}
+
+/// Where `kubectl apply` keeps what was applied.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
+/// A Rollout.
+#[derive(Debug)]
+pub struct OwnRollout {
+    /// What is shown of it.
+    pub glance: Glance,
+    /// Itself.
+    text: Text,
+}
+
+impl OwnRollout {
+    /// The whole object.
+    pub fn read(&self) -> Result<Rollout, serde_json::Error> {
+        self.text.read()
+    }
+}
+
+/// An AnalysisRun of a Rollout.
+#[derive(Debug)]
+pub struct OwnedRun {
+    /// Name of the Rollout.
+    pub rollout: Box<str>,
+    /// Whether it has ended.
+    pub ended: bool,
+    /// Itself.
+    text: Text,
+}
+
+impl OwnedRun {
+    /// The whole object.
+    pub fn read(&self) -> Result<AnalysisRun, serde_json::Error> {
+        self.text.read()
     }
 }
 
@@ -85,7 +123,7 @@ fn rollout_of(object: &DynamicObject) -> Option<Owner> {
     owner(object).filter(|o| o.kind == ROLLOUT.kind && group(&o.api_version) == ROLLOUT.group)
 }
 
-pub(super) fn entry<T>(object: &DynamicObject, index: Vec<String>, value: T) -> Entry<T> {
+pub(super) fn entry<T>(object: &DynamicObject, index: Vec<Arc<str>>, value: T) -> Entry<T> {
     Entry {
         key: Key::of(object),
         uid: object.metadata.uid.clone().unwrap_or_default(),
@@ -123,12 +161,12 @@ fn number(value: &Value, path: &str) -> u32 {
 }
 
 /// The word under which the Rollouts are found that name an object.
-pub fn word(kind: &str, namespace: &str, name: &str) -> String {
-    format!("{kind} {namespace}/{name}")
+pub fn word(kind: &str, namespace: &str, name: &str) -> Arc<str> {
+    format!("{kind} {namespace}/{name}").into()
 }
 
 /// The words under which a Rollout with these references is found.
-fn words(namespace: &str, references: &References) -> Vec<String> {
+fn words(namespace: &str, references: &References) -> Vec<Arc<str>> {
     let services = references
         .services
         .iter()
@@ -145,7 +183,7 @@ fn words(namespace: &str, references: &References) -> Vec<String> {
 }
 
 /// The word under which the Rollouts are found that name a template.
-pub fn template_word(namespace: &str, template: &TemplateKey) -> String {
+pub fn template_word(namespace: &str, template: &TemplateKey) -> Arc<str> {
     if template.cluster {
         word("ClusterAnalysisTemplate", "", &template.name)
     } else {
@@ -157,8 +195,13 @@ pub fn template_word(namespace: &str, template: &TemplateKey) -> String {
 pub fn rollout(
     mut object: DynamicObject,
     references: &dyn Fn(&Rollout) -> References,
-) -> Result<Option<Entry<Arc<Rollout>>>, Malformed> {
+) -> Result<Option<Entry<OwnRollout>>, Malformed> {
     object.metadata.managed_fields = None;
+    let annotations = object.metadata.annotations.as_mut();
+    if let Some(applied) = annotations.and_then(|a| a.get_mut(LAST_APPLIED)) {
+        // As large as the object, and kubectl's alone.
+        *applied = String::new();
+    }
     let rollout = Rollout {
         spec: part(&mut object, "spec")?,
         status: part(&mut object, "status")?,
@@ -166,11 +209,15 @@ pub fn rollout(
     };
     let namespace = Key::of(&object).namespace;
     let index = words(&namespace, &references(&rollout));
-    Ok(Some(entry(&object, index, Arc::new(rollout))))
+    let kept = OwnRollout {
+        glance: Glance::of(&rollout),
+        text: Text::of(&rollout).map_err(|e| malformed(&object, &e))?,
+    };
+    Ok(Some(entry(&object, index, kept)))
 }
 
 /// An AnalysisRun, found under its Rollout's uid.
-pub fn run(mut object: DynamicObject) -> Result<Option<Entry<Arc<AnalysisRun>>>, Malformed> {
+pub fn run(mut object: DynamicObject) -> Result<Option<Entry<OwnedRun>>, Malformed> {
     object.metadata.managed_fields = None;
     let Some(owner) = rollout_of(&object) else {
         return Ok(None);
@@ -180,7 +227,13 @@ pub fn run(mut object: DynamicObject) -> Result<Option<Entry<Arc<AnalysisRun>>>,
         status: part(&mut object, "status")?,
         metadata: object.metadata.clone(),
     };
-    Ok(Some(entry(&object, vec![owner.uid], Arc::new(run))))
+    let status = run.status.as_ref();
+    let kept = OwnedRun {
+        rollout: run.spec.rollout.as_str().into(),
+        ended: status.is_some_and(|s| s.completed_at.is_some()),
+        text: Text::of(&run).map_err(|e| malformed(&object, &e))?,
+    };
+    Ok(Some(entry(&object, vec![owner.uid.into()], kept)))
 }
 
 /// A ReplicaSet of a Rollout, found under its own uid and its Rollout's.
@@ -212,7 +265,7 @@ pub fn replica_set(object: DynamicObject) -> Result<Option<Entry<OwnedSet>>, Mal
         available: number(data, "/status/availableReplicas"),
         min_ready: i32::try_from(number(data, "/spec/minReadySeconds")).unwrap_or(0),
     };
-    let index = vec![owner.uid.clone(), view.uid.clone()];
+    let index = vec![owner.uid.as_str().into(), view.uid.as_str().into()];
     let set = OwnedSet {
         owner: owner.uid,
         rollout: owner.name,
@@ -237,7 +290,8 @@ pub fn revision(object: DynamicObject) -> Result<Option<Entry<OwnedRevision>>, M
         .as_ref()
         .and_then(|a| a.get(crate::api::names::VERDICT).cloned());
     let template = object.data.pointer("/data/template");
-    let template = Text::of(template.unwrap_or(&Value::Null));
+    let template =
+        Text::of(template.unwrap_or(&Value::Null)).map_err(|e| malformed(&object, &e))?;
     let revision = Revision {
         hash: hash.to_owned(),
         number: object
@@ -252,7 +306,7 @@ pub fn revision(object: DynamicObject) -> Result<Option<Entry<OwnedRevision>>, M
         has_annotations: annotations.is_some(),
         replica_set: None,
     };
-    let index = vec![owner.uid];
+    let index = vec![owner.uid.into()];
     Ok(Some(entry(
         &object,
         index,
@@ -280,7 +334,8 @@ pub fn raw(mut object: DynamicObject, kind: Kind) -> Result<Option<Entry<Text>>,
         map.insert("apiVersion".to_owned(), kind.api_version().into());
         map.insert("kind".to_owned(), kind.kind.into());
     }
-    Ok(Some(entry(&object, vec![], Text::of(&value))))
+    let text = Text::of(&value).map_err(|e| malformed(&object, &e))?;
+    Ok(Some(entry(&object, vec![], text)))
 }
 
 /// A template of either scope.
@@ -298,6 +353,36 @@ mod tests {
 
     fn object(value: Value) -> DynamicObject {
         serde_json::from_value(value).expect("an object")
+    }
+
+    #[test]
+    fn a_rollout_is_read_as_it_was_but_for_what_kubectl_keeps() {
+        let written = json!({
+            "apiVersion": "serin.dev/v1alpha1", "kind": "Rollout",
+            "metadata": {"namespace": "ns", "name": "web", "uid": "u", "resourceVersion": "7", "generation": 3,
+                "annotations": {"a": "b", LAST_APPLIED: "{...}"}, "finalizers": ["serin.dev/routes"]},
+            "spec": {"replicas": 2, "controllerName": "ours", "selector": {"matchLabels": {"app": "web"}},
+                "template": {"metadata": {"labels": {"app": "web"}}, "spec": {"containers": []}},
+                "strategy": {"canary": {"service": "web", "steps": [{"setWeight": 10}, {"pause": {}}, {"pause": {"duration": "30s"}}]}}},
+            "status": {"phase": "Paused", "observedGeneration": 3, "weight": "10",
+                "tracks": [{"name": "canary", "hash": "abc", "service": "web-canary",
+                    "replicas": {"desired": 1, "current": 1, "available": 1}, "weight": {"desired": 10, "accepted": 10}}],
+                "conditions": [{"type": "Paused", "status": "True", "reason": "Paused", "message": "m",
+                    "lastTransitionTime": "2026-01-01T00:00:00Z"}]}
+        });
+        let none = |_: &Rollout| References::default();
+        let kept = rollout(object(written.clone()), &none)
+            .expect("reads")
+            .expect("is kept");
+        let mut wanted: Rollout = serde_json::from_value(written).expect("a Rollout");
+        let annotations = wanted.metadata.annotations.as_mut().expect("annotations");
+        annotations.insert(LAST_APPLIED.into(), String::new());
+        assert_eq!(kept.value.read().expect("a Rollout"), wanted);
+        let glance = &kept.value.glance;
+        assert_eq!(glance.controller.as_deref(), Some("ours"));
+        assert_eq!(glance.phase.as_deref(), Some("Paused"));
+        assert!(glance.paused.is_some() && glance.stalled.is_none());
+        assert_eq!((glance.shares.len(), glance.shares[0].found), (1, Some(10)));
     }
 
     #[test]
