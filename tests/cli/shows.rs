@@ -20,6 +20,7 @@ const SCENES: &[(&str, Scene)] = &[
     ("paused", scene("pause-resume", 2, 60)),
     ("conflict", scene("foreign-rest", 5, 46)),
     ("deadline", DEADLINE),
+    ("missing", scene("template-missing-stays", 0, 120)),
     ("pods", scene("pods-as-weight", 1, 15)),
     ("preview", scene("blue-green-by-hand", 1, 30)),
     ("switched", scene("blue-green-by-hand", 2, 44)),

@@ -128,3 +128,146 @@ pub(super) fn lower(
         ))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::{
+        api::{Rollout, names::FINALIZER},
+        model::{
+            desired::Roles,
+            object::Objects,
+            observed::Current,
+            revisions::{ReplicaSetView, Revision},
+            share::percent,
+        },
+    };
+
+    /// Pods of a revision: hash and how many are available.
+    type Pods = (&'static str, u32);
+    /// A Service, what it selects, and its ready endpoints.
+    type Selects = (&'static str, &'static str, u32);
+
+    /// A world of 4 replicas.
+    fn world(strategy: &Value, pods: &[Pods], services: &[Selects]) -> (Spec, Observed) {
+        let rollout: Rollout = serde_json::from_value(json!({
+            "apiVersion": "serin.dev/v1alpha1", "kind": "Rollout",
+            "metadata": {"name": "app", "finalizers": [FINALIZER]},
+            "spec": {"replicas": 4, "selector": {"matchLabels": {"app": "app"}},
+                "template": {"metadata": {"labels": {"app": "app"}}}, "strategy": strategy},
+        }))
+        .expect("a Rollout");
+        let revision = |(hash, available): &Pods| Revision {
+            hash: (*hash).into(),
+            number: 1,
+            template: Value::Null,
+            verdict: String::new(),
+            uid: String::new(),
+            resource_version: String::new(),
+            has_annotations: false,
+            replica_set: Some(ReplicaSetView {
+                seen: true,
+                desired: 4,
+                available: *available,
+                ..ReplicaSetView::default()
+            }),
+        };
+        let service = |(name, hash, _): &Selects| {
+            let selector = json!({"spec": {"selector": {"pod-template-hash": hash}}});
+            ((*name).to_owned(), selector)
+        };
+        let ready = |(name, hash, ready): &Selects| {
+            let by_hash = BTreeMap::from([((*hash).to_owned(), *ready)]);
+            ((*name).to_owned(), by_hash)
+        };
+        let observed = Observed {
+            current: Current::Recorded("new".into()),
+            revisions: pods.iter().map(revision).collect(),
+            services: services.iter().map(service).collect(),
+            endpoints: services.iter().map(ready).collect(),
+            routes: Objects::new(),
+            runs: vec![],
+            templates: BTreeMap::new(),
+            troubles: vec![],
+            live: false,
+            rollout: rollout.clone(),
+        };
+        (Spec::resolve(&rollout).expect("a spec"), observed)
+    }
+
+    fn canary() -> Value {
+        json!({"canary": {"service": "app", "steps": [{"setWeight": 50}],
+            "trafficRouting": {"gatewayAPI": {"httpRoutes": [{"name": "app"}]}}}})
+    }
+
+    fn wish(retreat: bool) -> Desired {
+        Desired {
+            roles: Some(Roles {
+                stable: "old".into(),
+                canary: "new".into(),
+            }),
+            retreat,
+            ..Desired::default()
+        }
+    }
+
+    #[test]
+    fn a_weight_is_raised_when_both_pods_and_endpoints_bear_it() {
+        let raised = |available: u32, endpoints: u32| {
+            let pods = [("old", 4), ("new", available)];
+            let services = [("app-stable", "old", 4), ("app-canary", "new", endpoints)];
+            let (spec, observed) = world(&canary(), &pods, &services);
+            let written = Written {
+                share: Ok(0),
+                accepted: true,
+                lacking: None,
+                generations: String::new(),
+                decision: 7,
+                foreign_writer: None,
+            };
+            let half = percent(50);
+            raise(&spec, &wish(false), &observed, &written, half, 7)
+        };
+        let held = |why: &str| Some(Held::Capacity(why.to_owned()));
+        assert_eq!(raised(2, 2), None);
+        assert_eq!(raised(1, 2), held("2 available canary pods, 1 so far"));
+        assert_eq!(
+            raised(2, 1),
+            held("2 ready endpoints of Service \"app-canary\", 1 so far")
+        );
+    }
+
+    #[test]
+    fn a_weight_is_lowered_when_stable_bears_the_rest() {
+        let lowered = |stable: u32, retreat: bool, live: bool| {
+            let pods = [("old", 4), ("new", 4)];
+            let services = [("app-stable", "old", stable), ("app-canary", "new", 4)];
+            let (spec, mut observed) = world(&canary(), &pods, &services);
+            observed.live = live;
+            lower(&spec, &wish(retreat), &observed, FULL, 0)
+        };
+        assert_eq!(lowered(4, false, false), None);
+        assert!(matches!(lowered(3, false, false), Some(Held::Capacity(_))));
+        // Given up: what is cached does not suffice to say that it may go back.
+        assert_eq!(lowered(3, true, false), Some(Held::LookCloser));
+        assert!(matches!(lowered(3, true, true), Some(Held::Rescue(_))));
+        assert_eq!(lowered(4, true, true), None);
+    }
+
+    #[test]
+    fn where_a_service_is_the_switch_stable_is_counted_by_its_pods() {
+        let strategy = json!({"blueGreen": {"service": "app"}});
+        let lowered = |old: u32| {
+            // It selects the new revision, one of whose pods is not ready.
+            let services = [("app-active", "new", 3), ("app-preview", "new", 3)];
+            let (spec, observed) = world(&strategy, &[("old", old), ("new", 3)], &services);
+            lower(&spec, &wish(true), &observed, FULL, 0)
+        };
+        assert_eq!(lowered(4), None, "no live look is needed");
+        assert_eq!(lowered(3), Some(Held::LookCloser));
+    }
+}
