@@ -1,7 +1,7 @@
 //! Step `analysis`: go on only when the verdict is good.
 
 use crate::{
-    api::strategy::Analysis,
+    api::{analysis::MetricResult, strategy::Analysis},
     model::{desired::DesiredRun, measurement::RunPhase},
 };
 
@@ -40,10 +40,39 @@ pub fn outcome(analysis: &Analysis, step: &StepContext<'_>) -> Outcome {
             Box::new(run),
             Wait::new(
                 format!("analysis {name}"),
-                format!("on a pass {}, on a fail it is rolled back", step.next()),
+                format!(
+                    "on a pass {}, on a fail it is rolled back{}",
+                    step.next(),
+                    doubts(step, &name)
+                ),
             ),
         ),
     }
+}
+
+/// Which metrics cannot say so far, so that nobody waits for what never comes.
+fn doubts(step: &StepContext<'_>, name: &str) -> String {
+    let runs = &step.cx.observed.runs;
+    let run = runs
+        .iter()
+        .find(|r| r.metadata.name.as_deref() == Some(name));
+    let results = run
+        .and_then(|r| r.status.as_ref())
+        .map_or(&[][..], |s| &s.metric_results);
+    let doubt = |m: &MetricResult| {
+        let word = match m.measurements.last()?.verdict.as_str() {
+            "noData" => "no data",
+            "error" => "an error",
+            "inconclusive" => "inconclusive",
+            _ => return None,
+        };
+        Some(format!("{:?}: {word}, {} in a row", m.name, m.in_a_row))
+    };
+    let all: Vec<String> = results.iter().filter_map(doubt).collect();
+    if all.is_empty() {
+        return String::new();
+    }
+    format!(" (so far {})", all.join("; "))
 }
 
 fn desired_run(analysis: &Analysis, step: &StepContext<'_>) -> DesiredRun {
