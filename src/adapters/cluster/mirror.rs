@@ -13,12 +13,15 @@ use std::{
 
 use futures::StreamExt;
 use kube::{
-    Api,
-    api::DynamicObject,
-    core::Status,
+    Api, Resource,
+    api::{ApiResource, DynamicObject},
+    core::{DynamicResourceScope, Status},
     runtime::watcher::{self, Event, watcher},
 };
+use serde::de::DeserializeOwned;
 use tokio::sync::watch;
+
+use super::lean::Lean;
 
 /// The wait after the first failure of a watch.
 const FIRST: Duration = Duration::from_millis(500);
@@ -104,6 +107,21 @@ impl<T> Change<T> {
         self.new.as_ref().or(self.old.as_ref())
     }
 }
+
+/// An object as it comes from the API server.
+pub trait Listed:
+    Resource<DynamicType = ApiResource, Scope = DynamicResourceScope>
+    + Into<DynamicObject>
+    + DeserializeOwned
+    + Clone
+    + std::fmt::Debug
+    + Send
+    + 'static
+{
+}
+
+impl Listed for Lean {}
+impl Listed for DynamicObject {}
 
 /// Told of every change, in order.
 pub type Changed<T> = Box<dyn FnMut(&Change<T>) + Send>;
@@ -263,7 +281,7 @@ impl<T: Send + Sync + 'static> Mirror<T> {
     }
 
     /// Watches one scope for ever: the namespace, or all of them where it is empty.
-    pub async fn watch(&self, api: Api<DynamicObject>, config: watcher::Config, namespace: String) {
+    pub async fn watch<K: Listed>(&self, api: Api<K>, config: watcher::Config, namespace: String) {
         // The library's own backoff begins anew with every list that is tried, so it never grows.
         let mut events = pin!(watcher(api, config));
         let mut listed = BTreeSet::new();
@@ -279,6 +297,7 @@ impl<T: Send + Sync + 'static> Mirror<T> {
             match event {
                 Ok(Event::Init) => listed.clear(),
                 Ok(Event::InitApply(object)) => {
+                    let object = object.into();
                     listed.insert(Key::of(&object));
                     self.apply(object);
                 }
@@ -288,8 +307,8 @@ impl<T: Send + Sync + 'static> Mirror<T> {
                         self.missing.send_modify(|n| *n = n.saturating_sub(1));
                     }
                 }
-                Ok(Event::Apply(object)) => self.apply(object),
-                Ok(Event::Delete(object)) => self.remove(&Key::of(&object)),
+                Ok(Event::Apply(object)) => self.apply(object.into()),
+                Ok(Event::Delete(object)) => self.remove(&Key::of(&object.into())),
                 Err(error) => {
                     failures += 1;
                     let wait = pause(failures, self.kind);

@@ -3,6 +3,7 @@
 pub mod act;
 pub mod commit;
 mod current;
+mod lean;
 pub mod lease;
 mod merge;
 pub mod mirror;

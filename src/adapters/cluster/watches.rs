@@ -11,7 +11,10 @@ use tokio::{sync::watch, task::JoinSet};
 
 use crate::model::object::Kind;
 
-use super::mirror::{Changed, Malformed, Mirror, Read};
+use super::{
+    lean::Lean,
+    mirror::{Changed, Listed, Malformed, Mirror, Read},
+};
 
 /// How often to look for a kind that is not there.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
@@ -60,7 +63,7 @@ fn resource(kind: Kind) -> ApiResource {
 }
 
 /// Each scope of a kind: its namespace, empty for all, and the way to it.
-fn scopes(client: &Client, kind: Kind, namespaces: &[String]) -> Vec<(String, Api<DynamicObject>)> {
+fn scopes<K: Listed>(client: &Client, kind: Kind, namespaces: &[String]) -> Vec<(String, Api<K>)> {
     let resource = resource(kind);
     if namespaces.is_empty() {
         return vec![(String::new(), Api::all_with(client.clone(), &resource))];
@@ -84,7 +87,7 @@ impl Watches<'_> {
         changed: Changed<T>,
         malformed: impl Fn(Malformed) + Send + Sync + 'static,
     ) -> Arc<Mirror<T>> {
-        let scopes = scopes(self.client, kind, self.namespaces);
+        let scopes = scopes::<Lean>(self.client, kind, self.namespaces);
         let mirror = Arc::new(Mirror::new(
             kind.kind,
             scopes.len(),
@@ -101,7 +104,7 @@ impl Watches<'_> {
         mirror
     }
 
-    /// Watches a kind once it is there. `forbidden_is_absent`: without the right to list it, do
+    /// Watches a kind once it is there, with who manages which of its fields. `forbidden_is_absent`: without the right to list it, do
     /// without it, rather than to fail for those Rollouts that need it.
     pub fn keep_optional<T: Send + Sync + 'static>(
         &mut self,
@@ -111,7 +114,7 @@ impl Watches<'_> {
         read: Read<T>,
         changed: Changed<T>,
     ) -> Arc<Optional<T>> {
-        let scopes = scopes(self.client, kind, namespaces);
+        let scopes = scopes::<DynamicObject>(self.client, kind, namespaces);
         let mirror = Mirror::new(kind.kind, scopes.len(), read, changed, |_| {});
         let optional = Arc::new(Optional {
             mirror: Arc::new(mirror),
