@@ -6,7 +6,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    pin::pin,
     sync::{Arc, Mutex, PoisonError, RwLock},
     time::Duration,
 };
@@ -280,10 +279,13 @@ impl<T: Send + Sync + 'static> Mirror<T> {
         }
     }
 
-    /// Watches one scope for ever: the namespace, or all of them where it is empty.
+    /// Watches one scope for ever: the namespace, or all of them where it is empty. What there is comes
+    /// as a stream where the API server can do that, otherwise in the pages of `config`: a page is
+    /// in memory as a tree before it is read, and is no answer from the API server's cache.
     pub async fn watch<K: Listed>(&self, api: Api<K>, config: watcher::Config, namespace: String) {
         // The library's own backoff begins anew with every list that is tried, so it never grows.
-        let mut events = pin!(watcher(api, config));
+        let mut events = watcher(api.clone(), config.clone().streaming_lists()).boxed();
+        let mut streams = true;
         let mut listed = BTreeSet::new();
         let mut once = false;
         let mut failures = 0;
@@ -309,6 +311,11 @@ impl<T: Send + Sync + 'static> Mirror<T> {
                 }
                 Ok(Event::Apply(object)) => self.apply(object.into()),
                 Ok(Event::Delete(object)) => self.remove(&Key::of(&object.into())),
+                Err(error) if streams && refused(&error) => {
+                    tracing::debug!(kind = self.kind, "no streaming list, listing in pages");
+                    streams = false;
+                    events = watcher(api.clone(), config.clone()).boxed();
+                }
                 Err(error) => {
                     failures += 1;
                     let wait = pause(failures, self.kind);
@@ -353,15 +360,24 @@ fn pause(failures: u32, kind: &str) -> Duration {
     doubled.mul_f64(1.0 - f64::from(spread) / 1024.0)
 }
 
+/// The API server's answer, where an error is one.
+fn answer(error: &watcher::Error) -> Option<&Status> {
+    let source = std::error::Error::source(error)?;
+    match source.downcast_ref::<kube::Error>() {
+        Some(kube::Error::Api(status)) => Some(status),
+        Some(_) => None,
+        None => source.downcast_ref::<Status>(),
+    }
+}
+
+/// Whether the API server cannot stream a list: it calls the parameter invalid then.
+fn refused(error: &watcher::Error) -> bool {
+    answer(error).is_some_and(|s| matches!(s.code, 400 | 422))
+}
+
 /// An error in the API server's own words, where it has any.
 fn said(error: &watcher::Error) -> String {
-    let source = std::error::Error::source(error);
-    let answer = source.and_then(|e| match e.downcast_ref::<kube::Error>() {
-        Some(kube::Error::Api(status)) => Some(status.as_ref()),
-        Some(_) => None,
-        None => e.downcast_ref::<Status>(),
-    });
-    answer.map_or_else(
+    answer(error).map_or_else(
         || error.to_string(),
         |s| format!("{} {}", s.code, s.message),
     )
@@ -369,6 +385,11 @@ fn said(error: &watcher::Error) -> String {
 
 #[cfg(test)]
 mod tests {
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::{TcpListener, TcpStream},
+    };
+
     use super::*;
 
     fn object(name: &str, version: &str, word: &str) -> DynamicObject {
@@ -430,5 +451,73 @@ mod tests {
             mirror.all().is_empty() && mirror.find("x").is_empty() && mirror.find("y").is_empty()
         );
         assert_eq!(*told.lock().expect("lock"), ["-+", "-+", "++", "+-", "+-"]);
+    }
+
+    /// What an API server says that streams no lists, and what it lists in their place.
+    async fn answer(mut stream: TcpStream, asked: Arc<Mutex<Vec<String>>>) {
+        let mut head = vec![];
+        while !head.ends_with(b"\r\n\r\n") {
+            match stream.read_u8().await {
+                Ok(byte) => head.push(byte),
+                Err(_) => return,
+            }
+        }
+        let line = String::from_utf8_lossy(&head);
+        let line = line.lines().next().unwrap_or_default().to_owned();
+        let (code, body) = if line.contains("sendInitialEvents") {
+            let message = "sendInitialEvents is forbidden for watch unless the WatchList feature gate is enabled";
+            (
+                422,
+                serde_json::json!({"kind": "Status", "apiVersion": "v1", "status": "Failure",
+                "reason": "Invalid", "code": 422, "message": message}),
+            )
+        } else if line.contains("watch=true") {
+            asked.lock().expect("lock").push(line);
+            // It stays open without a word.
+            let _ = stream.read_u8().await;
+            return;
+        } else {
+            (
+                200,
+                serde_json::json!({"kind": "ThingList", "apiVersion": "v1", "metadata": {"resourceVersion": "9"},
+                "items": [object("a", "1", "x")]}),
+            )
+        };
+        asked.lock().expect("lock").push(line);
+        let body = body.to_string();
+        let head = format!(
+            "HTTP/1.1 {code} X\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+            body.len()
+        );
+        let _ = stream.write_all((head + &body).as_bytes()).await;
+    }
+
+    #[tokio::test]
+    async fn where_no_list_is_streamed_it_is_listed_in_pages() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let asked: Arc<Mutex<Vec<String>>> = Arc::default();
+        let server = Arc::clone(&asked);
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(answer(stream, Arc::clone(&server)));
+            }
+        });
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let config = kube::Config::new(format!("http://{address}").parse().expect("a URL"));
+        let client = kube::Client::try_from(config).expect("a client");
+        let resource = ApiResource::erase::<k8s_openapi::api::core::v1::Service>(&());
+        let api: Api<Lean> = Api::all_with(client, &resource);
+        let told = Arc::default();
+        let mirror = Arc::new(mirror(&told));
+        let config = watcher::Config::default().page_size(100);
+        let watching = Arc::clone(&mirror);
+        let task = tokio::spawn(async move { watching.watch(api, config, String::new()).await });
+        mirror.ready().await;
+        assert_eq!(mirror.find("x").len(), 1);
+        task.abort();
+        let asked = asked.lock().expect("lock").clone();
+        assert!(asked[0].contains("sendInitialEvents=true"), "{asked:?}");
+        assert!(asked[1].contains("limit=100"), "{asked:?}");
     }
 }
