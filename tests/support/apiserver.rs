@@ -304,11 +304,12 @@ impl Server {
     }
 
     fn watch(self: &Arc<Self>, asked: Asked) -> Response {
-        let since: u64 = asked
-            .query
-            .get("resourceVersion")
-            .and_then(|v| v.parse().ok())
-            .unwrap_or(0);
+        let asked_since = asked.query.get("resourceVersion");
+        let mut since: u64 = asked_since.and_then(|v| v.parse().ok()).unwrap_or(0);
+        let mut first = vec![];
+        if asked.query.get("sendInitialEvents").map(String::as_str) == Some("true") {
+            (first, since) = self.initial(&asked);
+        }
         self.watches.send_modify(|n| *n += 1);
         let start = (Arc::clone(self), self.changed.subscribe(), asked, 0_usize);
         let lines = stream::unfold(
@@ -330,7 +331,22 @@ impl Server {
                 }
             },
         );
+        let lines = stream::iter(first).chain(lines);
         Body::from_stream(lines.map(Ok::<_, std::convert::Infallible>)).into_response()
+    }
+
+    /// What there is, as a streamed list, and the resourceVersion up to which it tells.
+    fn initial(&self, asked: &Asked) -> (Vec<String>, u64) {
+        let inner = self.lock();
+        let items = inner.objects.iter().filter(|(p, o)| asked.wants(p, o));
+        let mut lines: Vec<String> = items
+            .map(|(_, object)| format!("{}\n", json!({"type": "ADDED", "object": object})))
+            .collect();
+        let version = inner.version.to_string();
+        let end = json!({"type": "BOOKMARK", "object": {"apiVersion": "v1", "kind": "Bookmark", "metadata": {
+            "resourceVersion": version, "annotations": {"k8s.io/initial-events-end": "true"}}}});
+        lines.push(format!("{end}\n"));
+        (lines, inner.version)
     }
 
     fn create(&self, asked: &Asked, mut object: Value) -> Response {

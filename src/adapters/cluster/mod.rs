@@ -13,6 +13,7 @@ mod queue;
 pub mod rest;
 pub mod stores;
 pub mod tell;
+pub mod text;
 mod triggers;
 pub mod views;
 mod watches;

@@ -21,6 +21,7 @@ use super::{
     mirror::{Entry, Key},
     pods,
     rest::RestError,
+    text::TextError,
     views::{self, OwnRollout},
 };
 
@@ -38,7 +39,7 @@ pub enum ObserveError {
     Live(#[from] RestError),
     /// What was kept of an object is no such object.
     #[error("cannot read what was kept")]
-    Kept(#[from] serde_json::Error),
+    Kept(#[from] TextError),
 }
 
 impl ObserveError {

@@ -23,8 +23,9 @@ use super::{
     mirror::{Malformed, Mirror, Read},
     pods::{self, Slice, StuckPod},
     queue::Queue,
+    text::Text,
     triggers::{self, Touch, ready_store},
-    views::{self, OwnRollout, OwnedRevision, OwnedRun, OwnedSet, Text},
+    views::{self, OwnRollout, OwnedRevision, OwnedRun, OwnedSet},
     watches::{Optional, Watches},
     written::Written,
 };

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use kube::api::DynamicObject;
-use serde::{Serialize, de::DeserializeOwned};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::{
@@ -19,23 +19,10 @@ use crate::{
     },
 };
 
-use super::mirror::{Entry, Key, Malformed};
-
-/// A whole object as JSON text: it takes a fraction of what it takes as a tree, and a look reads it
-/// about as fast as it would copy the tree.
-#[derive(Debug)]
-pub struct Text(Box<str>);
-
-impl Text {
-    fn of(value: &impl Serialize) -> Result<Self, serde_json::Error> {
-        serde_json::to_string(value).map(|text| Self(text.into_boxed_str()))
-    }
-
-    /// The object.
-    pub fn read<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
-        serde_json::from_str(&self.0)
-    }
-}
+use super::{
+    mirror::{Entry, Key, Malformed},
+    text::{Text, TextError},
+};
 
 /// Where `kubectl apply` keeps what was applied.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
@@ -51,7 +38,7 @@ pub struct OwnRollout {
 
 impl OwnRollout {
     /// The whole object.
-    pub fn read(&self) -> Result<Rollout, serde_json::Error> {
+    pub fn read(&self) -> Result<Rollout, TextError> {
         self.text.read()
     }
 }
@@ -69,7 +56,7 @@ pub struct OwnedRun {
 
 impl OwnedRun {
     /// The whole object.
-    pub fn read(&self) -> Result<AnalysisRun, serde_json::Error> {
+    pub fn read(&self) -> Result<AnalysisRun, TextError> {
         self.text.read()
     }
 }
