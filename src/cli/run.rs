@@ -16,7 +16,7 @@ use crate::{
         cluster::{
             self, CONNECT, Cluster, Now,
             lease::{self, Elector, LeaseError},
-            stores::{Scope, Signals},
+            world::stores::{Scope, Signals},
         },
         notify::alertmanager::{AlertError, Alertmanager},
         providers::{ProviderError, Providers},

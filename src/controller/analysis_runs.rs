@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures::future::join_all;
 
 use crate::{
-    adapters::cluster::mirror::Key,
+    adapters::cluster::world::mirror::Key,
     engine::analysis,
     model::{
         measurement::{Query, Reading},

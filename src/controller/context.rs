@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::{
     adapters::{
-        cluster::{Cluster, mirror::Key},
+        cluster::{Cluster, world::mirror::Key},
         providers::Providers,
         telemetry::metrics::Metrics,
     },

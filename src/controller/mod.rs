@@ -19,9 +19,10 @@ use kube::{
 };
 use tokio::sync::{mpsc, watch};
 
-use crate::adapters::cluster::{
+use crate::adapters::cluster::world::{
     mirror::{Key, Malformed},
-    stores::{Named, Signals},
+    queue::Named,
+    stores::Signals,
 };
 
 use context::Context;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::{
-    adapters::cluster::{commit::Committed, mirror::Key},
+    adapters::cluster::{commit::Committed, world::mirror::Key},
     api::Rollout,
     engine,
     model::{

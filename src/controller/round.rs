@@ -8,7 +8,9 @@ use thiserror::Error;
 use tokio::time::Instant;
 
 use crate::{
-    adapters::cluster::{act::ActError, commit::CommitError, mirror::Key, observe::ObserveError},
+    adapters::cluster::{
+        act::ActError, commit::CommitError, observe::ObserveError, world::mirror::Key,
+    },
     model::plan::Requeue,
 };
 

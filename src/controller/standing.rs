@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
     adapters::{
-        cluster::{mirror::Entry, views::OwnRollout},
+        cluster::world::{mirror::Entry, views::OwnRollout},
         notify::alertmanager::Alert,
         telemetry::standing::{RolloutGauges, VerdictGauges},
     },

@@ -6,8 +6,10 @@ use serde_json::{Value, json};
 use serin::{
     adapters::cluster::{
         Cluster,
-        mirror::Key,
-        stores::{Scope, Signals},
+        world::{
+            mirror::Key,
+            stores::{Scope, Signals},
+        },
     },
     controller::rollouts,
 };

@@ -3,20 +3,12 @@
 pub mod act;
 pub mod commit;
 mod current;
-mod lean;
 pub mod lease;
 mod merge;
-pub mod mirror;
 pub mod observe;
-mod pods;
-mod queue;
 pub mod rest;
-pub mod stores;
 pub mod tell;
-pub mod text;
-mod triggers;
-pub mod views;
-mod watches;
+pub mod world;
 mod written;
 
 use std::{sync::Arc, time::Duration};
@@ -25,7 +17,7 @@ use jiff::Timestamp;
 use kube::{Client, Config};
 
 use rest::{Count, Rest};
-use stores::{ReferencesOf, Scope, Signals, World};
+use world::stores::{self, ReferencesOf, Scope, Signals, World};
 use written::Written;
 
 /// The clock, as it is handed in.

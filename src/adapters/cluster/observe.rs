@@ -18,11 +18,13 @@ use crate::{
 
 use super::{
     Cluster, current,
-    mirror::{Entry, Key},
-    pods,
     rest::RestError,
-    text::TextError,
-    views::{self, OwnRollout},
+    world::{
+        mirror::{Entry, Key},
+        pods,
+        text::TextError,
+        views::{self, OwnRollout},
+    },
 };
 
 /// Why there is nothing to decide from.
@@ -221,7 +223,7 @@ impl Cluster {
         let selector = format!("kubernetes.io/service-name={service}");
         let slices = self
             .rest
-            .list(super::stores::ENDPOINT_SLICE, namespace, &selector)
+            .list(super::world::stores::ENDPOINT_SLICE, namespace, &selector)
             .await?;
         Ok(slices.iter().flat_map(pods::ready_pods).collect())
     }

@@ -16,7 +16,7 @@ use crate::{
     model::object::{Kind, ROLLOUT},
 };
 
-use super::{Cluster, commit::RECORD, mirror::Malformed, rest::RestError};
+use super::{Cluster, commit::RECORD, rest::RestError, world::mirror::Malformed};
 
 const EVENT: Kind = Kind {
     group: "events.k8s.io",

@@ -18,12 +18,11 @@ use crate::api::{
 };
 
 use super::{
+    super::written::Written,
     mirror::{Change, Changed, Key, Mirror},
     pods::StuckPod,
-    queue::Queue,
-    stores::Named,
+    queue::{Named, Queue},
     views::{OwnRollout, OwnedRun, OwnedSet},
-    written::Written,
 };
 
 /// A store that is ready from the start: what is missing in it is not asked for either.

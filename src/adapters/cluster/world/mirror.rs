@@ -7,25 +7,17 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, PoisonError, RwLock},
-    time::Duration,
 };
 
 use futures::StreamExt;
 use kube::{
-    Api, Resource,
-    api::{ApiResource, DynamicObject},
-    core::{DynamicResourceScope, Status},
+    Api,
+    api::DynamicObject,
     runtime::watcher::{self, Event, watcher},
 };
-use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
-use super::lean::Lean;
-
-/// The wait after the first failure of a watch.
-const FIRST: Duration = Duration::from_millis(500);
-/// The longest wait after a failure of a watch.
-const LONGEST: Duration = Duration::from_secs(30);
+use super::watching::{Listed, pause, refused, said};
 
 /// Namespace and name of an object. Copies share the text: there are some of each key, in maps.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -106,21 +98,6 @@ impl<T> Change<T> {
         self.new.as_ref().or(self.old.as_ref())
     }
 }
-
-/// An object as it comes from the API server.
-pub trait Listed:
-    Resource<DynamicType = ApiResource, Scope = DynamicResourceScope>
-    + Into<DynamicObject>
-    + DeserializeOwned
-    + Clone
-    + std::fmt::Debug
-    + Send
-    + 'static
-{
-}
-
-impl Listed for Lean {}
-impl Listed for DynamicObject {}
 
 /// Told of every change, in order.
 pub type Changed<T> = Box<dyn FnMut(&Change<T>) + Send>;
@@ -349,40 +326,6 @@ impl<T: Send + Sync + 'static> Mirror<T> {
     }
 }
 
-/// How long to wait after so many failures in a row: 0.5 s to 30 s, not the same for every kind.
-fn pause(failures: u32, kind: &str) -> Duration {
-    let doubled = FIRST
-        .saturating_mul(1 << failures.saturating_sub(1).min(16))
-        .min(LONGEST);
-    let spread = kind
-        .bytes()
-        .fold(0_u32, |sum, b| (sum * 31 + u32::from(b)) % 256);
-    doubled.mul_f64(1.0 - f64::from(spread) / 1024.0)
-}
-
-/// The API server's answer, where an error is one.
-fn answer(error: &watcher::Error) -> Option<&Status> {
-    let source = std::error::Error::source(error)?;
-    match source.downcast_ref::<kube::Error>() {
-        Some(kube::Error::Api(status)) => Some(status),
-        Some(_) => None,
-        None => source.downcast_ref::<Status>(),
-    }
-}
-
-/// Whether the API server cannot stream a list: it calls the parameter invalid then.
-fn refused(error: &watcher::Error) -> bool {
-    answer(error).is_some_and(|s| matches!(s.code, 400 | 422))
-}
-
-/// An error in the API server's own words, where it has any.
-fn said(error: &watcher::Error) -> String {
-    answer(error).map_or_else(
-        || error.to_string(),
-        |s| format!("{} {}", s.code, s.message),
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use tokio::{
@@ -390,6 +333,9 @@ mod tests {
         net::{TcpListener, TcpStream},
     };
 
+    use kube::api::ApiResource;
+
+    use super::super::lean::Lean;
     use super::*;
 
     fn object(name: &str, version: &str, word: &str) -> DynamicObject {

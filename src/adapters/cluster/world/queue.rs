@@ -6,9 +6,13 @@ use std::{
 };
 
 use futures::{Stream, stream};
+use kube::core::PartialObjectMeta;
 use tokio::sync::Notify;
 
 use super::mirror::Key;
+
+/// What a round is queued with: an object's name. The round looks at the mirrors.
+pub type Named<K> = PartialObjectMeta<K>;
 
 /// Objects to look at. It cannot grow beyond their number, also while nobody looks.
 #[derive(Debug, Default)]

@@ -13,7 +13,8 @@ use crate::model::object::Kind;
 
 use super::{
     lean::Lean,
-    mirror::{Changed, Listed, Malformed, Mirror, Read},
+    mirror::{Changed, Malformed, Mirror, Read},
+    watching::Listed,
 };
 
 /// How often to look for a kind that is not there.

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use kube::{Client, core::PartialObjectMeta, runtime::reflector::Store};
+use kube::{Client, runtime::reflector::Store};
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
@@ -20,17 +20,17 @@ use crate::{
 };
 
 use super::{
+    super::written::Written,
     mirror::{Malformed, Mirror, Read},
     pods::{self, Slice, StuckPod},
-    queue::Queue,
+    queue::{Named, Queue},
     text::Text,
     triggers::{self, Touch, ready_store},
     views::{self, OwnRollout, OwnedRevision, OwnedRun, OwnedSet},
     watches::{Optional, Watches},
-    written::Written,
 };
 
-pub(super) const ENDPOINT_SLICE: Kind = Kind {
+pub(in super::super) const ENDPOINT_SLICE: Kind = Kind {
     group: "discovery.k8s.io",
     version: "v1",
     kind: "EndpointSlice",
@@ -57,9 +57,6 @@ const CLUSTER_TEMPLATE: Kind = Kind {
 
 /// What a Rollout refers to.
 pub type ReferencesOf = Arc<dyn Fn(&Rollout) -> References + Send + Sync>;
-
-/// What the queue of rounds keeps of an object: its name. A round looks at the mirrors.
-pub type Named<K> = PartialObjectMeta<K>;
 
 /// The watched world.
 #[derive(Debug)]
