@@ -15,9 +15,9 @@ use kube::{
     api::DynamicObject,
     runtime::watcher::{self, Event, watcher},
 };
-use tokio::sync::watch;
+use tokio::{sync::watch, time::timeout};
 
-use super::watching::{Listed, pause, refused, said};
+use super::watching::{Listed, PATIENCE, pause, refused, said};
 
 /// Namespace and name of an object. Copies share the text: there are some of each key, in maps.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -266,7 +266,22 @@ impl<T: Send + Sync + 'static> Mirror<T> {
         let mut listed = BTreeSet::new();
         let mut once = false;
         let mut failures = 0;
-        while let Some(event) = events.next().await {
+        loop {
+            let next = if streams && !once {
+                timeout(PATIENCE, events.next()).await
+            } else {
+                Ok(events.next().await)
+            };
+            let Ok(event) = next else {
+                tracing::warn!(
+                    kind = self.kind,
+                    "a streamed list does not end, listing in pages"
+                );
+                streams = false;
+                events = watcher(api.clone(), config.clone()).boxed();
+                continue;
+            };
+            let Some(event) = event else { break };
             if matches!(
                 event,
                 Ok(Event::InitDone | Event::Apply(_) | Event::Delete(_))
@@ -399,8 +414,9 @@ mod tests {
         assert_eq!(*told.lock().expect("lock"), ["-+", "-+", "++", "+-", "+-"]);
     }
 
-    /// What an API server says that streams no lists, and what it lists in their place.
-    async fn answer(mut stream: TcpStream, asked: Arc<Mutex<Vec<String>>>) {
+    /// What an API server says that streams no lists, or whose streams do not end, and what it lists in their
+    /// place.
+    async fn answer(mut stream: TcpStream, asked: Arc<Mutex<Vec<String>>>, refuses: bool) {
         let mut head = vec![];
         while !head.ends_with(b"\r\n\r\n") {
             match stream.read_u8().await {
@@ -410,7 +426,7 @@ mod tests {
         }
         let line = String::from_utf8_lossy(&head);
         let line = line.lines().next().unwrap_or_default().to_owned();
-        let (code, body) = if line.contains("sendInitialEvents") {
+        let (code, body) = if refuses && line.contains("sendInitialEvents") {
             let message = "sendInitialEvents is forbidden for watch unless the WatchList feature gate is enabled";
             (
                 422,
@@ -440,13 +456,22 @@ mod tests {
 
     #[tokio::test]
     async fn where_no_list_is_streamed_it_is_listed_in_pages() {
+        in_pages(true).await;
+    }
+
+    #[tokio::test]
+    async fn where_a_streamed_list_does_not_end_it_is_listed_in_pages() {
+        in_pages(false).await;
+    }
+
+    async fn in_pages(refuses: bool) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let asked: Arc<Mutex<Vec<String>>> = Arc::default();
         let server = Arc::clone(&asked);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(answer(stream, Arc::clone(&server)));
+                tokio::spawn(answer(stream, Arc::clone(&server), refuses));
             }
         });
         let _ = rustls::crypto::ring::default_provider().install_default();

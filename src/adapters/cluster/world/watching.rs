@@ -32,6 +32,13 @@ pub trait Listed:
 impl Listed for Lean {}
 impl Listed for DynamicObject {}
 
+/// So long a streamed list may say nothing before its end; then it is taken for one that never ends.
+pub const PATIENCE: Duration = if cfg!(test) {
+    Duration::from_millis(200)
+} else {
+    Duration::from_secs(60)
+};
+
 /// How long to wait after so many failures in a row: 0.5 s to 30 s, not the same for every kind.
 pub fn pause(failures: u32, kind: &str) -> Duration {
     let doubled = FIRST
