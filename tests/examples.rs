@@ -2,23 +2,14 @@
 //! Rollout can be carried out and every template can be run.
 
 use std::{
-    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
 };
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use serin::{
-    api::{
-        AnalysisTemplate, AnalysisTemplateSpec, ClusterAnalysisTemplate, Rollout,
-        names::API_VERSION,
-    },
-    engine::analysis::{self, TemplateFault},
-    model::{
-        object::Objects,
-        observed::{Current, Observed, TemplateKey},
-        spec::Spec,
-    },
+    api::names::API_VERSION,
+    cli::lint::{Severity, examine, source::Source, told},
     sim::Scenario,
 };
 
@@ -90,152 +81,32 @@ fn documents(piece: &Piece) -> Result<Vec<Value>, String> {
         .collect()
 }
 
-/// Paths of what is written and was not understood: what is not there after reading and writing.
-fn unknown(written: &Value, understood: &Value, path: &str, out: &mut Vec<String>) {
-    match (written, understood) {
-        (Value::Object(a), Value::Object(b)) => {
-            for (key, value) in a {
-                let path = format!("{path}.{key}");
-                match b.get(key) {
-                    Some(other) => unknown(value, other, &path, out),
-                    // A default that is written out is not written again.
-                    None if value == &json!(false) => {}
-                    None => out.push(path),
-                }
-            }
-        }
-        (Value::Array(a), Value::Array(b)) => {
-            for (i, (one, other)) in a.iter().zip(b).enumerate() {
-                unknown(one, other, &format!("{path}[{i}]"), out);
-            }
-        }
-        _ => {}
-    }
-}
-
-/// Reads one of Serin's objects; what is not understood is a fault.
-fn strict<T>(value: &Value, faults: &mut Vec<String>) -> Option<T>
-where
-    T: serde::Serialize + serde::de::DeserializeOwned,
-{
-    match serde_json::from_value::<T>(value.clone()) {
-        Err(e) => {
-            faults.push(e.to_string());
-            None
-        }
-        Ok(object) => {
-            let again = serde_json::to_value(&object).expect("json");
-            let mut paths = vec![];
-            unknown(&value["spec"], &again["spec"], "spec", &mut paths);
-            faults.extend(paths.iter().map(|p| format!("{p}: unknown field")));
-            Some(object)
-        }
-    }
-}
-
-fn look(rollout: &Rollout, templates: &BTreeMap<TemplateKey, AnalysisTemplateSpec>) -> Observed {
-    Observed {
-        rollout: rollout.clone(),
-        current: Current::New("xxxxxxxxxx".into()),
-        revisions: vec![],
-        services: BTreeMap::new(),
-        endpoints: BTreeMap::new(),
-        routes: Objects::new(),
-        runs: vec![],
-        templates: templates.clone(),
-        troubles: vec![],
-        live: false,
-    }
-}
-
-/// A Rollout that measures one template in the background, with a value for each argument.
-fn user_of(key: &TemplateKey, template: &AnalysisTemplateSpec) -> Rollout {
-    let value = |kind: Option<&str>| match kind {
-        Some("duration") => "1m",
-        Some("number") => "1",
-        _ => "x",
-    };
-    let args: Vec<Value> = template
-        .args
-        .iter()
-        .map(|a| json!({"name": a.name, "value": value(a.type_.as_deref())}))
-        .collect();
-    let rollout = json!({
-        "apiVersion": API_VERSION, "kind": "Rollout", "metadata": {"name": "app", "namespace": "ns"},
-        "spec": {
-            "selector": {"matchLabels": {"app": "app"}},
-            "template": {"metadata": {"labels": {"app": "app"}}},
-            "strategy": {"canary": {"analysis": {
-                "templates": [{"templateName": key.name, "clusterScope": key.cluster}], "args": args,
-            }}},
-        },
-    });
-    serde_json::from_value(rollout).expect("a rollout")
-}
-
-/// What is wrong with a piece.
+/// What is wrong with a piece: what `serin lint` says of it, and a template that it names and does not bring.
+/// How many objects of Serin's there are.
 fn check(piece: &Piece) -> Result<usize, Vec<String>> {
-    let documents = documents(piece).map_err(|e| vec![e])?;
-    let (mut faults, mut rollouts, mut templates) = (vec![], vec![], BTreeMap::new());
-    for document in &documents {
+    let (mut faults, mut ours) = (vec![], 0);
+    for document in documents(piece).map_err(|e| vec![e])? {
+        ours += usize::from(document["apiVersion"] == API_VERSION);
         if document.get("given").is_some() {
-            let read = serde_json::from_value::<Scenario>(document.clone());
-            faults.extend(read.err().map(|e| e.to_string()));
-        }
-        if document["apiVersion"] != API_VERSION {
-            continue;
-        }
-        let name = document["metadata"]["name"]
-            .as_str()
-            .unwrap_or_default()
-            .to_owned();
-        match document["kind"].as_str().unwrap_or_default() {
-            "Rollout" => rollouts.extend(strict::<Rollout>(document, &mut faults)),
-            "AnalysisTemplate" => {
-                let read = strict::<AnalysisTemplate>(document, &mut faults);
-                let key = TemplateKey {
-                    cluster: false,
-                    name,
-                };
-                templates.extend(read.map(|t| (key, t.spec)));
-            }
-            "ClusterAnalysisTemplate" => {
-                if strict::<ClusterAnalysisTemplate>(document, &mut faults).is_some() {
-                    let spec =
-                        serde_json::from_value(document["spec"].clone()).expect("a template");
-                    templates.insert(
-                        TemplateKey {
-                            cluster: true,
-                            name,
-                        },
-                        spec,
-                    );
-                }
-            }
-            kind => faults.push(format!("{kind}: no such kind")),
+            let read = serde_json::from_value::<Scenario>(document);
+            faults.extend(read.err().map(|e| format!("{}: {e}", piece.place)));
         }
     }
-    let users: Vec<Rollout> = templates.iter().map(|(k, t)| user_of(k, t)).collect();
-    for rollout in rollouts.iter().chain(&users) {
-        match Spec::resolve(rollout) {
-            Err(wrong) => faults.extend(wrong.iter().map(ToString::to_string)),
-            Ok(spec) => {
-                for fault in analysis::check(&spec, &look(rollout, &templates)) {
-                    faults.push(match fault {
-                        TemplateFault::Missing(what) => format!("{what} is not in it"),
-                        TemplateFault::Wrong(error) => error.to_string(),
-                    });
-                }
-            }
+    let source = Source {
+        name: piece.place.clone(),
+        text: Ok(piece.text.clone()),
+    };
+    let examined = told(examine(&[source]).expect("it can be looked at"));
+    for f in examined.findings {
+        let template = f.message.contains("Template ");
+        if f.severity != Severity::Note || template {
+            faults.push(format!("{}:{}: {}: {}", f.file, f.line, f.path, f.message));
         }
     }
     if faults.is_empty() {
-        Ok(rollouts.len() + templates.len())
+        Ok(ours)
     } else {
-        Err(faults
-            .iter()
-            .map(|f| format!("{}: {f}", piece.place))
-            .collect())
+        Err(faults)
     }
 }
 
@@ -276,7 +147,7 @@ fn a_wrong_example_is_found() {
     assert!(wrong(&rollout("step: []")).contains("spec.strategy.canary.step: unknown field"));
     assert!(wrong(&rollout("steps: [{setWeight: 101}]")).contains("must be 0 to 100"));
     let missing = rollout("steps: [{analysis: {templates: [{templateName: gone}]}}]");
-    assert!(wrong(&missing).contains("gone is not in it"));
+    assert!(wrong(&missing).contains("gone is not in these files"));
     assert!(wrong("a: [").starts_with("here"));
     assert!(wrong("given: {spec: {}}\nabout: x\nuntil: 1s\nexpect: {what: 1}").contains("what"));
 }

@@ -1,23 +1,19 @@
 //! What is generated equals what the code says: CustomResourceDefinitions, the chart's roles, the
 //! reference. `UPDATE=1` writes it anew.
 
+#[path = "support/exposed.rs"]
+mod exposed;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
     fs,
     path::Path,
-    sync::Arc,
-    time::Duration,
 };
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::Value;
 use serin::{
-    adapters::telemetry::{
-        metrics::{Metrics, encode},
-        standing::{RolloutGauges, VerdictGauges},
-    },
-    api::{RolloutStatus, crds, names::reason, status::HistoryEntry},
+    api::crds,
     cli::{arguments, crds::yaml, rbac},
     controller::rollouts::route_kinds,
 };
@@ -166,28 +162,7 @@ fn reference_of_the_commands() {
 #[test]
 fn every_metric_is_in_the_reference() {
     let text = fs::read_to_string("docs/reference/metrics.md").expect("the reference");
-    let metrics = Metrics::default();
-    metrics.request("get", "Rollout", 200);
-    metrics.reconciled("rollout", "ok", Duration::ZERO);
-    let entry = HistoryEntry {
-        number: 1,
-        at: Time(jiff::Timestamp::UNIX_EPOCH),
-        type_: "Warning".into(),
-        reason: reason::ROLLED_BACK.into(),
-        message: String::new(),
-    };
-    metrics.told("ns", &RolloutStatus::default(), &[entry]);
-    drop(metrics.reconciling("rollout"));
-    let shown = RolloutGauges {
-        stalled: Some("RolledBack".into()),
-        paused_since: Some(0.0),
-        weights: vec![("stable".into(), 1.0)],
-        desired_weights: vec![("stable".into(), 1.0)],
-        verdicts: vec![VerdictGauges::default()],
-        ..RolloutGauges::default()
-    };
-    let registry = metrics.registry(Arc::new(move || vec![shown.clone()]));
-    let exposed = encode(&registry).expect("text");
+    let exposed = exposed::exposed();
     let mut names = 0;
     for line in exposed.lines().filter_map(|l| l.strip_prefix("# TYPE ")) {
         let (name, kind) = line.split_once(' ').expect("a name and a type");

@@ -2,50 +2,19 @@
 
 #[path = "support/dashboard.rs"]
 mod dashboard;
+#[path = "support/exposed.rs"]
+mod exposed;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use dashboard::{DASHBOARD, Expression, RULES, read};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Value, json};
-use serin::{
-    adapters::telemetry::{
-        metrics::{Metrics, encode},
-        standing::{RolloutGauges, VerdictGauges},
-    },
-    api::{RolloutStatus, names::reason, status::HistoryEntry},
-};
 
 type Names = BTreeSet<String>;
 
 /// Every series that is exposed, with its labels.
 fn exposed() -> BTreeMap<String, Names> {
-    let metrics = Metrics::default();
-    metrics.request("get", "Rollout", 200);
-    drop(metrics.reconciling("rollout"));
-    metrics.reconciled("rollout", "ok", Duration::ZERO);
-    let entry = HistoryEntry {
-        number: 1,
-        at: Time(jiff::Timestamp::UNIX_EPOCH),
-        type_: "Warning".into(),
-        reason: reason::ROLLED_BACK.into(),
-        message: String::new(),
-    };
-    metrics.told("ns", &RolloutStatus::default(), &[entry]);
-    let shown = RolloutGauges {
-        stalled: Some("RolledBack".into()),
-        paused_since: Some(0.0),
-        weights: vec![("stable".into(), 1.0)],
-        desired_weights: vec![("stable".into(), 1.0)],
-        verdicts: vec![VerdictGauges::default()],
-        ..RolloutGauges::default()
-    };
-    let registry = metrics.registry(Arc::new(move || vec![shown.clone()]));
-    let text = encode(&registry).expect("text");
+    let text = exposed::exposed();
     let mut all = BTreeMap::new();
     for line in text.lines().filter(|l| !l.starts_with('#')) {
         let (series, _) = line.rsplit_once(' ').expect("a series and a value");
