@@ -52,8 +52,8 @@ pub struct RolloutSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 86400))]
     pub min_ready_seconds: Option<i32>,
-    /// Seconds within which an attempt must make progress. Pauses and analyses do not count.
-    /// Default: 600.
+    /// Seconds within which an attempt must make progress. Pauses and analyses do not count, nor does
+    /// the time in which no pods are wanted. Default: 600.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 8640000))]
     pub progress_deadline_seconds: Option<i32>,

@@ -280,6 +280,22 @@ pub struct Decision {
     /// What was decided.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub what: Option<String>,
+    /// What the last hazardous decision changes. Until it carries that decision's number, the change
+    /// may still be under way, and nothing hazardous is done to another object.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub effect: Option<Effect>,
+}
+
+/// What a hazardous decision changes.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Effect {
+    /// Kind of the object.
+    pub kind: String,
+    /// Its name; of several routes, the first one's.
+    pub name: String,
+    /// The decision's number.
+    pub decision: i64,
 }
 
 /// A command that was handled.

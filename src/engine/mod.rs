@@ -5,6 +5,7 @@ mod blockers;
 pub mod status;
 pub mod strategy;
 pub mod traffic;
+mod under_way;
 pub mod workload;
 
 use std::time::Duration;
@@ -17,7 +18,7 @@ use crate::{
         status::RolloutStatus,
     },
     model::{
-        desired::Desired,
+        desired::{Desired, Lowering},
         object::annotation_number,
         observed::{Observed, References},
         plan::{Action, Intent, Numbers, Plan, Requeue},
@@ -106,7 +107,8 @@ fn once(observed: &Observed, now: Timestamp) -> (Plan, bool) {
     } else {
         realize(&world, &mut decided, &mut status, next)
     };
-    let (actions, hazards) = choose(realized.intents, &mut status, next, now);
+    let retreat = decided.desired.lowering == Lowering::AtOnce;
+    let (actions, hazards) = choose(&world, retreat, realized.intents, &mut status, next);
     status::summarize(&world, &decided, &mut status);
     let requeue = requeue(&decided, hazards, &status, now);
     let plan = Plan {
@@ -236,11 +238,7 @@ fn realize(
                 }
                 Some(traffic::Held::Capacity(why)) => {
                     if let Some(wait) = &mut decided.waiting {
-                        *wait = Wait {
-                            for_: why,
-                            until: None,
-                            then: wait.then.clone(),
-                        };
+                        *wait = Wait::new(why, wait.then.clone()).with(wait.deadline);
                     }
                 }
                 None => {}
@@ -286,10 +284,11 @@ fn finalizer(world: &World<'_>, desired: &Desired) -> Option<Intent> {
 /// All harmless intents and the first hazardous one, which gets a number and an entry in the history.
 /// How many hazardous ones there were.
 fn choose(
+    world: &World<'_>,
+    retreat: bool,
     intents: Vec<Intent>,
     status: &mut RolloutStatus,
     next: i64,
-    now: Timestamp,
 ) -> (Vec<Action>, usize) {
     let mut actions = vec![];
     let mut hazards = 0;
@@ -301,9 +300,20 @@ fn choose(
                 if hazards > 1 {
                     continue;
                 }
+                let effect = under_way::effect(&intent.actions, next);
+                let fence = under_way::fence(world.observed, status, effect.as_ref());
+                // The way back of the traffic waits for nothing.
+                let waits = !(retreat && hazard.share.is_some());
+                if waits && !fence.is_empty() {
+                    // The next look goes on, when that is done.
+                    hazards += 1;
+                    actions.extend(fence);
+                    continue;
+                }
                 let decision = status.decision.get_or_insert_default();
                 decision.sequence = next;
                 decision.what = Some(hazard.what.clone());
+                decision.effect = effect;
                 if let (Some(traffic), Some(share)) = (status.traffic.as_mut(), hazard.share) {
                     traffic.written = i32::try_from(share).ok();
                     traffic.written_by = next;
@@ -315,7 +325,7 @@ fn choose(
                         .last()
                         .is_none_or(|h| h.message != hazard.what)
                     {
-                        note(status, now, "Normal", why, &hazard.what);
+                        note(status, world.now, "Normal", why, &hazard.what);
                     }
                 }
                 actions.extend(intent.actions);

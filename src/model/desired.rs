@@ -24,8 +24,20 @@ pub struct Desired {
     pub verdicts: BTreeMap<String, String>,
     /// Revisions that are not pruned, whatever their age.
     pub keep: std::collections::BTreeSet<String>,
-    /// Whether the weight goes back to stable because the canary is given up.
-    pub retreat: bool,
+    /// How the weight goes back to stable.
+    pub lowering: Lowering,
+}
+
+/// How the weight goes back to stable.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Lowering {
+    /// When stable can bear it.
+    #[default]
+    Borne,
+    /// When stable can bear it, or serves no worse than what serves now.
+    NoWorse,
+    /// The same, and without the way over a trace: the canary is given up.
+    AtOnce,
 }
 
 /// Which revisions the role Services select.

@@ -13,7 +13,7 @@ use crate::{
     },
 };
 
-use super::{Context, Decided, Wait, wanted_hash};
+use super::{Context, Deadline, Decided, PODS_WANTED, Wait, wanted_hash};
 
 /// Begins an attempt. What an earlier one may still touch is fenced off.
 pub fn begin(cx: &Context<'_>, status: &mut RolloutStatus, hash: &str, stage: Stage) {
@@ -339,22 +339,25 @@ pub fn overdue(
     stage: Stage,
     decided: &mut Decided,
 ) -> Option<Decided> {
-    let for_ = decided.waiting.as_ref().map(|w| w.for_.clone())?;
+    let wait = decided.waiting.as_ref()?;
+    let (for_, deadline) = (wait.for_.clone(), wait.deadline);
     // What was given up says so, whatever else is awaited.
     let given_up = stage == Stage::Done && status.stable_revision.as_ref() != Some(&attempt.hash);
-    if stage == Stage::RollingBack || given_up || status.pause.is_some() {
+    if given_up || status.pause.is_some() {
         return None;
     }
-    let index = usize::try_from(attempt.step_index).unwrap_or(usize::MAX);
-    let untimed = stage == Stage::Done
-        || stage == Stage::Stepping
-            && attempt
-                .steps
-                .get(index)
-                .is_some_and(|s| s.set_weight.is_none());
+    let untimed = stage == Stage::Done || deadline == Deadline::Never;
     // What may take its time has a deadline all the same for what it refers to and is not there.
     if untimed && !(cx.absent && cx.blocked.as_ref() == Some(&for_)) {
         return None;
+    }
+    // Pods are wanted again: what time has passed without them does not count.
+    let unwanted = status
+        .waiting
+        .as_ref()
+        .is_some_and(|w| w.for_ == PODS_WANTED);
+    if let Some(live) = status.attempt.as_mut().filter(|_| unwanted) {
+        progressed(cx, live);
     }
     let mark = i64::from(cx.available(&attempt.hash));
     if let Some(live) = status.attempt.as_mut().filter(|a| mark > a.progress_mark) {
@@ -365,7 +368,11 @@ pub fn overdue(
         let said = status.waiting.as_ref().filter(|w| w.for_ == brief(&for_));
         said.map_or(cx.now, |w| w.since.0)
     } else {
-        status.attempt.as_ref().map_or(cx.now, |a| a.progress_at.0)
+        let progress = status.attempt.as_ref().map_or(cx.now, |a| a.progress_at.0);
+        match deadline {
+            Deadline::After(then) => progress.max(then),
+            Deadline::Progress | Deadline::Never => progress,
+        }
     };
     let due = after(since, cx.spec.progress_deadline);
     if cx.now < due {

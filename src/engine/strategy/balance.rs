@@ -7,7 +7,8 @@ use super::{
     replicas::{Pods, next, shares},
 };
 
-/// Where pods are the weight: the next sizes on the way to a share. Whether it is reached.
+/// Where pods are the weight: the next sizes on the way to a share. Whether it is reached. At rest
+/// the canary is the stable revision itself.
 pub fn balance(
     cx: &Context<'_>,
     desired: &mut Desired,
@@ -35,18 +36,62 @@ pub fn balance(
     });
     let spec = cx.spec;
     let target = shares(spec.replicas, weight, spec.course.max_surge);
-    let (s, c) = (pods(stable), pods(canary));
-    let (sizes, others_gone) = next(
+    let c = if canary == stable {
+        Pods::default()
+    } else {
+        pods(canary)
+    };
+    let s = pods(stable);
+    let (sizes, left) = next(
         spec.replicas,
         spec.course.max_surge,
         spec.course.max_unavailable,
         (s, c, sum),
         target,
     );
-    desired.replicas.insert(stable.to_owned(), sizes.0);
     desired.replicas.insert(canary.to_owned(), sizes.1);
-    for other in others.iter().filter(|_| others_gone) {
-        desired.replicas.insert(other.hash.clone(), 0);
+    desired.replicas.insert(stable.to_owned(), sizes.0);
+    let others: Vec<(&str, Pods)> = others
+        .iter()
+        .map(|r| (r.hash.as_str(), pods(&r.hash)))
+        .collect();
+    for (hash, size) in shrunk(&others, left) {
+        desired.replicas.insert(hash.to_owned(), size);
     }
     (s.desired, c.desired) == target && c.available >= target.1 && s.available >= target.0
+}
+
+/// The sizes of several revisions that keep `left` pods together: those that are not available go
+/// first, wherever they are.
+fn shrunk<'a>(others: &[(&'a str, Pods)], left: u32) -> Vec<(&'a str, u32)> {
+    let all: u32 = others.iter().map(|(_, p)| p.desired).sum();
+    let sick = |p: &Pods| p.desired.saturating_sub(p.available);
+    let mut cut = all.saturating_sub(left);
+    let mut spare = cut.saturating_sub(others.iter().map(|(_, p)| sick(p)).sum());
+    let mut sizes = vec![];
+    for (hash, pods) in others {
+        let sick = sick(pods).min(cut);
+        cut -= sick;
+        let healthy = (pods.desired - sick).min(spare).min(cut);
+        cut -= healthy;
+        spare -= healthy;
+        sizes.push((*hash, pods.desired - sick - healthy));
+    }
+    sizes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pods_that_are_not_available_go_first_wherever_they_are() {
+        let pods = |desired, available| Pods { desired, available };
+        let others = [("old", pods(3, 3)), ("older", pods(2, 1))];
+        assert_eq!(shrunk(&others, 4), [("old", 3), ("older", 1)]);
+        assert_eq!(shrunk(&others, 3), [("old", 2), ("older", 1)]);
+        assert_eq!(shrunk(&others, 1), [("old", 0), ("older", 1)]);
+        assert_eq!(shrunk(&others, 0), [("old", 0), ("older", 0)]);
+        assert_eq!(shrunk(&[], 0), []);
+    }
 }

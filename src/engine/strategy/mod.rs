@@ -66,6 +66,22 @@ pub struct Wait {
     pub until: Option<Timestamp>,
     /// What follows.
     pub then: String,
+    /// Whether the progress deadline counts meanwhile.
+    pub deadline: Deadline,
+}
+
+/// What is awaited where no pods are wanted.
+const PODS_WANTED: &str = "spec.replicas to be above 0";
+
+/// From when on the progress deadline counts in a wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deadline {
+    /// From the last progress on.
+    Progress,
+    /// From then on, or from the last progress where that is later.
+    After(Timestamp),
+    /// It does not: what is awaited may take its time.
+    Never,
 }
 
 impl Wait {
@@ -75,14 +91,26 @@ impl Wait {
             for_: for_.into(),
             until: None,
             then: then.into(),
+            deadline: Deadline::Progress,
         }
     }
     /// A wait with an end.
     pub fn until(for_: impl Into<String>, until: Timestamp, then: impl Into<String>) -> Self {
         Self {
-            for_: for_.into(),
             until: Some(until),
-            then: then.into(),
+            ..Self::new(for_, then)
+        }
+    }
+    /// No pods are wanted: nothing can be shown, and nothing is wrong.
+    pub fn for_pods_wanted(then: impl Into<String>) -> Self {
+        Self::new(PODS_WANTED, then).with(Deadline::Never)
+    }
+    /// The same wait with another deadline; what may take its time still may.
+    #[must_use]
+    pub fn with(self, deadline: Deadline) -> Self {
+        match self.deadline {
+            Deadline::Never => self,
+            Deadline::Progress | Deadline::After(_) => Self { deadline, ..self },
         }
     }
 }

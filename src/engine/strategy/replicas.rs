@@ -47,14 +47,14 @@ pub fn shares(replicas: u32, weight: u32, surge: u32) -> (u32, u32) {
     best.map_or((replicas, 0), |(_, _, canary, stable)| (stable, canary))
 }
 
-/// The next sizes of (stable, canary) on the way to `target`, and whether others may go to 0.
+/// The next sizes of (stable, canary) on the way to `target`, and how many pods the others keep.
 pub fn next(
     replicas: u32,
     surge: u32,
     unavailable: u32,
     pods: (Pods, Pods, Pods),
     target: (u32, u32),
-) -> ((u32, u32), bool) {
+) -> ((u32, u32), u32) {
     let (stable, canary, others) = pods;
     let most = u64::from(replicas) + u64::from(surge);
     let sum = |s: u32, c: u32| u64::from(s) + u64::from(c) + u64::from(others.desired);
@@ -79,14 +79,14 @@ pub fn next(
         spare -= cut.saturating_sub(sick).min(spare);
         pods.desired - cut
     };
-    let others_gone = others.desired > 0 && shrink(others, 0) == 0;
+    let left = shrink(others, 0);
     if target.1 < canary.desired {
         want.1 = shrink(canary, target.1);
     }
     if target.0 < stable.desired {
         want.0 = shrink(stable, target.0);
     }
-    (want, others_gone)
+    (want, left)
 }
 
 #[cfg(test)]

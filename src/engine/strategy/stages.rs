@@ -8,7 +8,7 @@ use crate::{
         status::{Attempt, Draining, RolloutStatus},
     },
     model::{
-        desired::{Desired, Roles},
+        desired::{Desired, Lowering, Roles},
         progress::{Stage, after, note},
         traffic::RouteFault,
     },
@@ -70,17 +70,21 @@ fn deploying(cx: &Context<'_>, status: &mut RolloutStatus, attempt: &Attempt) ->
     let (hash, replicas) = (&attempt.hash, cx.spec.replicas);
     let mut decided = Decided::default();
     decided.desired.replicas.insert(hash.clone(), replicas);
-    // An earlier first deploy that never became available gives way once this one is there.
     let available = cx.available(hash);
-    for old in cx
-        .observed
-        .revisions
-        .iter()
-        .filter(|r| r.hash != *hash && r.desired() > 0)
-    {
-        if available >= replicas || old.available() == 0 {
-            decided.desired.replicas.insert(old.hash.clone(), 0);
+    if cx.shifted() {
+        // An earlier first deploy that never became available gives way once this one is there.
+        for old in cx
+            .observed
+            .revisions
+            .iter()
+            .filter(|r| r.hash != *hash && r.desired() > 0)
+        {
+            if available >= replicas || old.available() == 0 {
+                decided.desired.replicas.insert(old.hash.clone(), 0);
+            }
         }
+    } else {
+        balance(cx, &mut decided.desired, hash, hash, 0);
     }
     decided.desired.roles = Some(both(hash));
     let trouble = cx.observed.troubles.iter().find(|t| t.hash == *hash);
@@ -146,7 +150,7 @@ fn starting(
     if cx.shifted() {
         keep_size(cx, &mut decided.desired, hash);
         decided.desired.weight = Some(0);
-        decided.desired.retreat = true;
+        decided.desired.lowering = Lowering::AtOnce;
         // The canary Service turns only when nothing is sent to it.
         let canary = if cx.settled_at(0) && status.pause.is_none() {
             hash.as_str()
@@ -166,7 +170,7 @@ fn starting(
     } else if let Some(paused) = paused_wait(status) {
         Some(paused)
     } else if cx.spec.replicas == 0 {
-        wait("spec.replicas to be above 0".into())
+        Some(Wait::for_pods_wanted(then))
     } else if !cx.settled_at(0) {
         Some(cx.settling(0, then))
     } else if !fenced(cx, status) {
@@ -194,7 +198,13 @@ fn keep_size(cx: &Context<'_>, desired: &mut Desired, hash: &str) {
         .revision(hash)
         .and_then(|r| r.replica_set.as_ref())
     {
-        desired.replicas.insert(hash.to_owned(), set.desired);
+        // Where no pods are wanted, none are kept.
+        let size = if cx.spec.replicas == 0 {
+            0
+        } else {
+            set.desired
+        };
+        desired.replicas.insert(hash.to_owned(), size);
     }
 }
 
@@ -238,6 +248,7 @@ fn switching(cx: &Context<'_>, status: &mut RolloutStatus, attempt: &Attempt) ->
         .map(|t| after(t.0, cx.spec.propagation_delay))
     {
         _ if status.pause.is_some() => paused_wait(status),
+        None if cx.spec.replicas == 0 => Some(Wait::for_pods_wanted(then)),
         None if ready => {
             if let Some(live) = &mut status.attempt {
                 live.stage_since = Some(MicroTime(cx.now));
@@ -276,6 +287,7 @@ fn returning(cx: &Context<'_>, status: &mut RolloutStatus, attempt: &Attempt) ->
         .replicas
         .insert(attempt.hash.clone(), cx.spec.replicas);
     decided.desired.weight = Some(0);
+    decided.desired.lowering = Lowering::NoWorse;
     decided.desired.claim = true;
     decided.desired.roles = Some(both(&attempt.hash));
     let wait = cx.settling(0, "the promotion is complete");
@@ -332,7 +344,7 @@ fn rolling_back(
             canary,
         });
         decided.desired.weight = Some(0);
-        decided.desired.retreat = true;
+        decided.desired.lowering = Lowering::AtOnce;
         // Where the route is gone, too, there is nothing to wait for.
         let gone = cx.deleting() && missing(cx);
         gone || cx.settled_at(0) && (fenced(cx, status) || cx.deleting())
@@ -383,6 +395,7 @@ fn at_rest(cx: &Context<'_>, stable: &str, attempt: &Attempt) -> Decided {
     }
     if cx.shifted() {
         decided.desired.weight = Some(0);
+        decided.desired.lowering = Lowering::NoWorse;
         // The canary Service keeps the given-up revision until nothing is sent to it.
         let canary = if cx.settled_at(0) {
             stable
@@ -399,16 +412,8 @@ fn at_rest(cx: &Context<'_>, stable: &str, attempt: &Attempt) -> Decided {
             decided.waiting = Some(wait);
         }
     } else {
-        for old in cx
-            .observed
-            .revisions
-            .iter()
-            .filter(|r| r.hash != stable && r.desired() > 0)
-        {
-            if cx.available(stable) >= cx.spec.replicas {
-                decided.desired.replicas.insert(old.hash.clone(), 0);
-            }
-        }
+        // Also for what an attempt left that nobody remembers.
+        balance(cx, &mut decided.desired, stable, &attempt.hash, 0);
     }
     if let Some(blocked) = &cx.blocked {
         decided.waiting = Some(Wait::new(blocked.clone(), "the next attempt can begin"));

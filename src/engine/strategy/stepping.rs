@@ -16,7 +16,7 @@ use crate::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
-    Context, Decided, Wait,
+    Context, Deadline, Decided, Wait,
     attempt::{enter, enter_step, give_up, paused_wait},
     balance::balance,
     steps::{
@@ -69,7 +69,8 @@ pub fn stepping(
             index,
             stable,
             started,
-            in_force: unreached.is_none() || cx.shifted() && cx.settled_at(stance.weight),
+            in_force: unreached.is_none()
+                || cx.shifted() && cx.settled_at(stance.weight) && cx.spec.replicas > 0,
             unreached,
         },
     );
@@ -102,10 +103,15 @@ pub fn stepping(
         Outcome::Wait(wait) => wait,
         Outcome::Done | Outcome::Ask(_) => Wait::new(String::new(), String::new()),
     };
+    let patient = if step.set_weight.is_some() {
+        Deadline::Progress
+    } else {
+        Deadline::Never
+    };
     let blocked = cx
         .blocked
         .as_ref()
-        .map(|b| Wait::new(b.clone(), format!("{title} goes on")));
+        .map(|b| Wait::new(b.clone(), format!("{title} goes on")).with(patient));
     let wait = paused_wait(status).or(blocked).unwrap_or(wait);
     decided.also_wake(wait.until);
     decided.waiting = Some(wait);
@@ -131,7 +137,12 @@ fn hold(
             format!("the pods to make up weight {weight}, {available} canary pods so far"),
             then,
         );
-        return (decided, (!reached).then_some(unreached));
+        let unreached = if replicas == 0 {
+            Wait::for_pods_wanted(then)
+        } else {
+            unreached
+        };
+        return (decided, (!reached || replicas == 0).then_some(unreached));
     }
     // Pods before weights on the way up, weights before pods on the way down.
     let idle = if weight == 0 {
@@ -140,7 +151,11 @@ fn hold(
         0
     };
     let needed = need(percent(weight), replicas).max(idle);
-    let wanted = needed.max(need(cx.high(), replicas));
+    let wanted = if replicas == 0 {
+        0
+    } else {
+        needed.max(need(cx.high(), replicas))
+    };
     decided.desired.replicas.insert(stable.to_owned(), replicas);
     // Paused means paused: what was not begun is not begun. What was written last is held against
     // foreign changes.
@@ -160,7 +175,9 @@ fn hold(
         stable: stable.to_owned(),
         canary: hash.clone(),
     });
-    let unreached = if available < needed {
+    let unreached = if replicas == 0 {
+        Some(Wait::for_pods_wanted(then))
+    } else if available < needed {
         Some(Wait::new(
             format!(
                 "{needed} available {} pods, {available} so far",

@@ -1,7 +1,7 @@
 //! Guards: what must hold before a weight is raised or lowered.
 
 use crate::model::{
-    desired::Desired,
+    desired::{Desired, Lowering},
     observed::Observed,
     share::{FULL, need},
     spec::Spec,
@@ -100,11 +100,14 @@ pub(super) fn lower(
     if stable >= needed {
         return None;
     }
-    if !desired.retreat {
-        return Some(Held::Capacity(format!(
+    let borne = || {
+        Some(Held::Capacity(format!(
             "{needed} ready endpoints of Service {:?}, {stable} so far",
             services.stable
-        )));
+        )))
+    };
+    if desired.lowering == Lowering::Borne {
+        return borne();
     }
     if !observed.live {
         return Some(Held::LookCloser);
@@ -121,12 +124,16 @@ pub(super) fn lower(
         .unwrap_or((1, 1))
     };
     let (before, after) = (serves(current), serves(wanted));
-    (after.0 * before.1 < before.0 * after.1).then(|| {
-        Held::Rescue(format!(
-            "stable has {stable} of {needed} pods ready and would serve worse than now: \
-             mend stable, or promote the canary with promote-full"
-        ))
-    })
+    if after.0 * before.1 >= before.0 * after.1 {
+        return None;
+    }
+    if desired.lowering == Lowering::NoWorse {
+        return borne();
+    }
+    Some(Held::Rescue(format!(
+        "stable has {stable} of {needed} pods ready and would serve worse than now: \
+         mend stable, or promote the canary with promote-full"
+    )))
 }
 
 #[cfg(test)]
@@ -204,13 +211,13 @@ mod tests {
             "trafficRouting": {"gatewayAPI": {"httpRoutes": [{"name": "app"}]}}}})
     }
 
-    fn wish(retreat: bool) -> Desired {
+    fn wish(lowering: Lowering) -> Desired {
         Desired {
             roles: Some(Roles {
                 stable: "old".into(),
                 canary: "new".into(),
             }),
-            retreat,
+            lowering,
             ..Desired::default()
         }
     }
@@ -230,7 +237,7 @@ mod tests {
                 foreign_writer: None,
             };
             let half = percent(50);
-            raise(&spec, &wish(false), &observed, &written, half, 7)
+            raise(&spec, &wish(Lowering::Borne), &observed, &written, half, 7)
         };
         let held = |why: &str| Some(Held::Capacity(why.to_owned()));
         assert_eq!(raised(2, 2), None);
@@ -243,19 +250,29 @@ mod tests {
 
     #[test]
     fn a_weight_is_lowered_when_stable_bears_the_rest() {
-        let lowered = |stable: u32, retreat: bool, live: bool| {
+        let lowered = |stable: u32, lowering: Lowering, live: bool| {
             let pods = [("old", 4), ("new", 4)];
             let services = [("app-stable", "old", stable), ("app-canary", "new", 4)];
             let (spec, mut observed) = world(&canary(), &pods, &services);
             observed.live = live;
-            lower(&spec, &wish(retreat), &observed, FULL, 0)
+            lower(&spec, &wish(lowering), &observed, FULL, 0)
         };
-        assert_eq!(lowered(4, false, false), None);
-        assert!(matches!(lowered(3, false, false), Some(Held::Capacity(_))));
+        assert_eq!(lowered(4, Lowering::Borne, false), None);
+        assert!(matches!(
+            lowered(3, Lowering::Borne, false),
+            Some(Held::Capacity(_))
+        ));
         // Given up: what is cached does not suffice to say that it may go back.
-        assert_eq!(lowered(3, true, false), Some(Held::LookCloser));
-        assert!(matches!(lowered(3, true, true), Some(Held::Rescue(_))));
-        assert_eq!(lowered(4, true, true), None);
+        assert_eq!(lowered(3, Lowering::AtOnce, false), Some(Held::LookCloser));
+        assert!(matches!(
+            lowered(3, Lowering::AtOnce, true),
+            Some(Held::Rescue(_))
+        ));
+        assert!(matches!(
+            lowered(3, Lowering::NoWorse, true),
+            Some(Held::Capacity(_))
+        ));
+        assert_eq!(lowered(4, Lowering::AtOnce, true), None);
     }
 
     #[test]
@@ -265,7 +282,7 @@ mod tests {
             // It selects the new revision, one of whose pods is not ready.
             let services = [("app-active", "new", 3), ("app-preview", "new", 3)];
             let (spec, observed) = world(&strategy, &[("old", old), ("new", 3)], &services);
-            lower(&spec, &wish(true), &observed, FULL, 0)
+            lower(&spec, &wish(Lowering::AtOnce), &observed, FULL, 0)
         };
         assert_eq!(lowered(4), None, "no live look is needed");
         assert_eq!(lowered(3), Some(Held::LookCloser));

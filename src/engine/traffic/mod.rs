@@ -17,7 +17,7 @@ use crate::{
         traffic::TrafficRouting,
     },
     model::{
-        desired::Desired,
+        desired::{Desired, Lowering},
         object::{
             Kind, ObjectRef, Objects, SERVICE, Target, annotate, annotation_number, has_annotations,
         },
@@ -192,6 +192,14 @@ pub fn realize(
     if current == wanted && !disagree {
         return at_rest(router.as_ref(), desired, objects, written, force, numbers);
     }
+    if wanted > current && written.decision < numbers.fence {
+        // Nothing is raised before what was cancelled can no longer land, and nobody else sees to that.
+        let intents = stamps(router.as_ref(), objects, numbers.fence);
+        return Realized {
+            intents: intents.into_iter().map(Intent::harmless).collect(),
+            held: Some(Held::Capacity("earlier decisions to be fenced off".into())),
+        };
+    }
     let held = if wanted > current {
         guards::raise(spec, desired, observed, written, wanted, numbers.fence)
     } else {
@@ -212,7 +220,12 @@ pub fn realize(
     let next = if disagree || !router.splits() || (wanted == 0 && canary == Some(0)) {
         Some(wanted)
     } else {
-        toward(current, wanted, force.settled, desired.retreat)
+        toward(
+            current,
+            wanted,
+            force.settled,
+            desired.lowering == Lowering::AtOnce,
+        )
     };
     let Some(next) = next else {
         return Realized::default();
@@ -260,13 +273,7 @@ fn at_rest(
     numbers: Numbers,
 ) -> Realized {
     let intents = if written.decision < numbers.fence {
-        // The number alone makes a delayed write of a cancelled decision fail.
-        let stamps = router
-            .references()
-            .into_iter()
-            .map(|r| (r, vec![]))
-            .collect();
-        patch(objects, stamps, numbers.fence)
+        stamps(router, objects, numbers.fence)
     } else if force.settled_at(0) && !desired.claim {
         disown(router, objects)
     } else {
@@ -276,6 +283,12 @@ fn at_rest(
         intents: intents.into_iter().map(Intent::harmless).collect(),
         held: None,
     }
+}
+
+/// The number alone makes a delayed write of a cancelled decision fail.
+fn stamps(router: &dyn Router, objects: &Objects, fence: i64) -> Vec<Action> {
+    let all = router.references().into_iter().map(|r| (r, vec![]));
+    patch(objects, all.collect(), fence)
 }
 
 /// Gives up the ownership of the routes' fields that the API server keeps for each field manager.

@@ -27,6 +27,12 @@ pub fn realize(
     numbers: Numbers,
 ) -> Vec<Intent> {
     let mut intents = vec![];
+    // What was cancelled may still shrink those that are counted on: nothing else shrinks before
+    // they are fenced off.
+    let fenced = desired.replicas.iter().all(|(hash, wanted)| {
+        let set = observed.revision(hash).and_then(|r| r.replica_set.as_ref());
+        set.is_none_or(|s| s.decision >= numbers.fence || *wanted < s.desired)
+    });
     for (hash, wanted) in &desired.replicas {
         let Some(revision) = observed.revision(hash) else {
             continue;
@@ -37,6 +43,7 @@ pub fn realize(
                 intents.push(Intent::harmless(action));
             }
             None => {}
+            Some(set) if *wanted < set.desired && !fenced => {}
             Some(set) => {
                 intents.extend(resize(
                     spec, observed, revision, set, *wanted, force, numbers,
@@ -161,7 +168,7 @@ fn resize(
         }
         std::cmp::Ordering::Equal => None,
         std::cmp::Ordering::Less => {
-            let floor = floor(spec, observed, &revision.hash, force);
+            let floor = floor(spec, observed, &revision.hash, set.desired, force);
             (wanted >= floor).then(|| {
                 Intent::hazardous(
                     vec![scale(numbers.next)],
@@ -175,12 +182,18 @@ fn resize(
 
 /// S4: the fewest pods that a revision needs for what the data plane may still send it. Where the
 /// user wants no pods at all, none are kept.
-fn floor(spec: &Spec, observed: &Observed, hash: &str, force: Option<&InForce>) -> u32 {
+fn floor(spec: &Spec, observed: &Observed, hash: &str, now: u32, force: Option<&InForce>) -> u32 {
     let Some(services) = &spec.course.services else {
         return 0;
     };
     if spec.replicas == 0 {
         return 0;
+    }
+    // While a change of the split is not in force, a Service that turned just before it may still be
+    // followed to the pods that it selected then.
+    let settled = force.is_some_and(|f| f.settled.is_some());
+    if !settled && observed.selected(&services.stable) != Some(hash) {
+        return now;
     }
     let (low, high) = force.map_or((0, FULL), |f| (f.low, f.high));
     // A switch sends everything to the stable Service, whomever that selects.

@@ -161,9 +161,10 @@ fn one(
     };
     let target = Target::of(SERVICE, live);
     if observed.selected(name) != Some(hash) {
-        // S7: it turns to other pods only where nothing is sent to it, or where those pods suffice.
+        // S7: it turns to other pods only where nothing is sent to it, where those pods suffice, or
+        // where none are wanted.
         let ready = observed.revision(hash).map_or(0, |r| r.available());
-        if weight > 0 && ready < need(weight, spec.replicas) {
+        if weight > 0 && spec.replicas > 0 && ready < need(weight, spec.replicas) {
             return None;
         }
         let mut selector = live

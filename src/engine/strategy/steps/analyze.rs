@@ -6,7 +6,7 @@ use crate::{
 };
 
 use super::{
-    super::Wait,
+    super::{Deadline, Wait},
     step::{Outcome, StepContext},
 };
 
@@ -33,7 +33,7 @@ pub fn outcome(analysis: &Analysis, step: &StepContext<'_>) -> Outcome {
             Outcome::Ask(format!("analysis {name} cannot say: {message}"))
         }
         RunPhase::Successful => match &step.unreached {
-            Some(wait) => Outcome::Wait(wait.clone()),
+            Some(wait) => Outcome::Wait(wait.clone().with(ended(&run.name, step))),
             None => Outcome::Done,
         },
         RunPhase::Running => Outcome::Measure(
@@ -45,9 +45,18 @@ pub fn outcome(analysis: &Analysis, step: &StepContext<'_>) -> Outcome {
                     step.next(),
                     doubts(step, &name)
                 ),
-            ),
+            )
+            .with(Deadline::Never),
         ),
     }
+}
+
+/// What is awaited once the run has ended has a deadline that counts from then on.
+fn ended(name: &str, step: &StepContext<'_>) -> Deadline {
+    let mut runs = step.cx.observed.runs.iter();
+    let run = runs.find(|r| r.metadata.name.as_deref() == Some(name));
+    let at = run.and_then(|r| r.status.as_ref()?.completed_at.as_ref());
+    at.map_or(Deadline::Progress, |t| Deadline::After(t.0))
 }
 
 /// Which metrics cannot say so far, so that nobody waits for what never comes.
