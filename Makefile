@@ -13,8 +13,9 @@ export CARGO_TARGET_DIR := $(shell .ci/target $$PPID)
 endif
 endif
 
-# Every test but the end-to-end ones, which need the lab, and the figures.
-TESTS := $(filter-out bench e2e,$(basename $(notdir $(wildcard tests/*.rs) $(patsubst %/main.rs,%,$(wildcard tests/*/main.rs)))))
+# Every test but the end-to-end ones, which need the lab, the figures, and the model, which wants an
+# optimized build.
+TESTS := $(filter-out bench e2e model,$(basename $(notdir $(wildcard tests/*.rs) $(patsubst %/main.rs,%,$(wildcard tests/*/main.rs)))))
 LAB := cargo run -q -p serin-lab --
 
 .PHONY: help
@@ -31,12 +32,27 @@ build: cargo ## The controller: target/debug/serin
 	cargo build --bin serin
 
 .PHONY: test
-test: lab-tools fast e2e ## All that must pass: unit, scenarios, rules, then end to end in the lab
+test: lab-tools fast small-world e2e ## All that must pass: unit, scenarios, rules, the small world, then end to end in the lab
 
 .PHONY: fast
 fast: cargo ## The tests that need no cluster
 	cargo test --no-fail-fast --lib --bins $(TESTS:%=--test %)
 	cargo test -p serin-lab --lib
+
+.PHONY: small-world
+small-world: cargo ## Every state of a small world around the real plan, as many as fit a minute
+	cargo test --profile figures --no-default-features --test model
+
+.PHONY: model
+model: cargo ## The same as far as this machine reaches; the table goes to tests/model/TABLE.md (CASE=name: one strategy)
+	@mkdir -p target/model; status=0; \
+	MODEL=far cargo test --profile figures --no-default-features --test model every_state -- --nocapture 2>&1 \
+	  | tee target/model/last.log || status=$$?; \
+	{ printf '# The small world at %s\n\n`make model` writes this table: every state was visited, every law held at every write, and from every state there is a way home without a circle.\n\n' \
+	    "$$(git describe --always --dirty --abbrev=12 --exclude '*' 2>/dev/null || echo unknown)"; \
+	  grep '^|' target/model/last.log || true; \
+	  printf '\n'; grep '^test result:' target/model/last.log || echo 'not finished'; } > tests/model/TABLE.md; \
+	echo "written to tests/model/TABLE.md"; exit $$status
 
 .PHONY: scenarios
 scenarios: cargo ## The scenarios on the virtual cluster (UPDATE=1 writes their timelines anew)
@@ -77,7 +93,7 @@ fmt: cargo ## Format the code
 .PHONY: lint
 lint: cargo ## Clippy, with the shell and without it
 	cargo clippy --workspace --all-targets -- -D warnings
-	cargo clippy -p serin --no-default-features --all-targets -- -D warnings
+	cargo clippy -p serin --no-default-features --all-targets --test model -- -D warnings
 
 .PHONY: chart
 chart: lab-tools ## Lint the chart, and render it in each of its modes
