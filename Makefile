@@ -75,7 +75,7 @@ e2e-full: lab-tools ## End to end: everything; the table goes to tests/e2e/TABLE
 	echo "written to tests/e2e/TABLE.md"; exit $$status
 
 .PHONY: bench
-bench: lab-tools ## Figures: requests, times, memory (FIGURE=name: one group; SIZE=small: a quick look; MOST=3000: fewer at rest)
+bench: lab-tools ## Figures: requests, times, memory (FIGURE=name: one group; SIZE=small: a quick look; MOST=3000: fewer at rest, LEAST=10000: only so many)
 	cargo test --profile figures --test bench
 
 .PHONY: check

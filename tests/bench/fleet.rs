@@ -12,6 +12,10 @@ use serin::api::{AnalysisTemplate, Rollout};
 
 use crate::Result;
 
+/// From this Rollout on, Services have no address: the more there are, the longer the API server
+/// takes to find a free one, and it does so one at a time.
+pub const HEADLESS_FROM: usize = 3_000;
+
 /// The namespace of the fleet.
 pub const NAMESPACE: &str = "fleet";
 
@@ -82,10 +86,14 @@ impl Fleet {
         );
         let routes =
             Api::<DynamicObject>::namespaced_with(self.client.clone(), NAMESPACE, &routes());
-        let service: Service = serde_json::from_value(json!({
+        let mut service = json!({
             "metadata": {"name": name},
             "spec": {"selector": {"app": name}, "ports": [{"name": "http", "port": 80, "targetPort": 8080}]},
-        }))?;
+        });
+        if n >= HEADLESS_FROM {
+            service["spec"]["clusterIP"] = json!("None");
+        }
+        let service: Service = serde_json::from_value(service)?;
         let route: DynamicObject = serde_json::from_value(json!({
             "apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute",
             "metadata": {"name": name},

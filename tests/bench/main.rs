@@ -48,6 +48,8 @@ pub struct Sizes {
     pub rest: [usize; 3],
     /// No more at rest than this: what is beyond takes long to deploy.
     pub most: usize,
+    /// No fewer than this.
+    pub least: usize,
     /// Seconds for which requests at rest are counted.
     pub quiet: u64,
     /// Aborts at the gateway.
@@ -59,6 +61,7 @@ const FULL: Sizes = Sizes {
     alone: 20,
     rest: [1_000, 3_000, 10_000],
     most: 10_000,
+    least: 0,
     quiet: 60,
     gateway: 25,
 };
@@ -67,6 +70,7 @@ const SMALL: Sizes = Sizes {
     alone: 2,
     rest: [5, 10, 20],
     most: 20,
+    least: 0,
     quiet: 5,
     gateway: 2,
 };
@@ -75,6 +79,9 @@ fn main() {
     let wanted = std::env::var("FIGURE").unwrap_or_default();
     let small = std::env::var("SIZE").is_ok_and(|s| s == "small");
     let mut sizes = if small { SMALL } else { FULL };
+    if let Ok(least) = std::env::var("LEAST") {
+        sizes.least = least.parse().expect("LEAST is a number of Rollouts");
+    }
     if let Ok(most) = std::env::var("MOST") {
         sizes.most = most.parse().expect("MOST is a number of Rollouts");
     }
