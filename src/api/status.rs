@@ -281,7 +281,8 @@ pub struct Decision {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub what: Option<String>,
     /// What the last hazardous decision changes. Until it carries that decision's number, the change
-    /// may still be under way, and nothing hazardous is done to another object.
+    /// may still be under way, and nothing hazardous is done to another object, but that traffic goes
+    /// back to stable.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub effect: Option<Effect>,
 }

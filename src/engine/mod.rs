@@ -18,7 +18,7 @@ use crate::{
         status::RolloutStatus,
     },
     model::{
-        desired::{Desired, Lowering},
+        desired::Desired,
         object::annotation_number,
         observed::{Observed, References},
         plan::{Action, Intent, Numbers, Plan, Requeue},
@@ -107,8 +107,7 @@ fn once(observed: &Observed, now: Timestamp) -> (Plan, bool) {
     } else {
         realize(&world, &mut decided, &mut status, next)
     };
-    let retreat = decided.desired.lowering == Lowering::AtOnce;
-    let (actions, hazards) = choose(&world, retreat, realized.intents, &mut status, next);
+    let (actions, hazards) = choose(&world, realized.intents, &mut status, next);
     status::summarize(&world, &decided, &mut status);
     let requeue = requeue(&decided, hazards, &status, now);
     let plan = Plan {
@@ -237,7 +236,8 @@ fn realize(
                     decided.stalled = Some((reason::ABORT_HELD.into(), why));
                 }
                 Some(traffic::Held::Capacity(why)) => {
-                    if let Some(wait) = &mut decided.waiting {
+                    // Where no pods are wanted, that says it all.
+                    if let Some(wait) = decided.waiting.as_mut().filter(|_| spec.replicas > 0) {
                         *wait = Wait::new(why, wait.then.clone()).with(wait.deadline);
                     }
                 }
@@ -285,13 +285,17 @@ fn finalizer(world: &World<'_>, desired: &Desired) -> Option<Intent> {
 /// How many hazardous ones there were.
 fn choose(
     world: &World<'_>,
-    retreat: bool,
     intents: Vec<Intent>,
     status: &mut RolloutStatus,
     next: i64,
 ) -> (Vec<Action>, usize) {
     let mut actions = vec![];
     let mut hazards = 0;
+    let mut stamps = vec![];
+    let share = world.written.and_then(|w| match &w.share {
+        Ok(share) | Err(RouteFault::Disagree(share)) => Some(*share),
+        Err(RouteFault::Missing(_) | RouteFault::Unfit { .. }) => None,
+    });
     for intent in intents {
         match intent.hazard {
             None => actions.extend(intent.actions),
@@ -303,11 +307,12 @@ fn choose(
                 let effect = under_way::effect(&intent.actions, next);
                 let fence = under_way::fence(world.observed, status, effect.as_ref());
                 // The way back of the traffic waits for nothing.
-                let waits = !(retreat && hazard.share.is_some());
-                if waits && !fence.is_empty() {
-                    // The next look goes on, when that is done.
-                    hazards += 1;
-                    actions.extend(fence);
+                let back = hazard
+                    .share
+                    .is_some_and(|to| share.is_some_and(|from| to < from));
+                if !back && !fence.is_empty() {
+                    // The look that follows their change goes on.
+                    stamps = fence;
                     continue;
                 }
                 let decision = status.decision.get_or_insert_default();
@@ -332,6 +337,9 @@ fn choose(
             }
         }
     }
+    // Whatever else is written to an object fences it off, too.
+    stamps.retain(|s| !actions.iter().any(|a| under_way::same_object(s, a)));
+    actions.extend(stamps);
     (actions, hazards)
 }
 

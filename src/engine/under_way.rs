@@ -19,8 +19,8 @@ use crate::{
     },
 };
 
-/// What actions change, under the number of their decision. None for what is deleted: that is
-/// refused where anybody has taken it up again.
+/// What actions change, under the number of their decision. None for what is deleted: a
+/// ReplicaSet's deletion is refused where it was taken up again, and a record is made anew.
 pub(super) fn effect(actions: &[Action], decision: i64) -> Option<Effect> {
     let target = actions.iter().find_map(|action| match action {
         Action::Patch { target, .. } | Action::Scale { target, .. } => Some(target),
@@ -31,6 +31,17 @@ pub(super) fn effect(actions: &[Action], decision: i64) -> Option<Effect> {
         name: target.object.name.clone(),
         decision,
     })
+}
+
+/// Whether two actions change one object as it was read.
+pub(super) fn same_object(a: &Action, b: &Action) -> bool {
+    let target = |action: &Action| match action {
+        Action::Patch { target, .. } | Action::Scale { target, .. } | Action::Delete { target } => {
+            Some(target.object.clone())
+        }
+        Action::Create { .. } | Action::Claim | Action::Release => None,
+    };
+    target(a).is_some_and(|object| target(b) == Some(object))
 }
 
 /// What makes an earlier decision's change fail if it has not landed, before `next` is done. Nothing

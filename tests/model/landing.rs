@@ -105,6 +105,7 @@ fn create(case: &Case, state: &mut State, object: &ObjectRef, value: &Value) -> 
                 desired: desired.and_then(|n| u8::try_from(n).ok()).unwrap_or(0),
                 ready: 0,
                 decision: number,
+                seen: false,
             });
         }
         "Service" => {
@@ -312,7 +313,9 @@ fn service(
 fn scale(case: &Case, state: &mut State, name: &str, replicas: u32, decision: i64) -> bool {
     let set = version_in(case, name).and_then(|v| state.set_mut(v));
     let Some(set) = set else { return false };
-    set.desired = u8::try_from(replicas).unwrap_or(u8::MAX);
+    let desired = u8::try_from(replicas).unwrap_or(u8::MAX);
+    set.seen &= desired == set.desired;
+    set.desired = desired;
     // Those that are not ready go first.
     set.ready = set.ready.min(set.desired);
     set.decision = decision;

@@ -62,6 +62,7 @@ fn deployed(case: &Case, mind: Mind<'_>) -> State {
     let mut state = case.empty();
     for _ in 0..200 {
         let mut home = vec![Move::Look, Move::Act, Move::Accept, Move::Tick];
+        home.extend((0..VERSIONS).map(Move::Follow));
         home.extend((0..VERSIONS).map(Move::Ready));
         let next = home.into_iter().find_map(|m| make(case, &state, m, mind));
         match next {

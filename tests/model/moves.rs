@@ -34,6 +34,8 @@ pub enum Move {
     LateLost,
     /// A pod becomes ready.
     Ready(usize),
+    /// The ReplicaSet's controller follows the change of its size.
+    Follow(usize),
     /// The gateway accepts the route.
     Accept,
     /// Time passes.
@@ -72,6 +74,7 @@ impl Move {
                 | Self::LateAct
                 | Self::LateLost
                 | Self::Ready(_)
+                | Self::Follow(_)
                 | Self::Accept
                 | Self::Tick
                 | Self::Ends(..)
@@ -119,6 +122,7 @@ pub fn moves(case: &Case, state: &State) -> Vec<Move> {
         Move::LookStale,
     ];
     all.extend((0..VERSIONS).map(Move::Ready));
+    all.extend((0..VERSIONS).map(Move::Follow));
     for (at, run) in state.runs.iter().enumerate() {
         if run.phase == "Running" {
             all.extend(["Successful", "Failed", "Inconclusive"].map(|p| Move::Ends(at, p)));
@@ -188,6 +192,14 @@ pub fn make(case: &Case, state: &State, a_move: Move, mind: Mind<'_>) -> Option<
             *state.status.text != *next.status.text
         }
         Move::Ready(_) | Move::Kill(_) | Move::Sicken(_) => pods(case, &mut next, a_move)?,
+        Move::Follow(version) => {
+            let set = next.set_mut(version)?;
+            let late = !set.seen;
+            set.seen = true;
+            let name = format!("app-{}", case.hashes[version]);
+            touch(&mut next, "ReplicaSet", &name);
+            late
+        }
         Move::Accept => {
             let route = next.route.as_mut()?;
             let waited = !route.accepted;

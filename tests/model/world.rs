@@ -74,6 +74,8 @@ pub struct Set {
     pub desired: u8,
     pub ready: u8,
     pub decision: i64,
+    /// Whether its controller has seen the last change of its size.
+    pub seen: bool,
 }
 
 /// A revision.
@@ -352,7 +354,7 @@ impl Case {
                 resource_version: "1".into(),
                 has_annotations: true,
                 decision: set.decision,
-                seen: true,
+                seen: set.seen,
                 desired: u32::from(set.desired),
                 current: u32::from(set.desired),
                 ready,

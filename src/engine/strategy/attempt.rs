@@ -4,12 +4,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
 
 use crate::{
     api::{
-        names::{condition, reason},
+        names::reason,
         status::{Attempt, Draining, PauseStatus, RolloutStatus},
     },
     model::{
         observed::Current,
-        progress::{Stage, after, brief, note},
+        progress::{Stage, after, brief, note, note_once},
     },
 };
 
@@ -343,7 +343,7 @@ pub fn overdue(
     let (for_, deadline) = (wait.for_.clone(), wait.deadline);
     // What was given up says so, whatever else is awaited.
     let given_up = stage == Stage::Done && status.stable_revision.as_ref() != Some(&attempt.hash);
-    if given_up || status.pause.is_some() {
+    if given_up || status.pause.is_some() || (cx.spec.replicas == 0 && stage != Stage::Done) {
         return None;
     }
     let untimed = stage == Stage::Done || deadline == Deadline::Never;
@@ -359,7 +359,12 @@ pub fn overdue(
     if let Some(live) = status.attempt.as_mut().filter(|_| unwanted) {
         progressed(cx, live);
     }
-    let mark = i64::from(cx.available(&attempt.hash));
+    // What grows in a rollback is stable.
+    let grows = match (stage, &status.stable_revision) {
+        (Stage::RollingBack, Some(stable)) => stable,
+        _ => &attempt.hash,
+    };
+    let mark = i64::from(cx.available(grows));
     if let Some(live) = status.attempt.as_mut().filter(|a| mark > a.progress_mark) {
         live.progress_mark = mark;
         live.progress_at = MicroTime(cx.now);
@@ -393,19 +398,13 @@ pub fn overdue(
         );
         return Some(Decided::moved());
     }
-    let told = status
-        .conditions
-        .iter()
-        .any(|c| c.type_ == condition::STALLED && c.reason == reason::PROGRESS_DEADLINE_EXCEEDED);
-    if !told {
-        note(
-            status,
-            cx.now,
-            "Warning",
-            reason::PROGRESS_DEADLINE_EXCEEDED,
-            &message,
-        );
-    }
+    note_once(
+        status,
+        cx.now,
+        "Warning",
+        reason::PROGRESS_DEADLINE_EXCEEDED,
+        &message,
+    );
     decided
         .stalled
         .get_or_insert((reason::PROGRESS_DEADLINE_EXCEEDED.into(), message));

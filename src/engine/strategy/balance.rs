@@ -22,6 +22,11 @@ pub fn balance(
             .map_or(Pods::default(), |r| Pods {
                 desired: r.desired(),
                 available: r.available(),
+                // Of a set whose change of size is unseen nothing is known.
+                sick: match &r.replica_set {
+                    Some(set) if set.seen => r.desired().saturating_sub(r.available()),
+                    _ => 0,
+                },
             })
     };
     let others: Vec<_> = cx
@@ -31,8 +36,9 @@ pub fn balance(
         .filter(|r| r.hash != stable && r.hash != canary && r.desired() > 0)
         .collect();
     let sum = others.iter().fold(Pods::default(), |a, r| Pods {
-        desired: a.desired + r.desired(),
-        available: a.available + r.available(),
+        desired: a.desired + pods(&r.hash).desired,
+        available: a.available + pods(&r.hash).available,
+        sick: a.sick + pods(&r.hash).sick,
     });
     let spec = cx.spec;
     let target = shares(spec.replicas, weight, spec.course.max_surge);
@@ -65,14 +71,14 @@ pub fn balance(
 /// first, wherever they are.
 fn shrunk<'a>(others: &[(&'a str, Pods)], left: u32) -> Vec<(&'a str, u32)> {
     let all: u32 = others.iter().map(|(_, p)| p.desired).sum();
-    let sick = |p: &Pods| p.desired.saturating_sub(p.available);
     let mut cut = all.saturating_sub(left);
-    let mut spare = cut.saturating_sub(others.iter().map(|(_, p)| sick(p)).sum());
+    let mut spare = cut.saturating_sub(others.iter().map(|(_, p)| p.sick).sum());
     let mut sizes = vec![];
     for (hash, pods) in others {
-        let sick = sick(pods).min(cut);
+        let sick = pods.sick.min(cut);
         cut -= sick;
-        let healthy = (pods.desired - sick).min(spare).min(cut);
+        // Those of which nothing is known stay.
+        let healthy = pods.available.min(pods.desired - sick).min(spare).min(cut);
         cut -= healthy;
         spare -= healthy;
         sizes.push((*hash, pods.desired - sick - healthy));
@@ -86,12 +92,23 @@ mod tests {
 
     #[test]
     fn pods_that_are_not_available_go_first_wherever_they_are() {
-        let pods = |desired, available| Pods { desired, available };
+        let pods = |desired, available| Pods {
+            desired,
+            available,
+            sick: desired - available,
+        };
         let others = [("old", pods(3, 3)), ("older", pods(2, 1))];
         assert_eq!(shrunk(&others, 4), [("old", 3), ("older", 1)]);
         assert_eq!(shrunk(&others, 3), [("old", 2), ("older", 1)]);
         assert_eq!(shrunk(&others, 1), [("old", 0), ("older", 1)]);
         assert_eq!(shrunk(&others, 0), [("old", 0), ("older", 0)]);
         assert_eq!(shrunk(&[], 0), []);
+        let unseen = Pods {
+            desired: 3,
+            available: 0,
+            sick: 0,
+        };
+        let ((_, _), left) = next(4, 1, 0, (pods(1, 1), pods(0, 0), unseen), (1, 3));
+        assert_eq!(left, 3, "of pods of which nothing is known, none goes");
     }
 }

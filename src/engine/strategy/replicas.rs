@@ -5,8 +5,10 @@
 pub struct Pods {
     /// Wanted so far.
     pub desired: u32,
-    /// Available.
+    /// Available; none while a change of size is unseen.
     pub available: u32,
+    /// Known not to be available, so that they can go in any case.
+    pub sick: u32,
 }
 
 /// How many pods of stable and canary come closest to `weight` percent of `replicas`, the total at
@@ -74,7 +76,7 @@ pub fn next(
             .unwrap_or(0);
     let mut shrink = |pods: Pods, to: u32| -> u32 {
         // Pods that are not available can go in any case.
-        let sick = pods.desired.saturating_sub(pods.available);
+        let sick = pods.sick;
         let cut = pods.desired.saturating_sub(to).min(sick + spare);
         spare -= cut.saturating_sub(sick).min(spare);
         pods.desired - cut
@@ -115,6 +117,7 @@ mod tests {
                         let pods = |d: u32| Pods {
                             desired: d,
                             available: d,
+                            sick: 0,
                         };
                         let ((s2, c2), _) = next(
                             replicas,

@@ -220,6 +220,11 @@ fn switching(cx: &Context<'_>, status: &mut RolloutStatus, attempt: &Attempt) ->
         .desired
         .replicas
         .insert(hash.clone(), cx.spec.replicas);
+    if cx.spec.replicas == 0 {
+        // None are kept, also of the old revision.
+        let all = cx.observed.revisions.iter().map(|r| (r.hash.clone(), 0));
+        decided.desired.replicas.extend(all);
+    }
     decided.desired.weight = Some(100);
     decided.desired.claim = true;
     // It turns only when nothing is sent to it.

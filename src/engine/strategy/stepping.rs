@@ -6,7 +6,7 @@ use crate::{
         status::{Attempt, PauseStatus, RolloutStatus},
     },
     model::{
-        desired::{DesiredRun, Roles},
+        desired::{DesiredRun, Lowering, Roles},
         measurement::RunPhase,
         progress::{Stage, note},
         share::{need, percent},
@@ -112,6 +112,7 @@ pub fn stepping(
         .blocked
         .as_ref()
         .map(|b| Wait::new(b.clone(), format!("{title} goes on")).with(patient));
+    let blocked = blocked.filter(|_| cx.spec.replicas > 0);
     let wait = paused_wait(status).or(blocked).unwrap_or(wait);
     decided.also_wake(wait.until);
     decided.waiting = Some(wait);
@@ -132,7 +133,8 @@ fn hold(
     let available = cx.available(hash);
     let paused = status.pause.is_some();
     if !cx.shifted() {
-        let reached = !paused && balance(cx, &mut decided.desired, stable, hash, weight);
+        let moves = !paused || replicas == 0;
+        let reached = moves && balance(cx, &mut decided.desired, stable, hash, weight);
         let unreached = Wait::new(
             format!("the pods to make up weight {weight}, {available} canary pods so far"),
             then,
@@ -169,6 +171,11 @@ fn hold(
         decided.desired.weight = Some(weight);
     } else if written <= percent(weight) {
         decided.desired.weight = Some(written / percent(1));
+    }
+    if replicas == 0 {
+        // None are kept, paused or not; and the weight may go back, where nobody serves it.
+        decided.desired.replicas.insert(hash.clone(), 0);
+        decided.desired.lowering = Lowering::NoWorse;
     }
     decided.desired.claim = true;
     decided.desired.roles = Some(Roles {
@@ -224,6 +231,7 @@ pub fn promoting(
             "it is promoted",
         )
     });
+    let blocked = blocked.filter(|_| cx.spec.replicas > 0);
     if let Some(wait) = paused_wait(status).or(blocked).or(unreached).or(short) {
         decided.also_wake(wait.until);
         decided.waiting = Some(wait);

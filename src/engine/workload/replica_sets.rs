@@ -168,7 +168,13 @@ fn resize(
         }
         std::cmp::Ordering::Equal => None,
         std::cmp::Ordering::Less => {
-            let floor = floor(spec, observed, &revision.hash, set.desired, force);
+            // Pods that are not ready serve nobody.
+            let now = if set.seen && revision.ready() == 0 {
+                0
+            } else {
+                set.desired
+            };
+            let floor = floor(spec, observed, &revision.hash, now, force);
             (wanted >= floor).then(|| {
                 Intent::hazardous(
                     vec![scale(numbers.next)],
@@ -192,7 +198,7 @@ fn floor(spec: &Spec, observed: &Observed, hash: &str, now: u32, force: Option<&
     // While a change of the split is not in force, a Service that turned just before it may still be
     // followed to the pods that it selected then.
     let settled = force.is_some_and(|f| f.settled.is_some());
-    if !settled && observed.selected(&services.stable) != Some(hash) {
+    if !settled && now > 0 && observed.selected(&services.stable) != Some(hash) {
         return now;
     }
     let (low, high) = force.map_or((0, FULL), |f| (f.low, f.high));
