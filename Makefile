@@ -17,6 +17,8 @@ endif
 # optimized build.
 TESTS := $(filter-out bench e2e model,$(basename $(notdir $(wildcard tests/*.rs) $(patsubst %/main.rs,%,$(wildcard tests/*/main.rs)))))
 LAB := cargo run -q -p serin-lab --
+# What a table was taken at.
+COMMIT = $$(git describe --always --dirty --abbrev=12 --exclude '*' 2>/dev/null || echo unknown)
 
 .PHONY: help
 help: ## This list
@@ -49,8 +51,8 @@ model: cargo ## The same as far as this machine reaches; the table goes to tests
 	MODEL=far cargo test --profile figures --no-default-features --test model every_state -- --nocapture 2>&1 \
 	  | tee target/model/last.log || status=$$?; \
 	{ printf '# The small world at %s\n\n`make model` writes this table: every state was visited, every law held at every write, and from every state there is a way home without a circle.\n\n' \
-	    "$$(git describe --always --dirty --abbrev=12 --exclude '*' 2>/dev/null || echo unknown)"; \
-	  grep '^|' target/model/last.log || true; \
+	    "$(COMMIT)"; \
+	  sed -n '/^|/p' target/model/last.log; \
 	  printf '\n'; grep '^test result:' target/model/last.log || echo 'not finished'; } > tests/model/TABLE.md; \
 	echo "written to tests/model/TABLE.md"; exit $$status
 
@@ -69,7 +71,7 @@ e2e-full: lab-tools ## End to end: everything; the table goes to tests/e2e/TABLE
 	  E2E=$$mode cargo test --test e2e 2>&1 | tee -a target/e2e/last.log || status=$$?; \
 	done; \
 	{ printf '# End to end at %s\n\n`make e2e-full` writes this table.\n\n| Test | | Seconds |\n|---|---|---|\n' \
-	    "$$(git describe --always --dirty --abbrev=12 --exclude '*' 2>/dev/null || echo unknown)"; \
+	    "$(COMMIT)"; \
 	  sed -nE 's/^test ([a-z0-9_:]+) \.\.\. (ok|FAILED) \(([0-9.]+) s\)$$/| \1 | \2 | \3 |/p' target/e2e/last.log; \
 	  printf '\n'; grep '^test result:' target/e2e/last.log || echo 'not finished'; } > tests/e2e/TABLE.md; \
 	echo "written to tests/e2e/TABLE.md"; exit $$status

@@ -10,9 +10,7 @@ use crate::{
         status::{Effect, RolloutStatus},
     },
     model::{
-        object::{
-            ObjectRef, REPLICA_SET, SERVICE, Target, annotate, annotation_number, has_annotations,
-        },
+        object::{Kind, SERVICE, Target, annotation_number, has_annotations},
         observed::Observed,
         plan::Action,
         revisions::ReplicaSetView,
@@ -22,10 +20,8 @@ use crate::{
 /// What actions change, under the number of their decision. None for what is deleted: a
 /// ReplicaSet's deletion is refused where it was taken up again, and a record is made anew.
 pub(super) fn effect(actions: &[Action], decision: i64) -> Option<Effect> {
-    let target = actions.iter().find_map(|action| match action {
-        Action::Patch { target, .. } | Action::Scale { target, .. } => Some(target),
-        Action::Create { .. } | Action::Delete { .. } | Action::Claim | Action::Release => None,
-    })?;
+    let written = |a: &&Action| !matches!(a, Action::Delete { .. });
+    let target = actions.iter().filter(written).find_map(Action::target)?;
     Some(Effect {
         kind: target.object.kind.kind.to_owned(),
         name: target.object.name.clone(),
@@ -35,13 +31,8 @@ pub(super) fn effect(actions: &[Action], decision: i64) -> Option<Effect> {
 
 /// Whether two actions change one object as it was read.
 pub(super) fn same_object(a: &Action, b: &Action) -> bool {
-    let target = |action: &Action| match action {
-        Action::Patch { target, .. } | Action::Scale { target, .. } | Action::Delete { target } => {
-            Some(target.object.clone())
-        }
-        Action::Create { .. } | Action::Claim | Action::Release => None,
-    };
-    target(a).is_some_and(|object| target(b) == Some(object))
+    let object = |action: &Action| action.target().map(|t| t.object.clone());
+    object(a).is_some_and(|o| object(b) == Some(o))
 }
 
 /// What makes an earlier decision's change fail if it has not landed, before `next` is done. Nothing
@@ -57,51 +48,30 @@ pub(super) fn fence(
     if next.is_some_and(|n| (&n.kind, &n.name) == (&last.kind, &last.name)) {
         return vec![];
     }
-    let late = |value: &&Value| annotation_number(value, DECISION) < last.decision;
-    if last.kind == REPLICA_SET.kind {
-        let mut sets = observed
-            .revisions
-            .iter()
-            .filter_map(|r| r.replica_set.as_ref());
-        let set = sets.find(|s| s.name == last.name && s.decision < last.decision);
-        return set
-            .map(|s| stamp_set(s, last.decision))
-            .into_iter()
-            .collect();
-    }
-    if last.kind == SERVICE.kind {
-        let service = observed.services.get(&last.name).filter(late);
-        return service
-            .map(|s| stamp(Target::of(SERVICE, s), has_annotations(s), last.decision))
-            .into_iter()
-            .collect();
-    }
+    let sets = observed.revisions.iter();
+    let sets = sets.filter_map(|r| r.replica_set.as_ref()).map(of_set);
+    let services = observed.services.values().map(|v| of_value(SERVICE, v));
     let routes = observed.routes.iter();
-    routes
-        .filter(|(reference, value)| reference.kind.kind == last.kind && late(value))
-        .map(|(reference, value)| {
-            stamp(
-                Target::of(reference.kind, value),
-                has_annotations(value),
-                last.decision,
-            )
-        })
+    let routes = routes.map(|(reference, value)| of_value(reference.kind, value));
+    // The first of several routes stands for all of them.
+    let routed = observed.routes.keys().any(|r| r.kind.kind == last.kind);
+    let theirs =
+        |t: &Target| t.object.kind.kind == last.kind && (routed || t.object.name == last.name);
+    sets.chain(services)
+        .chain(routes)
+        .filter(|(target, number, _)| theirs(target) && *number < last.decision)
+        .map(|(target, _, annotated)| Action::stamp(target, annotated, last.decision))
         .collect()
 }
 
-fn stamp_set(set: &ReplicaSetView, decision: i64) -> Action {
-    let target = Target {
-        object: ObjectRef::new(REPLICA_SET, &set.name),
-        uid: set.uid.clone(),
-        resource_version: set.resource_version.clone(),
-    };
-    stamp(target, set.has_annotations, decision)
+/// An object as it was read, the number that it carries, and whether it has annotations.
+type Numbered = (Target, i64, bool);
+
+fn of_set(set: &ReplicaSetView) -> Numbered {
+    (set.target(), set.decision, set.has_annotations)
 }
 
-/// The number alone changes the object, so that a delayed write of what it was read as fails.
-fn stamp(target: Target, has_annotations: bool, decision: i64) -> Action {
-    Action::Patch {
-        target,
-        operations: annotate(has_annotations, DECISION, &decision.to_string()),
-    }
+fn of_value(kind: Kind, value: &Value) -> Numbered {
+    let number = annotation_number(value, DECISION);
+    (Target::of(kind, value), number, has_annotations(value))
 }

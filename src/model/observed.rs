@@ -88,12 +88,14 @@ impl Observed {
             .copied()
             .unwrap_or(0)
     }
+    /// A run by its name.
+    pub fn run(&self, name: &str) -> Option<&AnalysisRun> {
+        let mut runs = self.runs.iter();
+        runs.find(|r| r.metadata.name.as_deref() == Some(name))
+    }
     /// How a run stands and why; none where there is no such run.
     pub fn run_outcome(&self, name: &str) -> Option<(RunPhase, String)> {
-        let run = self
-            .runs
-            .iter()
-            .find(|r| r.metadata.name.as_deref() == Some(name))?;
+        let run = self.run(name)?;
         let status = run.status.as_ref();
         let phase = status
             .and_then(|s| s.phase.as_deref())

@@ -5,9 +5,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::api::RolloutStatus;
+use crate::api::{RolloutStatus, names::DECISION};
 
-use super::object::{ObjectRef, Target};
+use super::object::{ObjectRef, Target, annotate};
 
 /// What to do next. The status is committed first; only then is anything done.
 #[derive(Clone, Debug, PartialEq)]
@@ -60,6 +60,25 @@ pub enum Action {
     Claim,
     /// Take our finalizer off the Rollout.
     Release,
+}
+
+impl Action {
+    /// The object that it changes as it was read; none for what is made, and for the finalizer.
+    pub fn target(&self) -> Option<&Target> {
+        match self {
+            Self::Patch { target, .. } | Self::Scale { target, .. } | Self::Delete { target } => {
+                Some(target)
+            }
+            Self::Create { .. } | Self::Claim | Self::Release => None,
+        }
+    }
+    /// Writes a decision's number and nothing else: a delayed write of the object as it was read fails.
+    pub fn stamp(target: Target, has_annotations: bool, decision: i64) -> Self {
+        Self::Patch {
+            target,
+            operations: annotate(has_annotations, DECISION, &decision.to_string()),
+        }
+    }
 }
 
 /// An action and whether it is one of the hazardous ones: raising a weight, lowering replicas,

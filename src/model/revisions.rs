@@ -2,6 +2,8 @@
 
 use serde_json::Value;
 
+use super::object::{ObjectRef, REPLICA_SET, Target};
+
 /// The algorithm that names revisions. It stands in each ControllerRevision; the name alone
 /// depends on it, never the question whether a template is new.
 pub const HASH_ALGORITHM: &str = "fnv1a64/1";
@@ -73,12 +75,33 @@ pub struct ReplicaSetView {
     pub min_ready: i32,
 }
 
+impl ReplicaSetView {
+    /// The ReplicaSet as it was read.
+    pub fn target(&self) -> Target {
+        Target {
+            object: ObjectRef::new(REPLICA_SET, &self.name),
+            uid: self.uid.clone(),
+            resource_version: self.resource_version.clone(),
+        }
+    }
+}
+
 impl Revision {
     /// Pods that count as available: none while a change of size is unseen, never more than wanted.
     pub fn available(&self) -> u32 {
         self.replica_set.as_ref().map_or(0, |r| {
             if r.seen {
                 r.available.min(r.desired)
+            } else {
+                0
+            }
+        })
+    }
+    /// Pods that are known not to be available: none while a change of size is unseen.
+    pub fn sick(&self) -> u32 {
+        self.replica_set.as_ref().map_or(0, |r| {
+            if r.seen {
+                r.desired.saturating_sub(r.available)
             } else {
                 0
             }

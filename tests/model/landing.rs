@@ -13,17 +13,18 @@ use serin::{
 };
 
 use crate::{
-    flight::{Effect, object},
+    flight::{Effect, Seen, object},
     laws,
     world::{Case, NOW, Rev, Role, Route, Run, Set, State, share},
 };
 
-/// Carries an action out. What it breaks; or none where it is refused.
+/// Carries an action out. What it breaks; or none where it is refused. Whoever decided on it, and
+/// whoever has something under way, learns what Serin wrote.
 pub fn land(
     case: &Case,
     state: &mut State,
     effect: &Effect,
-    seen: &crate::flight::Seen,
+    seen: &mut Seen,
 ) -> Option<Vec<String>> {
     let action = &*effect.action.value;
     if effect.stale || state.gone {
@@ -59,9 +60,14 @@ pub fn land(
     let (kind, name) = object(action);
     touch(state, kind, name);
     laws::landed(case, &before, state, action, seen, &mut broken);
-    let after = state.clone();
-    for flight in [&mut state.flight, &mut state.late].into_iter().flatten() {
-        flight.seen.learn(case, &before, &after);
+    let mut others = [state.flight.take(), state.late.take()];
+    for other in others.iter_mut().flatten() {
+        other.seen.learn(case, &before, state);
+    }
+    [state.flight, state.late] = others;
+    seen.learn(case, &before, state);
+    for (version, to) in laws::resized(&before, state) {
+        seen.desired[version] = to;
     }
     Some(broken)
 }

@@ -2,7 +2,10 @@
 //! from the catalogue of invariants, not from the guards in the engine, and share no code with them.
 
 use serin::{
-    api::{RolloutStatus, status::Attempt},
+    api::{
+        RolloutStatus,
+        status::{Attempt, HandledCommand},
+    },
     model::{
         plan::{Action, Plan},
         share::FULL,
@@ -31,7 +34,7 @@ impl Seen {
         let stage = status.attempt.as_ref().map(|a| a.stage.as_str());
         Self {
             ready,
-            desired: [0, 1, 2].map(|v| state.set(v).map_or(0, |s| s.desired)),
+            desired: state.desired(),
             replicas: state.replicas,
             flow: state.flow,
             behind: [behind(STABLE), behind(CANARY)],
@@ -46,11 +49,8 @@ impl Seen {
 
     /// Serin wrote something itself.
     pub fn learn(&mut self, case: &Case, before: &State, after: &State) {
-        for version in 0..VERSIONS {
-            let desired = |s: &State| s.set(version).map_or(0, |s| s.desired);
-            if desired(before) != desired(after) {
-                self.ready[version] = self.ready[version].min(desired(after));
-            }
+        for (version, to) in resized(before, after) {
+            self.ready[version] = self.ready[version].min(to);
         }
         if before.share() != after.share() {
             let share = after.share();
@@ -64,6 +64,14 @@ impl Seen {
         let stable = after.status.value.stable_revision.as_ref();
         self.stable = stable.and_then(|h| case.version(h)).or(self.stable);
     }
+}
+
+/// The versions whose size a write changed, and their new sizes.
+pub fn resized(before: &State, after: &State) -> impl Iterator<Item = (usize, u8)> {
+    let (old, new) = (before.desired(), after.desired());
+    (0..VERSIONS)
+        .filter(move |v| old[*v] != new[*v])
+        .map(move |v| (v, new[v]))
 }
 
 /// The share that the steps allow the canary, in millionths, as it is committed.
@@ -86,7 +94,6 @@ fn allowed(status: &RolloutStatus) -> u32 {
 /// How well the traffic is served at a share of the canary, as a fraction: the worse of the two
 /// Services, each by the version that it selects.
 fn served(case: &Case, seen: &Seen, share: u32, selects: [usize; 2]) -> (u32, u32) {
-    let ready = |version: usize| seen.ready[version];
     let stable = if case.spec.switched() {
         FULL
     } else {
@@ -99,7 +106,8 @@ fn served(case: &Case, seen: &Seen, share: u32, selects: [usize; 2]) -> (u32, u3
     let parts = parts.into_iter().filter(|(_, share)| *share > 0);
     let fractions = parts.map(|(index, share)| {
         let need = need(share, seen.replicas);
-        (u32::from(ready(selects[index]).min(need)), u32::from(need))
+        let ready = seen.ready[selects[index]];
+        (u32::from(ready.min(need)), u32::from(need))
     });
     fractions
         .min_by(|a, b| (a.0 * b.1).cmp(&(b.0 * a.1)))
@@ -116,13 +124,11 @@ pub fn landed(
     broken: &mut Vec<String>,
 ) {
     traffic(case, before, after, seen, broken);
-    for version in 0..VERSIONS {
-        let desired = |s: &State| s.set(version).map_or(0, |s| s.desired);
-        if desired(after) < desired(before) {
-            scaled_down(case, after, seen, version, desired(after), broken);
-        }
-        if desired(after) > desired(before) {
-            scaled_up(case, seen, (version, desired(after)), after, broken);
+    for (version, to) in resized(before, after) {
+        if to < before.desired()[version] {
+            scaled_down(case, after, seen, (version, to), broken);
+        } else {
+            scaled_up(case, after, seen, (version, to), broken);
         }
     }
     let mut numbers = vec![];
@@ -188,12 +194,12 @@ fn traffic(case: &Case, before: &State, after: &State, seen: &Seen, broken: &mut
         if share == 0 || ready >= need(share, seen.replicas) {
             continue;
         }
-        // Back to stable, traffic may go where it is served no worse.
-        let (was, is) = (served(case, seen, from, old), served(case, seen, to, new));
-        let rescue = index == STABLE && seen.retreat && is.0 * was.1 >= was.0 * is.1;
         if turned && seen.replicas == 0 {
             continue;
         }
+        // Back to stable, traffic may go where it is served no worse.
+        let (was, is) = (served(case, seen, from, old), served(case, seen, to, new));
+        let rescue = index == STABLE && seen.retreat && is.0 * was.1 >= was.0 * is.1;
         if !rescue {
             let law = if turned { "S7" } else { "S1" };
             broken.push(format!(
@@ -208,8 +214,7 @@ fn scaled_down(
     case: &Case,
     after: &State,
     seen: &Seen,
-    version: usize,
-    to: u8,
+    (version, to): (usize, u8),
     broken: &mut Vec<String>,
 ) {
     if seen.replicas == 0 {
@@ -259,9 +264,9 @@ fn scaled_down(
 
 fn scaled_up(
     case: &Case,
+    after: &State,
     seen: &Seen,
     (version, to): (usize, u8),
-    after: &State,
     broken: &mut Vec<String>,
 ) {
     if case.roles.is_some() {
@@ -279,11 +284,12 @@ fn scaled_up(
     }
 }
 
-fn handled(status: &RolloutStatus, verbs: &[&str]) -> usize {
-    let done = |o: &str| o == "Done" || o == "Removing";
-    let all = status.commands.iter();
-    all.filter(|c| verbs.contains(&c.name.as_str()) && done(&c.outcome))
-        .count()
+/// How many promotions by hand were handled.
+fn promotions(status: &RolloutStatus) -> usize {
+    let promoted = |c: &&HandledCommand| {
+        c.name.starts_with("promote") && matches!(c.outcome.as_str(), "Done" | "Removing")
+    };
+    status.commands.iter().filter(promoted).count()
 }
 
 fn given_up(attempt: &Attempt) -> bool {
@@ -299,8 +305,7 @@ pub fn committed(
 ) -> Vec<String> {
     let mut broken = vec![];
     let old = &*state.status.value;
-    let by_hand =
-        handled(old, &["promote", "promote-full"]) != handled(new, &["promote", "promote-full"]);
+    let by_hand = promotions(old) != promotions(new);
     if let (Some(a), Some(b)) = (&old.attempt, &new.attempt) {
         if a.number == b.number {
             if given_up(a) && !given_up(b) {
@@ -450,7 +455,7 @@ pub fn homeless(case: &Case, state: &State, plan: Option<&Plan>) -> Option<Strin
             || state.share() == 0 && state.roles[STABLE].as_ref().map(|r| r.selects) == who
     };
     let fault = || Some(format!("{phase}, {stage}: {message}"));
-    let pods = |v: Option<usize>| v.and_then(|v| state.set(v)).map_or(0, |s| s.desired);
+    let pods = |v: Option<usize>| v.map_or(0, |v| state.desired()[v]);
     match phase {
         "Healthy" => {
             let full = stable.is_some_and(|s| state.ready()[s] == state.replicas);

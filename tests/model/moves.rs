@@ -148,7 +148,7 @@ pub fn moves(case: &Case, state: &State) -> Vec<Move> {
 /// Makes a move; none where it changes nothing.
 pub fn make(case: &Case, state: &State, a_move: Move, mind: Mind<'_>) -> Option<Next> {
     if matches!(a_move, Move::Look | Move::LookStale) {
-        return look(case, state, a_move == Move::LookStale, mind).map(|(next, _)| next);
+        return look(case, state, a_move == Move::LookStale, mind);
     }
     let mut next = state.clone();
     let mut broken = vec![];
@@ -177,8 +177,8 @@ pub fn make(case: &Case, state: &State, a_move: Move, mind: Mind<'_>) -> Option<
         }
         Move::Depose => false,
         Move::Tick => {
-            tick(case, &mut next);
-            next != *state
+            tick(&mut next);
+            true
         }
         Move::Delete => {
             next.gone = !next.claimed;
@@ -240,10 +240,8 @@ pub fn make(case: &Case, state: &State, a_move: Move, mind: Mind<'_>) -> Option<
         }
         Move::Command(verb) => command(&mut next, verb)?,
     };
-    changed.then(|| Next {
-        state: finish(case, next),
-        broken,
-    })
+    let state = changed.then(|| finish(case, next)).filter(|n| n != state)?;
+    Some(Next { state, broken })
 }
 
 /// What is gone has no history.
@@ -256,8 +254,8 @@ fn finish(case: &Case, state: State) -> State {
     gone
 }
 
-/// What is known of a look: the plan.
-pub fn look(case: &Case, state: &State, stale: bool, mind: Mind<'_>) -> Option<(Next, Plan)> {
+/// The leader looks, decides and commits; none where nothing comes of it.
+pub fn look(case: &Case, state: &State, stale: bool, mind: Mind<'_>) -> Option<Next> {
     // One round at a time.
     if state.gone || state.flight.is_some() || (stale && state.before.is_none()) {
         return None;
@@ -298,16 +296,13 @@ pub fn look(case: &Case, state: &State, stale: bool, mind: Mind<'_>) -> Option<(
     if idle && broken.is_empty() {
         return None;
     }
-    Some((
-        Next {
-            state: next,
-            broken,
-        },
-        plan,
-    ))
+    Some(Next {
+        state: next,
+        broken,
+    })
 }
 
-/// What plan says of a state, and whether anything comes of it.
+/// What the plan says of a state.
 pub fn rest(case: &Case, state: &State, mind: Mind<'_>) -> Option<Plan> {
     (!state.gone).then(|| mind(case, &case.observe(state, false)))
 }
@@ -330,18 +325,8 @@ fn carry_out(
     broken: &mut Vec<String>,
 ) -> Option<Flight> {
     let effect = flight.effects.remove(0);
-    let before = state.clone();
     // What comes after one that is refused is given up.
-    broken.extend(land(case, state, &effect, &flight.seen)?);
-    flight.seen.learn(case, &before, state);
-    flight.seen.desired = [0, 1, 2].map(|v| {
-        let desired = |s: &State| s.set(v).map_or(0, |s| s.desired);
-        if desired(&before) == desired(state) {
-            flight.seen.desired[v]
-        } else {
-            desired(state)
-        }
-    });
+    broken.extend(land(case, state, &effect, &mut flight.seen)?);
     let (kind, name) = object(&effect.action.value);
     if kind != "Rollout" {
         flight.touch(kind, name);

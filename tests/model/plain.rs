@@ -185,7 +185,7 @@ fn flights(state: &State) -> impl Iterator<Item = &Flight> {
 }
 
 /// A tick passes: every time lies so much further behind.
-pub fn tick(case: &Case, state: &mut State) {
+pub fn tick(state: &mut State) {
     let mut status = (*state.status.value).clone();
     let shift = |t: &mut Timestamp| {
         *t = t
@@ -234,7 +234,6 @@ pub fn tick(case: &Case, state: &mut State) {
         role.behind = 1 << role.selects;
     }
     state.status.value = Arc::new(status);
-    *state = normal(case, state.clone());
 }
 
 /// The start in a run that is yet to be created.

@@ -12,6 +12,8 @@ use std::{
     hash::{Hash, Hasher},
 };
 
+use serin::model::plan::Plan;
+
 use crate::{
     laws::homeless,
     moves::{Mind, Move, look, make, moves, rest, sleeps},
@@ -31,8 +33,6 @@ pub struct Report {
     pub rests: std::collections::BTreeMap<String, usize>,
     /// What was broken, each with the way to it.
     pub broken: Vec<String>,
-    /// Whether it ended before every state was visited.
-    pub cut: bool,
 }
 
 /// The most that is told of what is broken.
@@ -81,17 +81,16 @@ pub fn search(case: &Case, mind: Mind<'_>, starts: &[State], first: bool) -> Rep
     for (at, start) in starts.iter().enumerate() {
         search.meet(start.clone(), (u32::try_from(at).unwrap_or(0), None), 0);
     }
-    while let Some((id, state)) = search.open.pop_front() {
+    let enough = if first { 1 } else { TOLD };
+    while search.report.broken.len() < enough
+        && let Some((id, state)) = search.open.pop_front()
+    {
         search.expand(id, &state);
-        if search.report.broken.len() >= TOLD || (first && !search.report.broken.is_empty()) {
-            search.report.cut = true;
-            break;
-        }
     }
     search
         .from
         .push(u32::try_from(search.to.len()).unwrap_or(u32::MAX));
-    if !search.report.cut {
+    if search.report.broken.len() < enough {
         search.circles();
     }
     search.report.states = search.known.len();
@@ -116,12 +115,13 @@ impl Search<'_> {
         self.from
             .push(u32::try_from(self.to.len()).unwrap_or(u32::MAX));
         let depth = self.depths.get(id as usize).copied().unwrap_or(0);
-        let mut ways = 0;
+        let (mut ways, mut looked) = (0, false);
         for a_move in moves(case, state) {
             let Some(next) = make(case, state, a_move, mind) else {
                 continue;
             };
             self.report.transitions += 1;
+            looked |= a_move == Move::Look;
             for what in next.broken {
                 self.tell(id, Some(a_move), &what);
             }
@@ -131,14 +131,19 @@ impl Search<'_> {
                 ways += 1;
             }
         }
-        if ways == 0 {
-            self.rests(id, state);
+        if looked || state.flight.is_some() {
+            return;
         }
-        self.oversleeps(id, state);
+        let plan = rest(case, state, mind);
+        if plan.as_ref().is_some_and(sleeps) {
+            self.oversleeps(id, state);
+        }
+        if ways == 0 {
+            self.rests(id, state, plan);
+        }
     }
 
-    fn rests(&mut self, id: u32, state: &State) {
-        let plan = rest(self.case, state, self.mind);
+    fn rests(&mut self, id: u32, state: &State, plan: Option<Plan>) {
         if let Some(why) = homeless(self.case, state, plan.as_ref()) {
             self.tell(id, None, &format!("L1: no way on from here: {why}"));
         }
@@ -153,16 +158,9 @@ impl Search<'_> {
         *self.report.rests.entry(name).or_default() += 1;
     }
 
-    /// Nothing happens, a tick passes, and there is something to do: then it must have woken.
+    /// It sleeps on, a tick passes, and there is something to do: then it must have woken.
     fn oversleeps(&mut self, id: u32, state: &State) {
         let (case, mind) = (self.case, self.mind);
-        if state.gone || state.flight.is_some() || look(case, state, false, mind).is_some() {
-            return;
-        }
-        let plan = rest(case, state, mind);
-        if !plan.as_ref().is_some_and(sleeps) {
-            return;
-        }
         let later = make(case, state, Move::Tick, mind);
         if later.is_some_and(|l| look(case, &l.state, false, mind).is_some()) {
             self.tell(id, None, "L3: it sleeps over what is due");

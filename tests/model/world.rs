@@ -412,6 +412,15 @@ impl State {
         ready
     }
 
+    /// Pods wanted by version.
+    pub fn desired(&self) -> [u8; VERSIONS] {
+        let mut desired = [0; VERSIONS];
+        for rev in &self.revisions {
+            desired[rev.version] = rev.set.as_ref().map_or(0, |s| s.desired);
+        }
+        desired
+    }
+
     /// The pods of a version.
     pub fn set(&self, version: usize) -> Option<&Set> {
         let rev = self.revisions.iter().find(|r| r.version == version)?;

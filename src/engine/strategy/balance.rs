@@ -22,11 +22,7 @@ pub fn balance(
             .map_or(Pods::default(), |r| Pods {
                 desired: r.desired(),
                 available: r.available(),
-                // Of a set whose change of size is unseen nothing is known.
-                sick: match &r.replica_set {
-                    Some(set) if set.seen => r.desired().saturating_sub(r.available()),
-                    _ => 0,
-                },
+                sick: r.sick(),
             })
     };
     let others: Vec<_> = cx
@@ -34,11 +30,12 @@ pub fn balance(
         .revisions
         .iter()
         .filter(|r| r.hash != stable && r.hash != canary && r.desired() > 0)
+        .map(|r| (r.hash.as_str(), pods(&r.hash)))
         .collect();
-    let sum = others.iter().fold(Pods::default(), |a, r| Pods {
-        desired: a.desired + pods(&r.hash).desired,
-        available: a.available + pods(&r.hash).available,
-        sick: a.sick + pods(&r.hash).sick,
+    let sum = others.iter().fold(Pods::default(), |a, (_, p)| Pods {
+        desired: a.desired + p.desired,
+        available: a.available + p.available,
+        sick: a.sick + p.sick,
     });
     let spec = cx.spec;
     let target = shares(spec.replicas, weight, spec.course.max_surge);
@@ -57,10 +54,6 @@ pub fn balance(
     );
     desired.replicas.insert(canary.to_owned(), sizes.1);
     desired.replicas.insert(stable.to_owned(), sizes.0);
-    let others: Vec<(&str, Pods)> = others
-        .iter()
-        .map(|r| (r.hash.as_str(), pods(&r.hash)))
-        .collect();
     for (hash, size) in shrunk(&others, left) {
         desired.replicas.insert(hash.to_owned(), size);
     }

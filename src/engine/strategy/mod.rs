@@ -103,15 +103,12 @@ impl Wait {
     }
     /// No pods are wanted: nothing can be shown, and nothing is wrong.
     pub fn for_pods_wanted(then: impl Into<String>) -> Self {
-        Self::new(PODS_WANTED, then).with(Deadline::Never)
+        Self::new(PODS_WANTED, then)
     }
-    /// The same wait with another deadline; what may take its time still may.
+    /// The same wait with another deadline.
     #[must_use]
     pub fn with(self, deadline: Deadline) -> Self {
-        match self.deadline {
-            Deadline::Never => self,
-            Deadline::Progress | Deadline::After(_) => Self { deadline, ..self },
-        }
+        Self { deadline, ..self }
     }
 }
 

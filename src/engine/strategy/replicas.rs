@@ -76,9 +76,8 @@ pub fn next(
             .unwrap_or(0);
     let mut shrink = |pods: Pods, to: u32| -> u32 {
         // Pods that are not available can go in any case.
-        let sick = pods.sick;
-        let cut = pods.desired.saturating_sub(to).min(sick + spare);
-        spare -= cut.saturating_sub(sick).min(spare);
+        let cut = pods.desired.saturating_sub(to).min(pods.sick + spare);
+        spare -= cut.saturating_sub(pods.sick).min(spare);
         pods.desired - cut
     };
     let left = shrink(others, 0);

@@ -69,9 +69,9 @@ fn missing(cx: &Context<'_>) -> bool {
 fn deploying(cx: &Context<'_>, status: &mut RolloutStatus, attempt: &Attempt) -> Decided {
     let (hash, replicas) = (&attempt.hash, cx.spec.replicas);
     let mut decided = Decided::default();
-    decided.desired.replicas.insert(hash.clone(), replicas);
     let available = cx.available(hash);
     if cx.shifted() {
+        decided.desired.replicas.insert(hash.clone(), replicas);
         // An earlier first deploy that never became available gives way once this one is there.
         for old in cx
             .observed
@@ -383,10 +383,6 @@ fn at_rest(cx: &Context<'_>, stable: &str, attempt: &Attempt) -> Decided {
     let mut decided = Decided::default();
     decided
         .desired
-        .replicas
-        .insert(stable.to_owned(), cx.spec.replicas);
-    decided
-        .desired
         .verdicts
         .insert(stable.to_owned(), reason::PROMOTED.into());
     if let (Some(outcome), Some(why)) = (&attempt.outcome, &attempt.reason)
@@ -399,6 +395,8 @@ fn at_rest(cx: &Context<'_>, stable: &str, attempt: &Attempt) -> Decided {
             .insert(attempt.hash.clone(), format!("{outcome}: {why}"));
     }
     if cx.shifted() {
+        let replicas = &mut decided.desired.replicas;
+        replicas.insert(stable.to_owned(), cx.spec.replicas);
         decided.desired.weight = Some(0);
         decided.desired.lowering = Lowering::NoWorse;
         // The canary Service keeps the given-up revision until nothing is sent to it.

@@ -108,15 +108,17 @@ pub fn stepping(
     } else {
         Deadline::Never
     };
-    let blocked = cx
-        .blocked
-        .as_ref()
-        .map(|b| Wait::new(b.clone(), format!("{title} goes on")).with(patient));
-    let blocked = blocked.filter(|_| cx.spec.replicas > 0);
+    let blocked = blocked(cx, &format!("{title} goes on")).map(|w| w.with(patient));
     let wait = paused_wait(status).or(blocked).unwrap_or(wait);
     decided.also_wake(wait.until);
     decided.waiting = Some(wait);
     decided
+}
+
+/// What blocks, as a wait. Where no pods are wanted, that comes first.
+fn blocked(cx: &Context<'_>, then: &str) -> Option<Wait> {
+    let blocked = cx.blocked.as_ref().filter(|_| cx.spec.replicas > 0);
+    blocked.map(|b| Wait::new(b.clone(), then))
 }
 
 /// Wants a weight and the pods for it. What is still missing, if anything.
@@ -135,16 +137,17 @@ fn hold(
     if !cx.shifted() {
         let moves = !paused || replicas == 0;
         let reached = moves && balance(cx, &mut decided.desired, stable, hash, weight);
-        let unreached = Wait::new(
-            format!("the pods to make up weight {weight}, {available} canary pods so far"),
-            then,
-        );
         let unreached = if replicas == 0 {
-            Wait::for_pods_wanted(then)
+            Some(Wait::for_pods_wanted(then))
+        } else if reached {
+            None
         } else {
-            unreached
+            Some(Wait::new(
+                format!("the pods to make up weight {weight}, {available} canary pods so far"),
+                then,
+            ))
         };
-        return (decided, (!reached || replicas == 0).then_some(unreached));
+        return (decided, unreached);
     }
     // Pods before weights on the way up, weights before pods on the way down.
     let idle = if weight == 0 {
@@ -153,11 +156,7 @@ fn hold(
         0
     };
     let needed = need(percent(weight), replicas).max(idle);
-    let wanted = if replicas == 0 {
-        0
-    } else {
-        needed.max(need(cx.high(), replicas))
-    };
+    let wanted = needed.max(need(cx.high(), replicas));
     decided.desired.replicas.insert(stable.to_owned(), replicas);
     // Paused means paused: what was not begun is not begun. What was written last is held against
     // foreign changes.
@@ -215,10 +214,7 @@ pub fn promoting(
         Background::Run(run) => decided.desired.runs.push(*run),
         Background::None => {}
     }
-    let blocked = cx
-        .blocked
-        .as_ref()
-        .map(|b| Wait::new(b.clone(), "the promotion goes on"));
+    let blocked = blocked(cx, "the promotion goes on");
     let full = cx.available(hash) >= cx.spec.replicas.max(1);
     let short = (!full).then(|| {
         Wait::new(
@@ -231,7 +227,6 @@ pub fn promoting(
             "it is promoted",
         )
     });
-    let blocked = blocked.filter(|_| cx.spec.replicas > 0);
     if let Some(wait) = paused_wait(status).or(blocked).or(unreached).or(short) {
         decided.also_wake(wait.until);
         decided.waiting = Some(wait);

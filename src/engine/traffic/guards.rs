@@ -5,7 +5,6 @@ use crate::model::{
     observed::Observed,
     share::{FULL, need},
     spec::Spec,
-    traffic::Written,
 };
 
 /// Why the weight does not go where it should.
@@ -24,9 +23,7 @@ pub(super) fn raise(
     spec: &Spec,
     desired: &Desired,
     observed: &Observed,
-    written: &Written,
     wanted: u32,
-    fence: i64,
 ) -> Option<Held> {
     let hold = |why: String| Some(Held::Capacity(why));
     let (Some(services), Some(roles)) = (&spec.course.services, &desired.roles) else {
@@ -41,9 +38,6 @@ pub(super) fn raise(
         .any(|f| f == crate::api::names::FINALIZER);
     if !claimed {
         return hold("the finalizer to be set".into());
-    }
-    if written.decision < fence {
-        return hold("earlier decisions to be fenced off".into());
     }
     if observed.selected(&services.canary) != Some(roles.canary.as_str()) {
         return hold(format!(
@@ -228,16 +222,7 @@ mod tests {
             let pods = [("old", 4), ("new", available)];
             let services = [("app-stable", "old", 4), ("app-canary", "new", endpoints)];
             let (spec, observed) = world(&canary(), &pods, &services);
-            let written = Written {
-                share: Ok(0),
-                accepted: true,
-                lacking: None,
-                generations: String::new(),
-                decision: 7,
-                foreign_writer: None,
-            };
-            let half = percent(50);
-            raise(&spec, &wish(Lowering::Borne), &observed, &written, half, 7)
+            raise(&spec, &wish(Lowering::Borne), &observed, percent(50))
         };
         let held = |why: &str| Some(Held::Capacity(why.to_owned()));
         assert_eq!(raised(2, 2), None);

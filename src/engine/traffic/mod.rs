@@ -201,7 +201,7 @@ pub fn realize(
         };
     }
     let held = if wanted > current {
-        guards::raise(spec, desired, observed, written, wanted, numbers.fence)
+        guards::raise(spec, desired, observed, wanted)
     } else {
         guards::lower(spec, desired, observed, current, wanted)
     };

@@ -6,7 +6,7 @@ use crate::{
     api::names::{DECISION, POD_TEMPLATE_HASH, ROLLOUT_LABEL},
     model::{
         desired::Desired,
-        object::{ObjectRef, REPLICA_SET, Target, annotate},
+        object::{ObjectRef, REPLICA_SET},
         observed::Observed,
         plan::{Action, Intent, Numbers},
         revisions::{ReplicaSetView, Revision},
@@ -58,7 +58,7 @@ pub fn realize(
     {
         if set.desired > 0 && set.min_ready != spec.min_ready_seconds {
             intents.push(Intent::harmless(Action::Patch {
-                target: target(set),
+                target: set.target(),
                 operations: vec![json!({"op": "add", "path": "/spec/minReadySeconds",
                     "value": spec.min_ready_seconds})],
             }));
@@ -66,14 +66,6 @@ pub fn realize(
     }
     intents.extend(prune(spec, desired, observed));
     intents
-}
-
-fn target(set: &ReplicaSetView) -> Target {
-    Target {
-        object: ObjectRef::new(REPLICA_SET, &set.name),
-        uid: set.uid.clone(),
-        resource_version: set.resource_version.clone(),
-    }
 }
 
 /// The ReplicaSet of a revision. Its pods carry the template's labels and `pod-template-hash`.
@@ -151,7 +143,7 @@ fn resize(
     numbers: Numbers,
 ) -> Option<Intent> {
     let scale = |decision: i64| Action::Scale {
-        target: target(set),
+        target: set.target(),
         replicas: wanted,
         decision,
         has_annotations: set.has_annotations,
@@ -161,10 +153,8 @@ fn resize(
             Some(Intent::harmless(scale(numbers.fence.max(set.decision))))
         }
         std::cmp::Ordering::Equal if set.decision < numbers.fence => {
-            Some(Intent::harmless(Action::Patch {
-                target: target(set),
-                operations: annotate(set.has_annotations, DECISION, &numbers.fence.to_string()),
-            }))
+            let stamp = Action::stamp(set.target(), set.has_annotations, numbers.fence);
+            Some(Intent::harmless(stamp))
         }
         std::cmp::Ordering::Equal => None,
         std::cmp::Ordering::Less => {

@@ -92,11 +92,7 @@ fn create(observed: &Observed, hash: &str) -> Action {
 pub fn delete(observed: &Observed, revision: &Revision) -> Intent {
     let action = match &revision.replica_set {
         Some(set) => Action::Delete {
-            target: Target {
-                object: ObjectRef::new(crate::model::object::REPLICA_SET, &set.name),
-                uid: set.uid.clone(),
-                resource_version: set.resource_version.clone(),
-            },
+            target: set.target(),
         },
         None => Action::Delete {
             target: target(observed, revision),

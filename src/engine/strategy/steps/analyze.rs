@@ -53,18 +53,14 @@ pub fn outcome(analysis: &Analysis, step: &StepContext<'_>) -> Outcome {
 
 /// What is awaited once the run has ended has a deadline that counts from then on.
 fn ended(name: &str, step: &StepContext<'_>) -> Deadline {
-    let mut runs = step.cx.observed.runs.iter();
-    let run = runs.find(|r| r.metadata.name.as_deref() == Some(name));
+    let run = step.cx.observed.run(name);
     let at = run.and_then(|r| r.status.as_ref()?.completed_at.as_ref());
     at.map_or(Deadline::Progress, |t| Deadline::After(t.0))
 }
 
 /// Which metrics cannot say so far, so that nobody waits for what never comes.
 fn doubts(step: &StepContext<'_>, name: &str) -> String {
-    let runs = &step.cx.observed.runs;
-    let run = runs
-        .iter()
-        .find(|r| r.metadata.name.as_deref() == Some(name));
+    let run = step.cx.observed.run(name);
     let results = run
         .and_then(|r| r.status.as_ref())
         .map_or(&[][..], |s| &s.metric_results);
