@@ -27,17 +27,13 @@ use crate::{
     },
     api::names::CONTROLLER_NAME,
     controller::{
-        self,
         context::{Clock, Context, Failures},
-        rollouts, standing,
+        lead, rollouts, standing,
     },
     server::{self, Shown},
 };
 
 use super::place::Place;
-
-/// How long the rounds in progress may take to end.
-const GRACE: Duration = Duration::from_secs(20);
 
 /// Flags of `serin run`.
 #[derive(Args, Clone, Debug)]
@@ -165,14 +161,9 @@ async fn work(options: &Options) -> Result<(), RunError> {
     show(options, &cx, leads.clone(), stop.clone()).await?;
     alert(options, &cx, leads.clone(), &signals)?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), listen = %options.listen, "serin starts");
-    match elector {
-        Some(elector) => lead(elector, cx, signals, stop).await,
-        None => {
-            cx.metrics.leads(true);
-            control(&cx, signals, stop).await;
-            Ok(())
-        }
-    }
+    lead::work(elector, cx, signals, stop).await?;
+    tracing::info!("serin ends");
+    Ok(())
 }
 
 fn context(
@@ -258,62 +249,6 @@ fn alert(
     };
     tokio::spawn(manager.run(standing, move || clock.now(), changes));
     Ok(())
-}
-
-/// Works while we lead. Losing the lease ends the process: another may be at work already.
-async fn lead(
-    elector: Elector,
-    cx: Arc<Context>,
-    signals: Signals,
-    mut stop: watch::Receiver<bool>,
-) -> Result<(), RunError> {
-    let mut leads = elector.leads();
-    let (over, mut hand_over) = watch::channel(false);
-    let election = elector.run(async move { drop(hand_over.wait_for(|o| *o).await) });
-    let mut election = std::pin::pin!(election);
-    let control = async {
-        tokio::select! {
-            biased;
-            _ = stop.wait_for(|s| *s) => return,
-            _ = leads.wait_for(|l| *l) => {}
-        }
-        tracing::info!("this copy leads");
-        cx.metrics.leads(true);
-        control(&cx, signals, stop.clone()).await;
-        cx.metrics.leads(false);
-    };
-    tokio::select! {
-        biased;
-        lost = &mut election => return Ok(lost?),
-        () = control => {}
-    }
-    over.send_replace(true);
-    // Who cannot hand the lease over lets it expire: that is no failure of a shutdown.
-    if let Err(error) = election.await {
-        tracing::warn!(%error, "the lease is not handed over and will expire");
-    }
-    tracing::info!("serin ends");
-    Ok(())
-}
-
-/// Works until `stop`, once everything was listed.
-async fn control(cx: &Arc<Context>, signals: Signals, mut stop: watch::Receiver<bool>) {
-    tokio::select! {
-        biased;
-        _ = stop.wait_for(|s| *s) => return,
-        () = cx.cluster.world().ready() => {}
-    }
-    tracing::info!("everything is listed, the work begins");
-    let work = controller::run(Arc::clone(cx), signals, stop.clone());
-    let late = async {
-        drop(stop.wait_for(|s| *s).await);
-        tokio::time::sleep(GRACE).await;
-    };
-    tokio::select! {
-        biased;
-        () = work => {}
-        () = late => tracing::warn!("rounds in progress do not end, leaving them"),
-    }
 }
 
 /// Becomes true at SIGTERM or SIGINT.

@@ -2,6 +2,7 @@
 
 pub mod analysis_runs;
 pub mod context;
+pub mod lead;
 pub mod rollouts;
 pub mod round;
 pub mod standing;

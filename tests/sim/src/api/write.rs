@@ -1,0 +1,306 @@
+//! What a write comes to: the object as it will stand, or why not.
+
+use serde_json::{Value, json};
+
+use super::{
+    kinds::{EVENT, KINDS, LEASE, POD, ROLLOUT, ROUTE, SERVICE, SET},
+    store::{Path, Store, text},
+};
+
+/// A write that is fit to be done.
+#[derive(Clone, Debug)]
+pub enum Change {
+    /// The object will stand like this.
+    Put(Value),
+    /// It will be gone.
+    Remove,
+    /// Nothing is written; this is the answer.
+    Answer(Value),
+}
+
+/// Why a write is not done.
+#[derive(Clone, Debug)]
+pub struct Refusal {
+    /// HTTP status.
+    pub code: u16,
+    /// In a word.
+    pub reason: &'static str,
+    /// In a sentence.
+    pub message: String,
+}
+
+impl Refusal {
+    /// One.
+    pub fn new(code: u16, reason: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            reason,
+            message: message.into(),
+        }
+    }
+    /// There is no such object.
+    pub fn not_found(path: &Path) -> Self {
+        let kind = &KINDS[path.kind];
+        Self::new(
+            404,
+            "NotFound",
+            format!("{}.{} {:?} not found", kind.plural, kind.group, path.name),
+        )
+    }
+    /// As the API server says it.
+    pub fn status(&self) -> Value {
+        json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+            "message": self.message, "reason": self.reason, "code": self.code})
+    }
+}
+
+/// What is asked of an object.
+#[derive(Clone, Debug)]
+pub enum Edit {
+    /// PUT.
+    Replace(Value),
+    /// PATCH by JSON patch.
+    Json(Value),
+    /// PATCH by merge patch.
+    Merge(Value),
+}
+
+/// A write's terms.
+#[derive(Clone, Debug, Default)]
+pub struct Terms {
+    /// Of the status subresource.
+    pub status: bool,
+    /// Nothing is to be stored.
+    pub dry: bool,
+    /// Field manager.
+    pub manager: String,
+}
+
+/// POST.
+pub fn create(
+    store: &Store,
+    path: &Path,
+    mut object: Value,
+    terms: &Terms,
+    now: &str,
+) -> Result<Change, Refusal> {
+    let kind = &KINDS[path.kind];
+    if object["kind"] != kind.kind || object["apiVersion"] != kind.api_version() {
+        return Err(Refusal::new(
+            400,
+            "BadRequest",
+            "the kind in the body is not the path's",
+        ));
+    }
+    default(path, &mut object, terms.dry);
+    if terms.dry {
+        return Ok(Change::Answer(object));
+    }
+    if path.name.is_empty() {
+        return Err(Refusal::new(
+            422,
+            "Invalid",
+            "metadata.name: Required value: name or generateName is required",
+        ));
+    }
+    if store.get(path).is_some() {
+        let message = format!(
+            "{}.{} {:?} already exists",
+            kind.plural, kind.group, path.name
+        );
+        return Err(Refusal::new(409, "AlreadyExists", message));
+    }
+    object["metadata"]["namespace"] = json!(path.namespace);
+    if let Some(meta) = object["metadata"].as_object_mut() {
+        for field in ["resourceVersion", "uid", "generation", "deletionTimestamp"] {
+            meta.remove(field);
+        }
+    }
+    if kind.status
+        && let Some(fields) = object.as_object_mut()
+    {
+        fields.remove("status");
+        if path.kind == ROLLOUT {
+            fields.insert("status".into(), json!({"observedGeneration": -1}));
+        }
+    }
+    manage(path, None, &mut object, &terms.manager, now);
+    Ok(Change::Put(object))
+}
+
+/// PUT or PATCH.
+pub fn update(
+    store: &Store,
+    path: &Path,
+    edit: Edit,
+    terms: &Terms,
+    now: &str,
+) -> Result<Change, Refusal> {
+    let old = store.get(path).ok_or_else(|| Refusal::not_found(path))?;
+    let mut new = match edit {
+        Edit::Replace(new) => new,
+        Edit::Json(patch) => {
+            let failed = |_| {
+                Refusal::new(
+                    422,
+                    "Invalid",
+                    "the server rejected our request due to an error in our request",
+                )
+            };
+            let patch: json_patch::Patch = serde_json::from_value(patch)
+                .map_err(|e| Refusal::new(400, "BadRequest", e.to_string()))?;
+            let mut new = (**old).clone();
+            json_patch::patch(&mut new, &patch).map_err(failed)?;
+            new
+        }
+        Edit::Merge(patch) => {
+            let mut new = (**old).clone();
+            json_patch::merge(&mut new, &patch);
+            new
+        }
+    };
+    let conflict = |what: &str| {
+        Refusal::new(
+            409,
+            "Conflict",
+            format!("Operation cannot be fulfilled on {path}: {what}"),
+        )
+    };
+    let (before, after) = (&old["metadata"], &new["metadata"]);
+    if !after["uid"].is_null() && after["uid"] != before["uid"] {
+        return Err(conflict("Precondition failed: UID in precondition"));
+    }
+    if !after["resourceVersion"].is_null() && after["resourceVersion"] != before["resourceVersion"]
+    {
+        return Err(conflict(
+            "the object has been modified; please apply your changes to the latest version and try again",
+        ));
+    }
+    if KINDS[path.kind].status {
+        if terms.status {
+            let status = new["status"].take();
+            new = (**old).clone();
+            new["status"] = status;
+        } else {
+            new["status"] = old["status"].clone();
+        }
+        if new["status"].is_null()
+            && let Some(fields) = new.as_object_mut()
+        {
+            fields.remove("status");
+        }
+    }
+    // What goes gets no new finalizers.
+    if !before["deletionTimestamp"].is_null() {
+        let held = before["finalizers"].as_array().cloned().unwrap_or_default();
+        let wanted = new["metadata"]["finalizers"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
+        if wanted.iter().any(|f| !held.contains(f)) {
+            return Err(Refusal::new(
+                422,
+                "Invalid",
+                "metadata.finalizers: Forbidden: no new finalizers can be added if the object is being deleted",
+            ));
+        }
+        new["metadata"]["deletionTimestamp"] = before["deletionTimestamp"].clone();
+        if wanted.is_empty() {
+            return Ok(Change::Remove);
+        }
+    }
+    validate(path, &new)?;
+    manage(path, Some(old), &mut new, &terms.manager, now);
+    Ok(Change::Put(new))
+}
+
+/// DELETE.
+pub fn delete(store: &Store, path: &Path, options: &Value, now: &str) -> Result<Change, Refusal> {
+    let old = store.get(path).ok_or_else(|| Refusal::not_found(path))?;
+    for field in ["resourceVersion", "uid"] {
+        let wanted = &options["preconditions"][field];
+        if !wanted.is_null() && *wanted != old["metadata"][field] {
+            return Err(Refusal::new(
+                409,
+                "Conflict",
+                format!("Precondition failed: {field} in precondition: {wanted}"),
+            ));
+        }
+    }
+    if old["metadata"]["finalizers"]
+        .as_array()
+        .is_none_or(Vec::is_empty)
+    {
+        return Ok(Change::Remove);
+    }
+    if !old["metadata"]["deletionTimestamp"].is_null() {
+        return Ok(Change::Answer((**old).clone()));
+    }
+    let mut new = (**old).clone();
+    new["metadata"]["deletionTimestamp"] = json!(now);
+    Ok(Change::Put(new))
+}
+
+fn validate(path: &Path, object: &Value) -> Result<(), Refusal> {
+    let bad = |message: &str| Err(Refusal::new(422, "Invalid", message));
+    match path.kind {
+        SET if object["spec"]["replicas"].as_i64().is_none_or(|n| n < 0) => {
+            bad("spec.replicas: Invalid value: must be greater than or equal to 0")
+        }
+        ROUTE => {
+            let rules = object["spec"]["rules"].as_array().into_iter().flatten();
+            let mut refs = rules.flat_map(|r| r["backendRefs"].as_array().into_iter().flatten());
+            let fit =
+                |w: &Value| w.is_null() || w.as_i64().is_some_and(|w| (0..=1_000_000).contains(&w));
+            match refs.find(|r| !fit(&r["weight"])) {
+                Some(_) => bad("spec.rules[0].backendRefs[0].weight: Invalid value"),
+                None => Ok(()),
+            }
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What the API server fills in.
+fn default(path: &Path, object: &mut Value, dry: bool) {
+    match path.kind {
+        SET => {
+            let spec = &mut object["spec"]["template"]["spec"];
+            for (field, value) in [
+                ("restartPolicy", json!("Always")),
+                ("dnsPolicy", json!("ClusterFirst")),
+                ("terminationGracePeriodSeconds", json!(30)),
+            ] {
+                if spec[field].is_null() {
+                    spec[field] = value;
+                }
+            }
+            if dry {
+                object["metadata"]["name"] = json!("dry");
+            }
+        }
+        SERVICE if object["spec"]["clusterIP"].is_null() => {
+            object["spec"]["clusterIP"] = json!("10.0.0.1");
+        }
+        POD | EVENT | LEASE => {}
+        _ => {}
+    }
+}
+
+/// Who wrote a route's rules last.
+fn manage(path: &Path, old: Option<&Value>, new: &mut Value, manager: &str, now: &str) {
+    if path.kind != ROUTE || old.is_some_and(|o| o["spec"] == new["spec"]) {
+        return;
+    }
+    new["metadata"]["managedFields"] = json!([{
+        "manager": manager, "operation": "Update", "apiVersion": KINDS[ROUTE].api_version(), "time": now,
+        "fieldsType": "FieldsV1", "fieldsV1": {"f:spec": {"f:rules": {}}},
+    }]);
+}
+
+/// The controller of an object: its kind and uid.
+pub fn owner(object: &Value) -> Option<(&str, &str)> {
+    let owners = object.pointer("/metadata/ownerReferences")?.as_array()?;
+    let owner = owners.iter().find(|o| o["controller"] == true)?;
+    Some((text(owner, "/kind"), text(owner, "/uid")))
+}

@@ -1,0 +1,133 @@
+//! What is played: a strategy, and the objects that a team writes for it.
+
+use serde_json::{Value, json};
+
+/// A strategy as a team writes it.
+#[derive(Clone, Debug)]
+pub struct Case {
+    /// Its name.
+    pub name: &'static str,
+    /// The strategy.
+    pub strategy: Value,
+    /// Names of the role Services, stable first.
+    pub roles: Option<[String; 2]>,
+    /// Whether a route splits the traffic.
+    pub routed: bool,
+    /// Whether metrics are asked before a revision becomes stable.
+    pub judged: bool,
+    /// Pods above `replicas`, where pods are the weight.
+    pub max_surge: u64,
+    /// Pods below `replicas`, where pods are the weight.
+    pub max_unavailable: u64,
+}
+
+fn route() -> Value {
+    json!({"propagationDelay": "1s", "gatewayAPI": {"httpRoutes": [{"name": "app"}]}})
+}
+
+fn check() -> Value {
+    json!({"templates": [{"templateName": "check"}]})
+}
+
+fn case(name: &'static str, strategy: Value) -> Case {
+    let canary = &strategy["canary"];
+    let green = &strategy["blueGreen"];
+    let names = |a: &str, b: &str| Some([format!("app-{a}"), format!("app-{b}")]);
+    let routed = !canary["trafficRouting"].is_null() || !green["trafficRouting"].is_null();
+    let roles = match (green.is_object(), canary["service"].is_string()) {
+        (true, _) => names("active", "preview"),
+        (_, true) => names("stable", "canary"),
+        _ => None,
+    };
+    Case {
+        name,
+        roles,
+        routed,
+        judged: strategy.to_string().contains("templateName"),
+        max_surge: 1,
+        max_unavailable: 1,
+        strategy,
+    }
+}
+
+/// The strategies. One that comes later joins by one line.
+pub fn cases() -> Vec<Case> {
+    let delays = |mut strategy: Value| {
+        strategy["scaleDownDelay"] = json!("8s");
+        strategy["abortScaleDownDelay"] = json!("5s");
+        strategy
+    };
+    let pause = |time: &str| json!({"pause": {"duration": time}});
+    vec![
+        case(
+            "canary by route",
+            json!({"canary": delays(json!({"service": "app", "trafficRouting": route(),
+            "steps": [{"setWeight": 20}, pause("5s"), {"analysis": check()}, {"setWeight": 60}, pause("5s")]}))}),
+        ),
+        case(
+            "canary by route, watched",
+            json!({"canary": delays(json!({"service": "app", "trafficRouting": route(),
+            "analysis": check(), "steps": [{"setWeight": 1}, pause("20s"), {"setWeight": 50}, {"pause": {}}, {"setWeight": 100}]}))}),
+        ),
+        case(
+            "canary by pods",
+            json!({"canary": delays(json!({"maxSurge": 1, "maxUnavailable": 1,
+            "steps": [{"setWeight": 34}, {"analysis": check()}, {"setWeight": 67}, pause("5s")]}))}),
+        ),
+        case(
+            "blue-green by Service",
+            json!({"blueGreen": delays(json!({"service": "app",
+            "prePromotionAnalysis": check()}))}),
+        ),
+        case(
+            "blue-green by route",
+            json!({"blueGreen": delays(json!({"service": "app", "trafficRouting": route(),
+            "previewReplicaCount": 1, "autoPromotionDelay": "5s", "postPromotionAnalysis": check()}))}),
+        ),
+    ]
+}
+
+/// The pod template of a version.
+pub fn template(version: usize) -> Value {
+    json!({"metadata": {"labels": {"app": "app"}},
+        "spec": {"containers": [{"name": "app", "image": format!("example.net/app:v{version}")}]}})
+}
+
+impl Case {
+    /// The Rollout.
+    pub fn rollout(&self, replicas: u64, deadline_aborts: bool) -> Value {
+        json!({
+            "apiVersion": "serin.dev/v1alpha1", "kind": "Rollout",
+            "metadata": {"name": "app", "namespace": "ns"},
+            "spec": {"replicas": replicas, "progressDeadlineSeconds": 120, "progressDeadlineAbort": deadline_aborts,
+                "revisionHistoryLimit": 3, "selector": {"matchLabels": {"app": "app"}},
+                "template": template(0), "strategy": self.strategy},
+        })
+    }
+
+    /// The user's Service.
+    pub fn service() -> Value {
+        json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "app", "namespace": "ns"},
+            "spec": {"selector": {"app": "app"}, "ports": [{"port": 80, "targetPort": 8080}]}})
+    }
+
+    /// The route; none where the strategy has none.
+    pub fn route(&self) -> Option<Value> {
+        let [stable, canary] = self.roles.as_ref().filter(|_| self.routed)?;
+        Some(
+            json!({"apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute",
+            "metadata": {"name": "app", "namespace": "ns", "annotations": {"theirs": "kept"}},
+            "spec": {"parentRefs": [{"name": "gateway"}], "rules": [{"timeouts": {"request": "10s"}, "unknown": [1, null],
+                "backendRefs": [{"name": stable, "port": 80, "weight": 100}, {"name": canary, "port": 80, "weight": 0}]}]}}),
+        )
+    }
+
+    /// The analysis template.
+    pub fn check() -> Value {
+        json!({"apiVersion": "serin.dev/v1alpha1", "kind": "AnalysisTemplate",
+            "metadata": {"name": "check", "namespace": "ns"},
+            "spec": {"metrics": [{"name": "errors", "interval": "5s", "count": 2,
+                "judge": {"threshold": {"pass": "<= 0", "fail": "> 0"}},
+                "provider": {"prometheus": {"query": "errors_{{canary.hash}}"}}}]}})
+    }
+}

@@ -1,0 +1,218 @@
+//! The laws of decisions: what a status may say after another.
+
+use serde_json::Value;
+
+use crate::{
+    api::{
+        kinds::{ROUTE, RUN},
+        store::{Past, number, text},
+    },
+    nature::gateway::{share, written},
+    world::World,
+};
+
+use super::{FULL, seen::Seen, writes::need};
+
+/// The longest status.
+const STATUS_MAX: usize = 32 * 1024;
+
+/// A Rollout was written.
+pub fn rollout(world: &World, past: &Past, seen: &Seen, truth: &Seen, broken: &mut Vec<String>) {
+    let Some(old) = &past.old else {
+        broken.push("S26: a Rollout is made".into());
+        return;
+    };
+    let Some(new) = &past.new else {
+        released(world, broken);
+        return;
+    };
+    if old["spec"] != new["spec"] {
+        broken.push("S26: the spec of a Rollout is written".into());
+    }
+    if old["status"] == new["status"] {
+        if held(old) && !held(new) {
+            released(world, broken);
+        }
+        return;
+    }
+    if new["status"].to_string().len() > STATUS_MAX {
+        broken.push("S28: a status of more than 32 KiB".into());
+    }
+    attempt(world, old, new, seen, truth, broken);
+    stable(world, old, new, seen, truth, broken);
+}
+
+fn held(rollout: &Value) -> bool {
+    let finalizers = rollout["metadata"]["finalizers"].as_array();
+    finalizers.is_some_and(|f| f.iter().any(|f| f == "serin.dev/route"))
+}
+
+/// S29: the finalizer goes when nothing is bent.
+fn released(world: &World, broken: &mut Vec<String>) {
+    let (_, high) = world.nature.force.flow;
+    let route = world.store.all(ROUTE).next();
+    if route.is_some() && high > 0 && world.laws.case.routed && !world.nature.disturbed {
+        broken.push(format!(
+            "S29: the finalizer is taken off, and a share of {high} may go to the canary"
+        ));
+    }
+}
+
+fn gave_up(rollout: &Value) -> bool {
+    let outcome = text(rollout, "/status/attempt/outcome");
+    !outcome.is_empty() && outcome != "Promoted"
+}
+
+/// How many promotions by hand were handled.
+fn by_hand(rollout: &Value) -> usize {
+    let commands = rollout["status"]["commands"]
+        .as_array()
+        .into_iter()
+        .flatten();
+    let promoted = |c: &&Value| {
+        text(c, "/name").starts_with("promote")
+            && matches!(text(c, "/outcome"), "Done" | "Removing")
+    };
+    commands.filter(promoted).count()
+}
+
+fn attempt(
+    world: &World,
+    old: &Value,
+    new: &Value,
+    seen: &Seen,
+    truth: &Seen,
+    broken: &mut Vec<String>,
+) {
+    let number_of = |r: &Value| number(r, "/status/attempt/number");
+    if number_of(new) < number_of(old) && !old["status"]["attempt"].is_null() {
+        broken.push(format!(
+            "S15: attempt {} follows on {}",
+            number_of(new),
+            number_of(old)
+        ));
+    }
+    if number_of(new) != number_of(old) || old["status"]["attempt"].is_null() {
+        return;
+    }
+    if gave_up(old) && !gave_up(new) {
+        broken.push("S18: what was given up goes on".into());
+    }
+    if text(old, "/status/attempt/outcome") == "Promoted" && gave_up(new) {
+        broken.push("S15: what was promoted is given up".into());
+    }
+    let index = |r: &Value| usize::try_from(number(r, "/status/attempt/stepIndex")).unwrap_or(0);
+    let done = text(new, "/status/attempt/stage") == "Done";
+    let promoted = text(new, "/status/attempt/outcome") == "Promoted";
+    if index(new) <= index(old) || by_hand(old) != by_hand(new) || done || promoted || gave_up(new)
+    {
+        return;
+    }
+    if text(old, "/status/attempt/stage") != "Stepping" {
+        return;
+    }
+    if !old["status"]["pause"].is_null() {
+        broken.push("S21: a step is passed in a pause".into());
+    }
+    if seen.replicas.1.min(truth.replicas.1) == 0 && truth.replicas.1 == 0 && seen.replicas.1 == 0 {
+        broken.push("S13: a step is passed where no pods are wanted".into());
+    }
+    let steps = old["status"]["attempt"]["steps"]
+        .as_array()
+        .cloned()
+        .unwrap_or_default();
+    for (at, step) in steps.iter().enumerate().take(index(new)).skip(index(old)) {
+        passed(world, at, step, new, seen, truth, broken);
+    }
+}
+
+fn passed(
+    world: &World,
+    at: usize,
+    step: &Value,
+    new: &Value,
+    seen: &Seen,
+    truth: &Seen,
+    broken: &mut Vec<String>,
+) {
+    let hash = text(new, "/status/attempt/hash");
+    if let Some(weight) = step["setWeight"].as_u64()
+        && world.laws.case.routed
+        && !world.nature.disturbed
+    {
+        let wanted = u32::try_from(weight).unwrap_or(0) * (FULL / 100);
+        let found = world
+            .store
+            .all(ROUTE)
+            .next()
+            .map(|(_, r)| share(written(r)));
+        if found.is_some_and(|f| f != wanted) {
+            broken.push(format!(
+                "S3: setWeight {weight} is passed at a share of {found:?}"
+            ));
+        }
+        let needed = need(wanted, seen.replicas.0.min(truth.replicas.0));
+        let ready = seen.ready(hash).max(truth.ready(hash));
+        if ready < needed {
+            broken.push(format!(
+                "S5: setWeight {weight} is passed with {ready} pods of {needed}"
+            ));
+        }
+    }
+    if step["pause"].is_object() && step["pause"]["duration"].is_null() {
+        broken.push("S21: a step that waits for a person is passed".into());
+    }
+    if step["analysis"].is_object() {
+        let proven = world.store.all(RUN).any(|(_, run)| {
+            text(run, "/status/phase") == "Successful"
+                && text(run, "/spec/revision") == hash
+                && run["spec"]["attempt"] == new["status"]["attempt"]["number"]
+                && text(run, "/spec/step") == at.to_string()
+        });
+        if !proven {
+            broken.push(format!(
+                "S16: the analysis of step {at} is passed without evidence"
+            ));
+        }
+    }
+}
+
+fn stable(
+    world: &World,
+    old: &Value,
+    new: &Value,
+    seen: &Seen,
+    truth: &Seen,
+    broken: &mut Vec<String>,
+) {
+    let of = |r: &Value| text(r, "/status/stableRevision").to_owned();
+    let (before, after) = (of(old), of(new));
+    if before.is_empty() || before == after {
+        return;
+    }
+    if text(new, "/status/attempt/hash") != after || gave_up(new) {
+        broken.push(format!(
+            "S15: {after} becomes stable, which is not the attempt's"
+        ));
+    }
+    let wanted = seen.replicas.0.min(truth.replicas.0);
+    let ready = seen.ready(&after).max(truth.ready(&after));
+    if (wanted == 0 && truth.replicas.1 == 0) || ready < wanted {
+        broken.push(format!(
+            "S13: {after} is promoted with {ready} of {wanted} pods"
+        ));
+    }
+    let found = world
+        .store
+        .all(ROUTE)
+        .next()
+        .map(|(_, r)| share(written(r)));
+    if world.laws.case.routed && found != Some(FULL) && !world.nature.disturbed {
+        broken.push(format!("S3: {after} is promoted at a share of {found:?}"));
+    }
+    // Whoever promotes by hand takes it upon himself.
+    let bad = world.health_of(&after) == Some(crate::nature::Health::Bad);
+    if bad && world.laws.case.judged && by_hand(new) == 0 {
+        broken.push(format!("S16: {after} is promoted, and its metrics are bad"));
+    }
+}

@@ -1,0 +1,94 @@
+//! What may never be, whatever the weather: checked at every write of Serin's, and at the end.
+
+pub mod commits;
+pub mod ends;
+pub mod seen;
+pub mod writes;
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use serde_json::Value;
+
+use crate::{
+    api::{
+        kinds::{ROLLOUT, ROUTE, SERVICE, SET, SLICE},
+        store::{Past, Path},
+    },
+    cases::Case,
+    world::World,
+};
+
+use seen::{Decided, Seen};
+
+/// All of something, in millionths.
+pub const FULL: u32 = 1_000_000;
+
+/// The laws, and what each of Serin's processes knows.
+pub struct Laws {
+    /// What is played.
+    pub case: Case,
+    /// What was broken.
+    pub broken: Vec<String>,
+    known: BTreeMap<usize, BTreeMap<Path, Arc<Value>>>,
+    looked: BTreeMap<usize, Seen>,
+    decided: BTreeMap<usize, Decided>,
+}
+
+impl Laws {
+    /// For a case.
+    pub fn new(case: Case) -> Self {
+        Self {
+            case,
+            broken: vec![],
+            known: BTreeMap::new(),
+            looked: BTreeMap::new(),
+            decided: BTreeMap::new(),
+        }
+    }
+
+    /// A process is told of an object.
+    pub fn learn(&mut self, life: usize, path: &Path, object: Option<&Arc<Value>>) {
+        if !matches!(path.kind, SET | SLICE | ROLLOUT | ROUTE | SERVICE) {
+            return;
+        }
+        let known = self.known.entry(life).or_default();
+        match object {
+            Some(object) => known.insert(path.clone(), Arc::clone(object)),
+            None => known.remove(path),
+        };
+    }
+
+    /// What a process knows when it sends a write: as it looked when it decided, and by now.
+    pub fn seen(&mut self, life: usize, commits: bool) -> Seen {
+        let known = self.known.get(&life);
+        let now = Seen::of(known.into_iter().flatten());
+        if commits {
+            self.looked.insert(life, now.clone());
+        }
+        let mut seen = self.looked.get(&life).cloned().unwrap_or_default();
+        seen.join(&now);
+        seen.decided = self.decided.get(&life).cloned().unwrap_or_default();
+        seen
+    }
+}
+
+impl World {
+    /// What a write of Serin's broke, now that it is done.
+    pub fn judge(&mut self, life: usize, past: &Past, seen: &Seen) -> Vec<String> {
+        let mut broken = vec![];
+        let truth = self.truth();
+        match past.path.kind {
+            SET => writes::set(self, past, seen, &truth, &mut broken),
+            SERVICE => writes::service(self, past, seen, &truth, &mut broken),
+            ROUTE => writes::route(self, past, seen, &truth, &mut broken),
+            ROLLOUT => {
+                commits::rollout(self, past, seen, &truth, &mut broken);
+                if let Some(new) = &past.new {
+                    self.laws.decided.insert(life, Decided::of(new));
+                }
+            }
+            _ => writes::other(past, &mut broken),
+        }
+        broken
+    }
+}

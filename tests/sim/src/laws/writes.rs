@@ -1,0 +1,301 @@
+//! The laws of writes to ReplicaSets, Services and routes.
+
+use serde_json::Value;
+
+use crate::{
+    api::{
+        kinds::{EVENT, KINDS, LEASE, REVISION, ROLLOUT, ROUTE, RUN, SERVICE, SET},
+        store::{Past, Path, number, text},
+        write::owner,
+    },
+    nature::gateway::{share, written},
+    world::World,
+};
+
+use super::{
+    FULL,
+    seen::{HASH, Seen},
+};
+
+/// Pods that a share needs: rounded up, and one for any share at all.
+pub fn need(share: u32, replicas: u64) -> u64 {
+    match share {
+        0 => 0,
+        _ => (u64::from(share) * replicas)
+            .div_ceil(u64::from(FULL))
+            .max(1),
+    }
+}
+
+const SELECTOR: &str = "/spec/selector/pod-template-hash";
+
+/// Which revision a role Service selects.
+fn selects(world: &World, role: usize) -> Option<String> {
+    let name = &world.laws.case.roles.as_ref()?[role];
+    let service = world.store.get(&Path::new(SERVICE, name.as_str()))?;
+    Some(text(service, SELECTOR).to_owned())
+}
+
+fn uid(world: &World) -> String {
+    let rollout = world.store.get(&Path::new(ROLLOUT, "app"));
+    rollout
+        .map(|r| text(r, "/metadata/uid").to_owned())
+        .unwrap_or_default()
+}
+
+/// S26: what Serin makes, changes and deletes is its own.
+fn owned(past: &Past, broken: &mut Vec<String>) {
+    let object = past.old.as_ref().or(past.new.as_ref());
+    let Some(("Rollout", _)) = object.and_then(|o| owner(o)) else {
+        broken.push(format!("S26: {} is written and is no Rollout's", past.path));
+        return;
+    };
+}
+
+/// S19: nothing is carried out that is not durable.
+fn durable(past: &Past, truth: &Seen, broken: &mut Vec<String>) {
+    let number_of = |o: &Value| {
+        text(o, "/metadata/annotations/serin.dev~1decision")
+            .parse::<u64>()
+            .unwrap_or(0)
+    };
+    let Some(new) = &past.new else { return };
+    let old = past.old.as_ref().map_or(0, |o| number_of(o));
+    if number_of(new) > truth.decided.sequence && number_of(new) != old {
+        broken.push(format!(
+            "S19: {} carries decision {}, {} is committed",
+            past.path,
+            number_of(new),
+            truth.decided.sequence
+        ));
+    }
+}
+
+/// A ReplicaSet was made, scaled or deleted.
+pub fn set(world: &World, past: &Past, seen: &Seen, truth: &Seen, broken: &mut Vec<String>) {
+    owned(past, broken);
+    durable(past, truth, broken);
+    let hash = past
+        .old
+        .as_ref()
+        .or(past.new.as_ref())
+        .map(|o| text(o, HASH).to_owned());
+    let hash = hash.unwrap_or_default();
+    let replicas = |o: &Value| number(o, "/spec/replicas");
+    let from = past.old.as_ref().map_or(0, |o| replicas(o));
+    let to = past.new.as_ref().map_or(0, |o| replicas(o));
+    let before = past
+        .old
+        .as_ref()
+        .map(|o| o.pointer("/spec/template").cloned());
+    if let (Some(before), Some(new)) = (before, &past.new)
+        && before != new.pointer("/spec/template").cloned()
+    {
+        broken.push(format!("S24: the template of {} is changed", past.path));
+    }
+    if past.new.is_none() && world.laws.case.roles.is_some() && seen.decided.stable == hash {
+        broken.push(format!("S6: {} is stable and is deleted", past.path));
+    }
+    // Whoever wants fewer pods meanwhile gets fewer.
+    let wanted = seen.replicas.0.min(truth.replicas.0);
+    let held = |h: &str| seen.ready(h).max(truth.ready(h));
+    if to < from {
+        if wanted == 0 {
+            return;
+        }
+        if world.laws.case.roles.is_none() {
+            let others: u64 = seen
+                .ready
+                .keys()
+                .chain(truth.ready.keys())
+                .collect::<std::collections::BTreeSet<_>>()
+                .into_iter()
+                .filter(|h| **h != hash)
+                .map(|h| held(h))
+                .sum();
+            // What the pod's owner had ready before, at most.
+            let mine = held(&hash).max(
+                past.old
+                    .as_ref()
+                    .map_or(0, |o| number(o, "/status/readyReplicas"))
+                    .min(from),
+            );
+            let (before, after) = (others + mine, others + mine.min(to));
+            let floor = wanted.saturating_sub(world.laws.case.max_unavailable);
+            if after < floor && before >= floor {
+                broken.push(format!(
+                    "S12: {after} pods are left of {wanted} when {hash} goes to {to}"
+                ));
+            }
+            return;
+        }
+        if seen.decided.stable == hash && to < wanted {
+            broken.push(format!(
+                "S6: stable {hash} is scaled from {from} to {to} of {wanted}"
+            ));
+        }
+        let (low, high) = world.nature.force.flow;
+        let shares = if world.laws.case.routed {
+            [FULL - low, high]
+        } else {
+            [FULL, 0]
+        };
+        for (role, share) in shares.into_iter().enumerate() {
+            let needed = need(share, wanted);
+            if selects(world, role).as_deref() == Some(&hash)
+                && to < needed
+                && held(&hash) > to
+                && !world.nature.disturbed
+            {
+                broken.push(format!("S4: {hash} is scaled to {to} where it may get a share of {share} ({needed} pods)"));
+            }
+        }
+    } else if to > from && world.laws.case.roles.is_none() {
+        let all: u64 = truth.desired.values().sum();
+        let before = all + from - to;
+        let most = truth.replicas.1.max(seen.replicas.1) + world.laws.case.max_surge;
+        if all > most && before <= most {
+            broken.push(format!(
+                "S12: {all} pods are wanted, at most {most} are allowed"
+            ));
+        }
+    }
+}
+
+/// A role Service was made, turned or deleted.
+pub fn service(world: &World, past: &Past, seen: &Seen, truth: &Seen, broken: &mut Vec<String>) {
+    owned(past, broken);
+    durable(past, truth, broken);
+    let (Some(old), Some(new)) = (&past.old, &past.new) else {
+        return;
+    };
+    let (from, to) = (text(old, SELECTOR), text(new, SELECTOR));
+    if to.is_empty() {
+        broken.push(format!("S7: {} selects no revision", past.path));
+    }
+    if from == to || seen.replicas.0 == 0 || truth.replicas.0 == 0 {
+        return;
+    }
+    let Some([stable, canary]) = &world.laws.case.roles else {
+        return;
+    };
+    let (low, high) = world.nature.force.flow;
+    let share = match (
+        past.path.name == *stable,
+        past.path.name == *canary,
+        world.laws.case.routed,
+    ) {
+        (true, _, true) => FULL - low,
+        (true, _, false) => FULL,
+        (_, true, true) => high,
+        _ => 0,
+    };
+    let needed = need(share, seen.replicas.0.min(truth.replicas.0));
+    let ready = seen.ready(to).max(truth.ready(to));
+    let was = seen.ready(from).min(truth.ready(from));
+    let rescue = seen.decided.retreat && ready.min(needed) >= was.min(needed);
+    if ready < needed && !rescue && !world.nature.disturbed {
+        broken.push(format!(
+            "S7: {} turns from {from} to {to} under a share of {share}: {ready} pods of {needed} are ready",
+            past.path
+        ));
+    }
+}
+
+/// A route's weights were written.
+pub fn route(world: &World, past: &Past, seen: &Seen, truth: &Seen, broken: &mut Vec<String>) {
+    durable(past, truth, broken);
+    let (Some(old), Some(new)) = (&past.old, &past.new) else {
+        broken.push("S26: a route is made or deleted".into());
+        return;
+    };
+    if rest(old) != rest(new) {
+        broken.push("S9: more than the weights of a route is changed".into());
+    }
+    let (a, b) = (written(old), written(new));
+    if a == b {
+        return;
+    }
+    let total = b.0 + b.1;
+    if total != 100 && total != u64::from(FULL) {
+        broken.push(format!("S2: the weights {b:?} do not sum up"));
+    }
+    let (from, to) = (share(a), share(b));
+    let allowed = seen.decided.allowed;
+    let trace = allowed == 0 && (to == 1 || to + 1 == FULL);
+    if to > from && to > allowed.max(1) && !trace {
+        broken.push(format!("S3: share {to} where {allowed} is allowed"));
+    }
+    let replicas = seen.replicas.0.min(truth.replicas.0);
+    if replicas == 0 {
+        return;
+    }
+    for (role, was, is) in [(0, FULL - from, FULL - to), (1, from, to)] {
+        if is <= was {
+            continue;
+        }
+        let Some(hash) = selects(world, role) else {
+            continue;
+        };
+        let ready = seen.ready(&hash).max(truth.ready(&hash));
+        let needed = need(is, replicas);
+        let other = selects(world, 1 - role).unwrap_or_default();
+        let (worse, better) = (
+            fraction(truth.ready(&other), need(FULL - was, replicas)),
+            fraction(ready, needed),
+        );
+        let rescue = role == 0 && seen.decided.retreat && better >= worse;
+        if ready < needed && !rescue && !world.nature.disturbed {
+            broken.push(format!(
+                "S1: a share of {is} to {hash}, which has {ready} ready pods of {needed}"
+            ));
+        }
+    }
+}
+
+fn fraction(ready: u64, needed: u64) -> u64 {
+    if needed == 0 {
+        1000
+    } else {
+        ready.min(needed) * 1000 / needed
+    }
+}
+
+/// A route without what Serin may change.
+fn rest(route: &Value) -> Value {
+    let mut rest = route.clone();
+    for rule in rest["spec"]["rules"].as_array_mut().into_iter().flatten() {
+        for backend in rule["backendRefs"].as_array_mut().into_iter().flatten() {
+            backend["weight"] = Value::Null;
+        }
+    }
+    let meta = &mut rest["metadata"];
+    for field in ["managedFields", "resourceVersion", "generation"] {
+        meta[field] = Value::Null;
+    }
+    if let Some(annotations) = meta["annotations"].as_object_mut() {
+        annotations.remove("serin.dev/decision");
+    }
+    if meta["annotations"]
+        .as_object()
+        .is_some_and(serde_json::Map::is_empty)
+    {
+        meta["annotations"] = Value::Null;
+    }
+    rest
+}
+
+/// S26: what Serin has no business with.
+pub fn other(past: &Past, broken: &mut Vec<String>) {
+    match past.path.kind {
+        EVENT | LEASE => {}
+        REVISION | RUN => owned(past, broken),
+        ROLLOUT | SET | SERVICE | ROUTE => {}
+        kind => broken.push(format!("S26: a {} is written", KINDS[kind].kind)),
+    }
+}
+
+/// The uid of the Rollout; empty where there is none.
+pub fn rollout_uid(world: &World) -> String {
+    uid(world)
+}

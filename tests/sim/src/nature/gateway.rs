@@ -1,0 +1,133 @@
+//! The gateway: it accepts routes, and puts them in force a little later.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use crate::{
+    api::{
+        kinds::{ROLLOUT, ROUTE, SERVICE, SLICE},
+        store::{Path, number, text},
+    },
+    world::{Who, World},
+};
+
+use super::What;
+
+/// What the data plane does with a route's requests.
+#[derive(Clone, Debug, Default)]
+pub struct Force {
+    /// Weights of the stable and of the canary backend that are in force.
+    pub weights: (u64, u64),
+    /// The lowest and the highest share of the canary, in millionths, of what is written, accepted,
+    /// or in force.
+    pub flow: (u32, u32),
+}
+
+/// The canary's share of two weights, in millionths, rounded up where it is not all.
+pub fn share(weights: (u64, u64)) -> u32 {
+    let total = (weights.0 + weights.1).max(1);
+    let share = (weights.1 * 1_000_000).div_ceil(total);
+    let most = 1_000_000 - u64::from(weights.0 > 0);
+    u32::try_from(share.min(most)).unwrap_or(0)
+}
+
+/// The weights that are written in a route.
+pub fn written(route: &Value) -> (u64, u64) {
+    let weight = |i: usize| {
+        let pointer = format!("/spec/rules/0/backendRefs/{i}/weight");
+        route.pointer(&pointer).and_then(Value::as_u64).unwrap_or(1)
+    };
+    (weight(0), weight(1))
+}
+
+impl World {
+    /// The gateway's controller says that it has seen a route.
+    pub(super) fn accept(&mut self, name: &str) {
+        let path = Path::new(ROUTE, name);
+        let Some(route) = self.store.get(&path).cloned() else {
+            return;
+        };
+        let generation = number(&route, "/metadata/generation");
+        let condition = |kind: &str| {
+            json!({"type": kind, "status": "True", "reason": kind, "message": "",
+            "lastTransitionTime": "2027-01-01T00:00:00Z", "observedGeneration": generation})
+        };
+        self.edit(Who::Nature, &path, |route| {
+            route["status"] = json!({"parents": [{"controllerName": "example.net/gateway", "parentRef": {"name": "gateway"},
+                "conditions": [condition("Accepted"), condition("ResolvedRefs")]}]});
+        });
+        let most = self.nature.propagation;
+        self.later(0, most, What::Force(name.to_owned(), generation));
+    }
+
+    /// A route is in force as it was accepted; one that changed since then will be.
+    pub(super) fn force(&mut self, name: &str, generation: u64) {
+        let path = Path::new(ROUTE, name);
+        if let Some(route) = self.store.get(&path)
+            && number(route, "/metadata/generation") == generation
+        {
+            self.nature.force.weights = written(route);
+            let at = self.now();
+            let (stable, canary) = self.nature.force.weights;
+            self.log.note(at, &format!("in force: {stable}/{canary}"));
+        }
+        self.serve();
+    }
+
+    /// Whether what is in force is served by somebody. Where nobody took a pod away but Serin, and
+    /// no version is sick, it always is, once something was deployed.
+    pub fn serve(&mut self) {
+        let now = self.now();
+        let force = share(self.nature.force.weights);
+        if let Some((_, route)) = self.store.all(ROUTE).next() {
+            let written = share(written(route));
+            self.nature.force.flow = (written.min(force), written.max(force));
+        }
+        let Some(void) = self.void() else {
+            return;
+        };
+        let line = format!("S1: traffic goes to {void}, which has no ready pod");
+        self.log.broken(now, &line);
+        self.laws.broken.push(format!("{now} ms: {line}"));
+    }
+
+    /// A Service that gets requests and has nobody to answer them.
+    fn void(&self) -> Option<String> {
+        if self.nature.disturbed {
+            return None;
+        }
+        let rollout = self.store.get(&Path::new(ROLLOUT, "app"))?;
+        let deployed = !text(rollout, "/status/stableRevision").is_empty();
+        if !deployed || number(rollout, "/spec/replicas") == 0 {
+            return None;
+        }
+        let roles = &self.laws.case.roles;
+        let Some([stable, canary]) = roles else {
+            return None;
+        };
+        let (to_stable, to_canary) = match self.laws.case.routed {
+            true => (
+                self.nature.force.weights.0 > 0,
+                self.nature.force.weights.1 > 0,
+            ),
+            false => (true, false),
+        };
+        let parts = [(stable, to_stable), (canary, to_canary)];
+        let empty = |name: &&String| {
+            let there: Option<&Arc<Value>> = self.store.get(&Path::new(SERVICE, name.as_str()));
+            let slice = self.store.get(&Path::new(SLICE, format!("{name}-slice")));
+            let ready = slice.is_some_and(|s| {
+                let mut endpoints = s["endpoints"].as_array().into_iter().flatten();
+                endpoints.any(|e| e["conditions"]["ready"] == true)
+            });
+            there.is_some() && slice.is_some() && !ready
+        };
+        parts
+            .into_iter()
+            .filter(|(_, gets)| *gets)
+            .map(|(name, _)| name)
+            .find(empty)
+            .cloned()
+    }
+}

@@ -1,0 +1,163 @@
+//! The cluster's own controllers and the data plane: everything that happens by itself.
+
+pub mod gateway;
+pub mod metrics;
+pub mod pods;
+
+use std::{cmp::Reverse, collections::BinaryHeap, sync::Arc};
+
+use serde_json::Value;
+
+use crate::{
+    api::{
+        kinds::{KINDS, POD},
+        store::{Path, text},
+        write::owner,
+    },
+    dice::Dice,
+    people::Act,
+    world::{Who, World},
+};
+
+use gateway::Force;
+
+/// How a version behaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// It starts, serves, and its metrics are good.
+    Good,
+    /// It is good, but takes minutes to start.
+    Slow,
+    /// Its pods never get ready.
+    Broken,
+    /// Its pods serve, and its metrics are bad.
+    Bad,
+}
+
+/// Something that is to happen.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum What {
+    /// The ReplicaSet controller looks at a ReplicaSet.
+    Sync(String),
+    /// A pod becomes ready, or fails to.
+    Start(String),
+    /// A pod's containers have ended.
+    End(String),
+    /// The endpoints of all Services are looked at.
+    Endpoints,
+    /// The gateway accepts a route as it stands.
+    Accept(String),
+    /// A route is in force as it was accepted.
+    Force(String, u64),
+    /// The objects of an owner go.
+    Collect(String),
+    /// People do something.
+    People(Act),
+    /// The weather does something.
+    Weather(crate::storm::Gust),
+    /// A process starts.
+    Boot(usize),
+}
+
+/// What is to happen, and what is in force.
+#[derive(Debug)]
+pub struct Nature {
+    /// Choices.
+    pub dice: Dice,
+    queue: BinaryHeap<Reverse<(u64, u64, What)>>,
+    sequence: u64,
+    /// Pods made so far.
+    pub pods: u64,
+    /// How versions behave, by number.
+    pub health: Vec<Health>,
+    /// What the data plane does.
+    pub force: Force,
+    /// The longest from a route's acceptance to its effect.
+    pub propagation: u64,
+    /// Whether nature or people ever took something away.
+    pub disturbed: bool,
+}
+
+impl Nature {
+    /// Nothing yet.
+    pub fn new(dice: Dice) -> Self {
+        Self {
+            dice,
+            queue: BinaryHeap::new(),
+            sequence: 0,
+            pods: 0,
+            health: vec![],
+            force: Force::default(),
+            propagation: 900,
+            disturbed: false,
+        }
+    }
+
+    /// Something is to happen between so many milliseconds from now.
+    pub fn later(&mut self, now: u64, low: u64, high: u64, what: What) {
+        // One look at what changed is enough.
+        let once = matches!(what, What::Sync(_) | What::Endpoints);
+        if once && self.queue.iter().any(|Reverse((_, _, w))| *w == what) {
+            return;
+        }
+        let at = now + self.dice.range(low, high);
+        self.sequence += 1;
+        self.queue.push(Reverse((at, self.sequence, what)));
+    }
+
+    /// When the next thing happens.
+    pub fn next(&self) -> Option<u64> {
+        self.queue.peek().map(|Reverse((at, ..))| *at)
+    }
+
+    /// What is due.
+    pub fn take(&mut self, now: u64) -> Option<What> {
+        if self.next()? > now {
+            return None;
+        }
+        self.queue.pop().map(|Reverse((.., what))| what)
+    }
+
+    /// How a version behaves, by its image.
+    pub fn health(&self, image: &str) -> Health {
+        let number = image
+            .rsplit_once(":v")
+            .and_then(|(_, n)| n.parse::<usize>().ok());
+        number
+            .and_then(|n| self.health.get(n))
+            .copied()
+            .unwrap_or(Health::Good)
+    }
+}
+
+impl World {
+    /// Something happens that is nature's doing.
+    pub fn happen(&mut self, what: &What) {
+        match what {
+            What::Sync(name) => self.sync(name),
+            What::Start(name) => self.start(name),
+            What::End(name) => drop(self.put(Who::Nature, &Path::new(POD, name), None)),
+            What::Endpoints => self.endpoints(),
+            What::Accept(name) => self.accept(name),
+            What::Force(name, generation) => self.force(name, *generation),
+            What::Collect(uid) => self.collect_all(uid),
+            What::People(_) | What::Weather(_) | What::Boot(_) => {}
+        }
+    }
+
+    /// Whoever has no owner left goes.
+    fn collect_all(&mut self, uid: &str) {
+        let history: Vec<(Path, Arc<Value>)> = (0..KINDS.len())
+            .flat_map(|kind| self.store.all(kind))
+            .filter(|(_, o)| owner(o).is_some_and(|(_, owner)| owner == uid))
+            .map(|(p, o)| (p.clone(), Arc::clone(o)))
+            .collect();
+        for (path, object) in history {
+            if path.kind == POD {
+                self.terminate(&path.name);
+            } else if text(&object, "/metadata/uid") != uid {
+                self.put(Who::Nature, &path, None);
+            }
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! What a run goes through, from its seed: its acts, its weather, its accidents.
+
+use crate::{
+    api::kinds::{EVENT, KINDS},
+    dice::Dice,
+    nature::{Health, What},
+    people::Act,
+    weather::Climate,
+    world::World,
+};
+
+/// An accident.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Gust {
+    /// The watches of a kind end.
+    Cut(usize),
+    /// A kind is not heard of for so many seconds, though its watch stands.
+    Hide(usize, u64),
+    /// The API server forgets what was before, and all watches end.
+    Compact,
+    /// The process dies.
+    Crash,
+    /// A second process works for so many seconds, as if it led, too.
+    Twin(u64),
+    /// The second process ends.
+    EndTwin,
+}
+
+/// What a run goes through.
+#[derive(Clone, Debug)]
+pub struct Storm {
+    /// Which case.
+    pub case: usize,
+    /// Pods wanted at first.
+    pub replicas: u64,
+    /// Whether a deadline that passes ends an attempt.
+    pub deadline_aborts: bool,
+    /// How the versions behave; the first is what is deployed first.
+    pub health: Vec<Health>,
+    /// What people do, and when, in milliseconds.
+    pub acts: Vec<(u64, Act)>,
+    /// Accidents, and when.
+    pub gusts: Vec<(u64, Gust)>,
+    /// How bad the weather is until the end.
+    pub climate: Climate,
+    /// When all that ends.
+    pub until: u64,
+    /// Whether two processes elect who works.
+    pub elects: bool,
+    /// No list is streamed.
+    pub no_streams: bool,
+}
+
+impl Storm {
+    /// From a seed.
+    pub fn of(seed: u64, cases: usize) -> Self {
+        let mut dice = Dice::new(seed ^ 0x5707);
+        let case = usize::try_from(dice.below(cases as u64)).unwrap_or(0);
+        let calm = dice.once_in(6);
+        let wild = dice.once_in(3);
+        let until = dice.range(60, 400) * 1000;
+        let mut health = vec![Health::Good];
+        for _ in 0..4 {
+            let of = [
+                Health::Good,
+                Health::Good,
+                Health::Slow,
+                Health::Broken,
+                Health::Bad,
+            ];
+            health.push(dice.pick(&of));
+        }
+        let mut acts = vec![];
+        let mut at = dice.range(5, 40) * 1000;
+        acts.push((at, Act::Release(1)));
+        for _ in 0..dice.below(if wild { 9 } else { 5 }) {
+            at += if dice.once_in(4) {
+                dice.range(1, 1500)
+            } else {
+                dice.range(1, 60) * 1000
+            };
+            acts.push((at, act(&mut dice, wild)));
+        }
+        let mut gusts = vec![];
+        if !calm {
+            for _ in 0..dice.below(7) {
+                gusts.push((dice.range(1, until), gust(&mut dice)));
+            }
+        }
+        let climate = if calm {
+            Climate::default()
+        } else {
+            Climate {
+                requests: dice.pick(&[0, 10, 40, 120]),
+                metrics: dice.pick(&[0, 50, 300]),
+                doubles: dice.pick(&[0, 50]),
+                latency: dice.pick(&[2, 100, 3_000]),
+                lag: dice.pick(&[10, 500, 5_000]),
+            }
+        };
+        Self {
+            case,
+            replicas: dice.range(1, 4),
+            deadline_aborts: !dice.once_in(3),
+            health,
+            until: until.max(at + 1000),
+            acts,
+            gusts,
+            climate,
+            elects: dice.once_in(4),
+            no_streams: dice.once_in(4),
+        }
+    }
+}
+
+fn act(dice: &mut Dice, wild: bool) -> Act {
+    let tame = match dice.below(14) {
+        0..=2 => Act::Release(usize::try_from(dice.below(5)).unwrap_or(0)),
+        3 => Act::Release(0),
+        4..=5 => Act::Replicas(dice.range(1, 5)),
+        6 => Act::Command("promote"),
+        7 => Act::Command("promote-full"),
+        8..=9 => Act::Command("abort"),
+        10 => Act::Command("retry"),
+        11 => Act::Pause(true),
+        12 => Act::Pause(false),
+        _ => Act::Replicas(dice.below(2)),
+    };
+    if !wild || dice.once_in(2) {
+        return tame;
+    }
+    match dice.below(16) {
+        0..=2 => Act::KillPod,
+        3..=4 => Act::Weights(dice.below(101), dice.below(101)),
+        5 => Act::Revert,
+        6 => Act::DeleteSet,
+        7 => Act::ScaleSet(dice.below(4)),
+        8 => Act::DeleteRole(usize::try_from(dice.below(2)).unwrap_or(0)),
+        9 => Act::TurnRole(usize::try_from(dice.below(2)).unwrap_or(0)),
+        10 => Act::DeleteRoute,
+        11 => Act::CreateRoute,
+        12 => Act::LoseStatus,
+        13 => Act::Delete,
+        14 => Act::Create,
+        _ => Act::Replicas(dice.below(2)),
+    }
+}
+
+fn gust(dice: &mut Dice) -> Gust {
+    let kind = usize::try_from(dice.below(EVENT as u64)).unwrap_or(0);
+    match dice.below(12) {
+        0..=2 => Gust::Cut(kind),
+        3..=6 => Gust::Hide(kind, dice.range(1, 120)),
+        7 => Gust::Compact,
+        8..=9 => Gust::Crash,
+        _ => Gust::Twin(dice.range(2, 60)),
+    }
+}
+
+impl World {
+    /// What is ahead is put into the queue.
+    pub fn brew(&mut self, storm: &Storm) {
+        self.nature.health.clone_from(&storm.health);
+        self.weather.climate = storm.climate.clone();
+        self.weather.no_streams = storm.no_streams;
+        for (at, act) in &storm.acts {
+            self.nature.later(0, *at, *at, What::People(*act));
+        }
+        for (at, gust) in &storm.gusts {
+            self.nature.later(0, *at, *at, What::Weather(*gust));
+        }
+    }
+
+    /// An accident that needs no other process: whether it was one.
+    pub fn blow(&mut self, gust: Gust, lives: &[usize]) {
+        let now = self.now();
+        self.log.note(now, &format!("weather: {gust:?}"));
+        for &life in lives {
+            match gust {
+                Gust::Cut(kind) => self.weather.cut(life, kind),
+                Gust::Hide(kind, seconds) => self.weather.hide(life, kind, now + seconds * 1000),
+                Gust::Compact => {
+                    self.store.oldest = self.store.version();
+                    self.weather.strike("compaction");
+                    for kind in 0..KINDS.len() {
+                        self.weather.cut(life, kind);
+                    }
+                }
+                Gust::Crash | Gust::Twin(_) | Gust::EndTwin => {}
+            }
+        }
+        self.changed.send_modify(|n| *n += 1);
+    }
+}
