@@ -128,6 +128,6 @@ impl Case {
             "metadata": {"name": "check", "namespace": "ns"},
             "spec": {"metrics": [{"name": "errors", "interval": "5s", "count": 2,
                 "judge": {"threshold": {"pass": "<= 0", "fail": "> 0"}},
-                "provider": {"prometheus": {"query": "errors_{{canary.hash}}"}}}]}})
+                "provider": {"prometheus": {"query": "errors{hash=\"{{canary.hash}}\"}"}}}]}})
     }
 }

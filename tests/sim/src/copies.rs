@@ -41,8 +41,9 @@ impl Drop for Copy {
 /// Starts a process; `elects`, as one of two.
 pub fn start(world: &Shared, life: usize, elects: bool) -> Copy {
     let client = wire::client(world, life);
-    let past = i64::try_from(lock(world).now() / 1000).unwrap_or(0);
-    let clock = Clock::starting_at(Timestamp::from_second(EPOCH + past).unwrap_or(Timestamp::MAX));
+    let past = i64::try_from(lock(world).now()).unwrap_or(0);
+    let now = Timestamp::from_millisecond(EPOCH * 1000 + past);
+    let clock = Clock::starting_at(now.unwrap_or(Timestamp::MAX));
     let now: Now = Arc::new(move || clock.now());
     let id = format!("serin-{life}");
     let elector =

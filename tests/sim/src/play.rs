@@ -222,6 +222,7 @@ impl Run {
         let now = world.now();
         world.log.note(now, "the weather clears up");
         world.weather.clear_up();
+        world.last_write = now;
         world.act(Act::CreateRoute);
         world.act(Act::Pause(false));
         world.changed.send_modify(|n| *n += 1);

@@ -266,19 +266,34 @@ impl<T: Send + Sync + 'static> Mirror<T> {
         let mut listed = BTreeSet::new();
         let mut once = false;
         let mut failures = 0;
+        // A list has an end; a watch may say nothing for hours.
+        let mut listing = true;
         loop {
-            let next = if streams && !once {
+            let next = if listing {
                 timeout(PATIENCE, events.next()).await
             } else {
                 Ok(events.next().await)
             };
             let Ok(event) = next else {
-                tracing::warn!(
-                    kind = self.kind,
-                    "a streamed list does not end, listing in pages"
-                );
-                streams = false;
-                events = watcher(api.clone(), config.clone()).boxed();
+                if streams && !once {
+                    tracing::warn!(
+                        kind = self.kind,
+                        "a streamed list does not end, listing in pages"
+                    );
+                    streams = false;
+                } else {
+                    tracing::warn!(
+                        kind = self.kind,
+                        namespace,
+                        "a list does not end, listing again"
+                    );
+                }
+                let config = if streams {
+                    config.clone().streaming_lists()
+                } else {
+                    config.clone()
+                };
+                events = watcher(api.clone(), config).boxed();
                 continue;
             };
             let Some(event) = event else { break };
@@ -289,13 +304,17 @@ impl<T: Send + Sync + 'static> Mirror<T> {
                 failures = 0;
             }
             match event {
-                Ok(Event::Init) => listed.clear(),
+                Ok(Event::Init) => {
+                    listing = true;
+                    listed.clear();
+                }
                 Ok(Event::InitApply(object)) => {
                     let object = object.into();
                     listed.insert(Key::of(&object));
                     self.apply(object);
                 }
                 Ok(Event::InitDone) => {
+                    listing = false;
                     self.forget_all_but(&std::mem::take(&mut listed), &namespace);
                     if !std::mem::replace(&mut once, true) {
                         self.missing.send_modify(|n| *n = n.saturating_sub(1));

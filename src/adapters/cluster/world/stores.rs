@@ -28,6 +28,7 @@ use super::{
     triggers::{self, Touch, ready_store},
     views::{self, OwnRollout, OwnedRevision, OwnedRun, OwnedSet},
     watches::{Optional, Watches},
+    watching::patient,
 };
 
 pub(in super::super) const ENDPOINT_SLICE: Kind = Kind {
@@ -119,8 +120,9 @@ pub fn start(client: &Client, scope: &Scope, written: &Arc<Written>) -> (World, 
     let changes = changes_tx.subscribe();
     let (run_store, run_writer) = ready_store();
     let (rollout_store, rollout_writer) = ready_store();
+    let patient = patient(client);
     let mut watches = Watches {
-        client,
+        client: &patient,
         namespaces: &scope.namespaces,
         tasks: JoinSet::new(),
     };

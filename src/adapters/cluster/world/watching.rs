@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use kube::{
-    Resource,
+    Client, Resource,
     api::{ApiResource, DynamicObject},
+    client::Body,
     core::{DynamicResourceScope, Status},
     runtime::watcher,
 };
 use serde::de::DeserializeOwned;
+use tokio::time::timeout;
 
 use super::lean::Lean;
 
@@ -32,12 +34,29 @@ pub trait Listed:
 impl Listed for Lean {}
 impl Listed for DynamicObject {}
 
-/// So long a streamed list may say nothing before its end; then it is taken for one that never ends.
+/// So long a list may say nothing before its end, and a watch before its beginning; then it is taken
+/// for one that never ends.
 pub const PATIENCE: Duration = if cfg!(test) {
     Duration::from_millis(200)
 } else {
     Duration::from_secs(60)
 };
+
+/// A client whose requests are answered within [`PATIENCE`], or fail. The library bounds how long a
+/// watch may be silent, but not how long it may take to begin: a request that an API server or a
+/// proxy never answers would hold up its kind for ever.
+pub fn patient(client: &Client) -> Client {
+    let namespace = client.default_namespace().to_owned();
+    let inner = client.clone();
+    let bounded = tower::service_fn(move |request: http::Request<Body>| {
+        let inner = inner.clone();
+        async move {
+            let answer = timeout(PATIENCE, inner.send(request)).await;
+            answer.unwrap_or_else(|late| Err(kube::Error::Service(Box::new(late))))
+        }
+    });
+    Client::new(bounded, namespace)
+}
 
 /// How long to wait after so many failures in a row: 0.5 s to 30 s, not the same for every kind.
 pub fn pause(failures: u32, kind: &str) -> Duration {

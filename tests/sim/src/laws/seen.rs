@@ -72,6 +72,8 @@ pub struct Seen {
     pub replicas: (u64, u64),
     /// What was committed last.
     pub decided: Decided,
+    /// Whether the Rollout is there.
+    pub there: bool,
 }
 
 impl Seen {
@@ -93,6 +95,7 @@ impl Seen {
                 ROLLOUT => {
                     let replicas = number(object, "/spec/replicas");
                     seen.replicas = (replicas, replicas);
+                    seen.there = true;
                 }
                 _ => {}
             }

@@ -36,13 +36,6 @@ fn selects(world: &World, role: usize) -> Option<String> {
     Some(text(service, SELECTOR).to_owned())
 }
 
-fn uid(world: &World) -> String {
-    let rollout = world.store.get(&Path::new(ROLLOUT, "app"));
-    rollout
-        .map(|r| text(r, "/metadata/uid").to_owned())
-        .unwrap_or_default()
-}
-
 /// S26: what Serin makes, changes and deletes is its own.
 fn owned(past: &Past, broken: &mut Vec<String>) {
     let object = past.old.as_ref().or(past.new.as_ref());
@@ -59,7 +52,9 @@ fn durable(past: &Past, truth: &Seen, broken: &mut Vec<String>) {
             .parse::<u64>()
             .unwrap_or(0)
     };
-    let Some(new) = &past.new else { return };
+    let Some(new) = past.new.as_ref().filter(|_| truth.there) else {
+        return;
+    };
     let old = past.old.as_ref().map_or(0, |o| number_of(o));
     if number_of(new) > truth.decided.sequence && number_of(new) != old {
         broken.push(format!(
@@ -239,12 +234,11 @@ pub fn route(world: &World, past: &Past, seen: &Seen, truth: &Seen, broken: &mut
         };
         let ready = seen.ready(&hash).max(truth.ready(&hash));
         let needed = need(is, replicas);
-        let other = selects(world, 1 - role).unwrap_or_default();
-        let (worse, better) = (
-            fraction(truth.ready(&other), need(FULL - was, replicas)),
-            fraction(ready, needed),
-        );
-        let rescue = role == 0 && seen.decided.retreat && better >= worse;
+        // Back to stable, traffic may go where it is served no worse.
+        let rescue = role == 0
+            && seen.decided.retreat
+            && served(world, seen, truth, to, replicas)
+                >= served(world, seen, truth, from, replicas);
         if ready < needed && !rescue && !world.nature.disturbed {
             broken.push(format!(
                 "S1: a share of {is} to {hash}, which has {ready} ready pods of {needed}"
@@ -253,12 +247,17 @@ pub fn route(world: &World, past: &Past, seen: &Seen, truth: &Seen, broken: &mut
     }
 }
 
-fn fraction(ready: u64, needed: u64) -> u64 {
-    if needed == 0 {
-        1000
-    } else {
-        ready.min(needed) * 1000 / needed
-    }
+/// How well requests are served at a share of the canary, in thousandths of what is needed: the
+/// worse of the two Services.
+fn served(world: &World, seen: &Seen, truth: &Seen, share: u32, replicas: u64) -> u64 {
+    let of = |role: usize, share: u32| {
+        let hash = selects(world, role)?;
+        let needed = need(share, replicas);
+        let ready = seen.ready(&hash).max(truth.ready(&hash));
+        (needed > 0).then(|| ready.min(needed) * 1000 / needed)
+    };
+    let parts = [of(0, FULL - share), of(1, share)];
+    parts.into_iter().flatten().min().unwrap_or(1000)
 }
 
 /// A route without what Serin may change.
@@ -293,9 +292,4 @@ pub fn other(past: &Past, broken: &mut Vec<String>) {
         ROLLOUT | SET | SERVICE | ROUTE => {}
         kind => broken.push(format!("S26: a {} is written", KINDS[kind].kind)),
     }
-}
-
-/// The uid of the Rollout; empty where there is none.
-pub fn rollout_uid(world: &World) -> String {
-    uid(world)
 }

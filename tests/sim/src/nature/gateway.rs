@@ -78,6 +78,7 @@ impl World {
     /// Whether what is in force is served by somebody. Where nobody took a pod away but Serin, and
     /// no version is sick, it always is, once something was deployed.
     pub fn serve(&mut self) {
+        self.note_served();
         let now = self.now();
         let force = share(self.nature.force.weights);
         if let Some((_, route)) = self.store.all(ROUTE).next() {
@@ -115,13 +116,7 @@ impl World {
         };
         let parts = [(stable, to_stable), (canary, to_canary)];
         let empty = |name: &&String| {
-            let there: Option<&Arc<Value>> = self.store.get(&Path::new(SERVICE, name.as_str()));
-            let slice = self.store.get(&Path::new(SLICE, format!("{name}-slice")));
-            let ready = slice.is_some_and(|s| {
-                let mut endpoints = s["endpoints"].as_array().into_iter().flatten();
-                endpoints.any(|e| e["conditions"]["ready"] == true)
-            });
-            there.is_some() && slice.is_some() && !ready
+            self.nature.served.contains(*name) && self.endpoints_of(name) == Some(0)
         };
         parts
             .into_iter()
@@ -129,5 +124,27 @@ impl World {
             .map(|(name, _)| name)
             .find(empty)
             .cloned()
+    }
+
+    /// Ready endpoints of a Service; none where it has no slice.
+    fn endpoints_of(&self, name: &str) -> Option<usize> {
+        let slice = self.store.get(&Path::new(SLICE, format!("{name}-slice")))?;
+        let endpoints = slice["endpoints"].as_array().into_iter().flatten();
+        Some(
+            endpoints
+                .filter(|e| e["conditions"]["ready"] == true)
+                .count(),
+        )
+    }
+
+    /// Remembers which Services have had a ready pod.
+    fn note_served(&mut self) {
+        for name in self.laws.case.roles.clone().into_iter().flatten() {
+            if self.endpoints_of(&name).is_some_and(|n| n > 0) {
+                self.nature.served.insert(name);
+            } else if self.store.get(&Path::new(SERVICE, name.as_str())).is_none() {
+                self.nature.served.remove(&name);
+            }
+        }
     }
 }

@@ -12,7 +12,7 @@ use crate::{
 
 use super::Health;
 
-/// Answers `errors of <hash>`.
+/// Answers `errors{hash="<hash>"}`.
 pub struct Metrics(pub Shared);
 
 impl std::fmt::Debug for Metrics {
@@ -38,7 +38,7 @@ impl Provider for Metrics {
         Box::pin(async move {
             let (bad, value) = {
                 let mut world = lock(&self.0);
-                let hash = query.text.rsplit('_').next().unwrap_or_default();
+                let hash = query.text.split('"').nth(1).unwrap_or_default();
                 let health = world.health_of(hash);
                 let bad = world.weather.metric();
                 if bad.is_some() {

@@ -4,7 +4,11 @@ pub mod gateway;
 pub mod metrics;
 pub mod pods;
 
-use std::{cmp::Reverse, collections::BinaryHeap, sync::Arc};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeSet, BinaryHeap},
+    sync::Arc,
+};
 
 use serde_json::Value;
 
@@ -74,6 +78,8 @@ pub struct Nature {
     pub force: Force,
     /// The longest from a route's acceptance to its effect.
     pub propagation: u64,
+    /// Services that have had a ready pod.
+    pub served: BTreeSet<String>,
     /// Whether nature or people ever took something away.
     pub disturbed: bool,
 }
@@ -89,6 +95,7 @@ impl Nature {
             health: vec![],
             force: Force::default(),
             propagation: 900,
+            served: BTreeSet::new(),
             disturbed: false,
         }
     }
