@@ -16,9 +16,9 @@ mod world;
 
 use std::{
     collections::BTreeMap,
-    process::ExitCode,
+    process::{Command, ExitCode, Stdio},
     sync::{
-        Mutex, PoisonError,
+        Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Instant,
@@ -42,13 +42,23 @@ struct Options {
     /// This one alone, with its log
     #[arg(long)]
     seed: Option<u64>,
-    /// Threads
+    /// This one alone, for a machine
+    #[arg(long, hide = true)]
+    report: Option<u64>,
+    /// So many at a time
     #[arg(long, default_value_t = 2)]
-    threads: u64,
-    /// Go on after so many that failed
+    jobs: u64,
+    /// Print the hash of each run's log
+    #[arg(long)]
+    hashes: bool,
+    /// End after so many that failed
     #[arg(long, default_value_t = 10)]
     most: usize,
 }
+
+/// Most of a run's time is JSON, and most of that is memory.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn storm(seed: u64) -> Storm {
     Storm::of(seed, cases::cases().len())
@@ -56,10 +66,17 @@ fn storm(seed: u64) -> Storm {
 
 fn main() -> ExitCode {
     let options = Options::parse();
-    if let Some(seed) = options.seed {
-        return one(seed);
+    match (options.seed, options.report) {
+        (Some(seed), _) => one(seed),
+        (_, Some(seed)) => {
+            println!(
+                "{}",
+                play(seed, &storm(seed), &BTreeMap::new(), false).to_json()
+            );
+            ExitCode::SUCCESS
+        }
+        _ => many(&options),
     }
-    many(&options)
 }
 
 /// One seed with its log.
@@ -86,14 +103,32 @@ fn one(seed: u64) -> ExitCode {
     }
 }
 
+/// One seed in a process of its own: libraries count what they made so far, and take their random
+/// numbers from that.
+fn apart(seed: u64) -> Report {
+    let child = std::env::current_exe().and_then(|exe| {
+        Command::new(exe)
+            .args(["--report", &seed.to_string()])
+            .stderr(Stdio::inherit())
+            .output()
+    });
+    let said = child.map_err(|e| e.to_string()).and_then(|out| {
+        serde_json::from_slice(&out.stdout).map_err(|e| format!("{e}: {}", out.status))
+    });
+    match said {
+        Ok(value) => Report::from_json(&value),
+        Err(why) => play::failed(why),
+    }
+}
+
 /// What many runs came to.
 #[derive(Default)]
 struct Sum {
     seeds: u64,
     writes: u64,
     lasted: u64,
-    struck: BTreeMap<&'static str, u64>,
-    failed: Vec<(u64, Vec<String>)>,
+    struck: BTreeMap<String, u64>,
+    failed: Vec<u64>,
 }
 
 impl Sum {
@@ -105,7 +140,7 @@ impl Sum {
             *self.struck.entry(what).or_insert(0) += n;
         }
         if !report.broken.is_empty() {
-            self.failed.push((seed, report.broken));
+            self.failed.push(seed);
         }
     }
 }
@@ -119,25 +154,25 @@ fn many(options: &Options) -> ExitCode {
     let next = AtomicU64::new(options.from);
     let end = options.from + options.seeds;
     let sum = Mutex::new(Sum::default());
+    let work = || {
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= end || lock(&sum).failed.len() >= options.most {
+                return;
+            }
+            let report = apart(seed);
+            if options.hashes {
+                println!("seed {seed} {:016x}", report.hash);
+            }
+            if let Some(law) = report.broken.first() {
+                println!("seed {seed}: {law}");
+            }
+            lock(&sum).add(seed, report);
+        }
+    };
     std::thread::scope(|scope| {
-        for _ in 0..options.threads {
-            scope.spawn(|| {
-                loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= end {
-                        return;
-                    }
-                    let report = play(seed, &storm(seed), &BTreeMap::new(), false);
-                    let mut sum = sum.lock().unwrap_or_else(PoisonError::into_inner);
-                    if let Some(law) = report.broken.first() {
-                        println!("seed {seed}: {law}");
-                    }
-                    sum.add(seed, report);
-                    if sum.failed.len() >= options.most {
-                        return;
-                    }
-                }
-            });
+        for _ in 0..options.jobs {
+            scope.spawn(work);
         }
     });
     let sum = sum.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -158,4 +193,8 @@ fn many(options: &Options) -> ExitCode {
     } else {
         ExitCode::FAILURE
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -96,6 +96,7 @@ impl World {
         );
         let grows = matches!(act, Act::Replicas(n) if n > 0 && self.replicas() > 0);
         self.nature.disturbed |= !quiet && !grows;
+        self.nature.scaled_by_hand |= matches!(act, Act::ScaleSet(_));
         match act {
             Act::Release(version) => self.edit(Who::People, &rollout(), |r| {
                 r["spec"]["template"] = template(version);

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use serde_json::{Value, json};
 use tokio::time::sleep_until;
 
 use crate::{
@@ -35,13 +36,40 @@ pub struct Report {
     /// Of the whole log.
     pub hash: u64,
     /// Faults by kind.
-    pub struck: BTreeMap<&'static str, u64>,
+    pub struck: BTreeMap<String, u64>,
     /// Serin's writes.
     pub writes: u64,
     /// Simulated milliseconds.
     pub lasted: u64,
     /// What stood at the end, to be compared.
     pub end: Vec<String>,
+}
+
+impl Report {
+    /// For another process.
+    pub fn to_json(&self) -> Value {
+        json!({"broken": self.broken, "hash": self.hash, "struck": self.struck, "writes": self.writes,
+            "lasted": self.lasted, "end": self.end})
+    }
+    /// From another process.
+    pub fn from_json(value: &Value) -> Self {
+        let texts = |name: &str| {
+            let all = value[name].as_array().into_iter().flatten();
+            all.filter_map(|v| v.as_str().map(str::to_owned)).collect()
+        };
+        let struck = value["struck"].as_object().into_iter().flatten();
+        Self {
+            broken: texts("broken"),
+            lines: vec![],
+            hash: value["hash"].as_u64().unwrap_or(0),
+            struck: struck
+                .map(|(k, n)| (k.clone(), n.as_u64().unwrap_or(0)))
+                .collect(),
+            writes: value["writes"].as_u64().unwrap_or(0),
+            lasted: value["lasted"].as_u64().unwrap_or(0),
+            end: texts("end"),
+        }
+    }
 }
 
 /// A run in progress.
@@ -76,7 +104,8 @@ pub fn play(seed: u64, storm: &Storm, plan: &BTreeMap<u64, Fate>, verbose: bool)
     joined.unwrap_or_else(failed)
 }
 
-fn failed(why: String) -> Report {
+/// A run that could not be.
+pub fn failed(why: String) -> Report {
     Report {
         broken: vec![format!("the run itself failed: {why}")],
         ..Report::default()
@@ -286,11 +315,12 @@ impl Run {
     fn report(self) -> Report {
         let mut world = lock(&self.world);
         let lasted = world.now();
+        let struck = std::mem::take(&mut world.weather.struck);
         Report {
             broken: std::mem::take(&mut world.laws.broken),
             lines: std::mem::take(&mut world.log.lines),
             hash: world.log.hash(),
-            struck: std::mem::take(&mut world.weather.struck),
+            struck: struck.into_iter().map(|(k, n)| (k.to_owned(), n)).collect(),
             writes: world.writes,
             lasted,
             end: world.end(),

@@ -51,7 +51,7 @@ fn held(rollout: &Value) -> bool {
 fn released(world: &World, broken: &mut Vec<String>) {
     let (_, high) = world.nature.force.flow;
     let route = world.store.all(ROUTE).next();
-    if route.is_some() && high > 0 && world.laws.case.routed && !world.nature.disturbed {
+    if route.is_some() && high > 0 && world.laws.case.routed {
         broken.push(format!(
             "S29: the finalizer is taken off, and a share of {high} may go to the canary"
         ));
@@ -112,7 +112,9 @@ fn attempt(
         return;
     }
     let asked = old["status"]["commands"] != new["status"]["commands"];
-    if !old["status"]["pause"].is_null() && !asked {
+    let by_spec = text(old, "/status/pause/message").contains("spec.paused");
+    let paused = new["spec"]["paused"] == true || (!by_spec && !old["status"]["pause"].is_null());
+    if paused && !asked {
         broken.push("S21: a step is passed in a pause".into());
     }
     if seen.replicas.1.min(truth.replicas.1) == 0 && truth.replicas.1 == 0 && seen.replicas.1 == 0 {
@@ -139,7 +141,6 @@ fn passed(
     let hash = text(new, "/status/attempt/hash");
     if let Some(weight) = step["setWeight"].as_u64()
         && world.laws.case.routed
-        && !world.nature.disturbed
     {
         let wanted = u32::try_from(weight).unwrap_or(0) * (FULL / 100);
         let found = world
@@ -208,7 +209,7 @@ fn stable(
         .all(ROUTE)
         .next()
         .map(|(_, r)| share(written(r)));
-    if world.laws.case.routed && found != Some(FULL) && !world.nature.disturbed {
+    if world.laws.case.routed && found != Some(FULL) {
         broken.push(format!("S3: {after} is promoted at a share of {found:?}"));
     }
     // Whoever promotes by hand takes it upon himself.

@@ -48,6 +48,8 @@ impl World {
         match text(rollout, "/status/phase") {
             "Healthy" | "Degraded" => Rest::Fine,
             "Paused" => Rest::Person,
+            // Nobody but its team can mend a stable revision that does not start.
+            "Progressing" if self.stable_is_broken(rollout) => Rest::Fine,
             _ if stalled(rollout) || number(rollout, "/spec/replicas") == 0 => Rest::Fine,
             _ => Rest::Busy,
         }
@@ -79,7 +81,7 @@ impl World {
             broken.push("L1: it rests, and has not seen the last change of the spec".into());
         }
         let image = text(rollout, "/spec/template/spec/containers/0/image");
-        if phase == "Healthy" {
+        if phase == "Healthy" && wanted > 0 {
             let of_stable = self.image_of(stable);
             if of_stable.as_deref() != Some(image) {
                 broken.push(format!("L1: Healthy with {of_stable:?}, wanted {image}"));
@@ -96,6 +98,11 @@ impl World {
         }
         self.as_stable(stable, wanted, &mut broken);
         broken
+    }
+
+    fn stable_is_broken(&self, rollout: &Value) -> bool {
+        let image = self.image_of(text(rollout, "/status/stableRevision"));
+        image.is_some_and(|i| self.nature.health(&i) == Health::Broken)
     }
 
     fn image_of(&self, hash: &str) -> Option<String> {

@@ -137,11 +137,7 @@ pub fn set(world: &World, past: &Past, seen: &Seen, truth: &Seen, broken: &mut V
         };
         for (role, share) in shares.into_iter().enumerate() {
             let needed = need(share, wanted);
-            if selects(world, role).as_deref() == Some(&hash)
-                && to < needed
-                && held(&hash) > to
-                && !world.nature.disturbed
-            {
+            if selects(world, role).as_deref() == Some(&hash) && to < needed && held(&hash) > to {
                 broken.push(format!("S4: {hash} is scaled to {to} where it may get a share of {share} ({needed} pods)"));
             }
         }
@@ -149,7 +145,7 @@ pub fn set(world: &World, past: &Past, seen: &Seen, truth: &Seen, broken: &mut V
         let all: u64 = truth.desired.values().sum();
         let before = all + from - to;
         let most = truth.replicas.1.max(seen.replicas.1) + world.laws.case.max_surge;
-        if all > most && before <= most {
+        if all > most && before <= most && !world.nature.scaled_by_hand {
             broken.push(format!(
                 "S12: {all} pods are wanted, at most {most} are allowed"
             ));
@@ -189,7 +185,7 @@ pub fn service(world: &World, past: &Past, seen: &Seen, truth: &Seen, broken: &m
     let ready = seen.ready(to).max(truth.ready(to));
     let was = seen.ready(from).min(truth.ready(from));
     let rescue = seen.decided.retreat && ready.min(needed) >= was.min(needed);
-    if ready < needed && !rescue && !world.nature.disturbed {
+    if ready < needed && !rescue {
         broken.push(format!(
             "S7: {} turns from {from} to {to} under a share of {share}: {ready} pods of {needed} are ready",
             past.path
@@ -239,7 +235,7 @@ pub fn route(world: &World, past: &Past, seen: &Seen, truth: &Seen, broken: &mut
             && seen.decided.retreat
             && served(world, seen, truth, to, replicas)
                 >= served(world, seen, truth, from, replicas);
-        if ready < needed && !rescue && !world.nature.disturbed {
+        if ready < needed && !rescue {
             broken.push(format!(
                 "S1: a share of {is} to {hash}, which has {ready} ready pods of {needed}"
             ));

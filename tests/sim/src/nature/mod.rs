@@ -80,6 +80,8 @@ pub struct Nature {
     pub propagation: u64,
     /// Services that have had a ready pod.
     pub served: BTreeSet<String>,
+    /// Whether people ever scaled a ReplicaSet.
+    pub scaled_by_hand: bool,
     /// Whether nature or people ever took something away.
     pub disturbed: bool,
 }
@@ -96,6 +98,7 @@ impl Nature {
             force: Force::default(),
             propagation: 900,
             served: BTreeSet::new(),
+            scaled_by_hand: false,
             disturbed: false,
         }
     }
