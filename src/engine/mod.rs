@@ -74,6 +74,13 @@ fn once(observed: &Observed, now: Timestamp) -> (Plan, bool) {
         }
     };
     let written = traffic::look(&spec, observed);
+    let behind = |w: &Written| traffic::behind(&status, w);
+    if !observed.live && written.as_ref().is_some_and(behind) {
+        // Another process has seen more: what this one would decide from is past.
+        let mut plan = rest(status);
+        plan.look_closer = true;
+        return (plan, false);
+    }
     if let Some(written) = &written {
         traffic::accept(&mut status, written, spec.propagation_delay, now);
     }
@@ -226,8 +233,14 @@ fn realize(
             decided.also_wake(Some(until));
         } else {
             let force = world.force.unwrap_or(UNKNOWN);
-            let moved =
+            let mut moved =
                 traffic::realize(spec, &decided.desired, observed, written, &force, numbers);
+            if let Some(traffic::repair::Verdict::Repair(message)) = verdict {
+                let hazards = moved.intents.iter_mut().filter_map(|i| i.hazard.as_mut());
+                for hazard in hazards {
+                    hazard.repair = Some(message.clone());
+                }
+            }
             realized.intents.extend(moved.intents);
             match moved.held {
                 Some(traffic::Held::LookCloser) => realized.look_closer = true,
@@ -319,6 +332,9 @@ fn choose(
                 decision.sequence = next;
                 decision.what = Some(hazard.what.clone());
                 decision.effect = effect;
+                if let Some(message) = &hazard.repair {
+                    traffic::repair::made(status, message, world.now);
+                }
                 if let (Some(traffic), Some(share)) = (status.traffic.as_mut(), hazard.share) {
                     traffic.written = i32::try_from(share).ok();
                     traffic.written_by = next;

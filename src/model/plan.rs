@@ -100,6 +100,8 @@ pub struct Hazard {
     pub what: String,
     /// The share of the traffic that it writes, in millionths.
     pub share: Option<u32>,
+    /// The foreign change of the traffic that it puts right, in a sentence.
+    pub repair: Option<String>,
 }
 
 impl Intent {
@@ -122,6 +124,7 @@ impl Intent {
                 reason,
                 what: what.into(),
                 share: None,
+                repair: None,
             }),
         }
     }

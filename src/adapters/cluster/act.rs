@@ -130,7 +130,7 @@ impl Cluster {
         }
         let error = match self.rest.create(kind, namespace, name, &value).await {
             Ok(answer) => {
-                self.written.note(&answer);
+                self.written.note_made(uid, kind.kind, &answer);
                 return Ok(());
             }
             Err(error) => error,
@@ -155,7 +155,7 @@ impl Cluster {
                 name: name.clone(),
             });
         }
-        self.written.note(&live);
+        self.written.note_made(uid, kind.kind, &live);
         Ok(())
     }
 

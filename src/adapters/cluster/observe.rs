@@ -91,7 +91,7 @@ impl Cluster {
         self.look(key, false).await
     }
 
-    /// One look for which pods and endpoints are read live.
+    /// One look for which pods, endpoints and routes are read live.
     pub async fn observe_live(&self, key: &Key) -> Result<Option<Observed>, ObserveError> {
         self.look(key, true).await
     }
@@ -117,11 +117,17 @@ impl Cluster {
             self.fresh("AnalysisRun", &run)?;
             runs.push(run.value.read()?);
         }
+        let services = self.services(&key.namespace, &references)?;
+        self.all_made(&entry, &pods, &revisions, &services, &runs)?;
         Ok(Some(Observed {
             current,
-            services: self.services(&key.namespace, &references)?,
+            services,
             endpoints: pods.endpoints,
-            routes: self.routes(&key.namespace, &references)?,
+            routes: if live {
+                self.routes_live(&key.namespace, &references).await?
+            } else {
+                self.routes(&key.namespace, &references)?
+            },
             runs,
             templates: self.templates(&key.namespace, &references),
             troubles: self.troubles(&pods.sets),
@@ -137,6 +143,27 @@ impl Cluster {
             return Err(ObserveError::Stale(format!("{kind} {}", entry.key)));
         }
         Ok(())
+    }
+
+    /// Refuses a look that lacks an object which we have made.
+    fn all_made(
+        &self,
+        rollout: &Entry<OwnRollout>,
+        pods: &Pods,
+        revisions: &[Revision],
+        services: &BTreeMap<String, Value>,
+        runs: &[AnalysisRun],
+    ) -> Result<(), ObserveError> {
+        let sets = pods.sets.values().map(|s| s.uid.as_str());
+        let revisions = revisions.iter().map(|r| r.uid.as_str());
+        let services = services.values();
+        let services = services.filter_map(|s| s.pointer("/metadata/uid")?.as_str());
+        let runs = runs.iter().filter_map(|r| r.metadata.uid.as_deref());
+        let seen = sets.chain(revisions).chain(services).chain(runs).collect();
+        match self.written.lacking(&rollout.uid, &seen) {
+            Some(made) => Err(ObserveError::Stale(made)),
+            None => Ok(()),
+        }
     }
 
     fn ready_for(&self, references: &References) -> Result<(), ObserveError> {
@@ -266,6 +293,26 @@ impl Cluster {
             if let Some(route) = route {
                 self.fresh(reference.kind.kind, &route)?;
                 routes.insert(reference.clone(), route.value.read()?);
+            }
+        }
+        Ok(routes)
+    }
+
+    async fn routes_live(
+        &self,
+        namespace: &str,
+        references: &References,
+    ) -> Result<Objects, ObserveError> {
+        let mut routes = Objects::new();
+        for reference in &references.routes {
+            let found = self.rest.find(reference.kind, namespace, &reference.name);
+            // A kind that is not there has no objects.
+            let found = match found.await {
+                Err(RestError::NotFound { .. }) => None,
+                other => other?,
+            };
+            if let Some(route) = found {
+                routes.insert(reference.clone(), route);
             }
         }
         Ok(routes)

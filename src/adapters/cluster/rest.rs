@@ -214,6 +214,20 @@ impl Rest {
         })
     }
 
+    /// Reads an object, live, with the right to list alone; none where it is not there.
+    pub async fn find(
+        &self,
+        kind: Kind,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<Value>, RestError> {
+        let params = ListParams::default().fields(&format!("metadata.name={name}"));
+        let built = collection(kind, namespace).list(&params);
+        let mut answer = self.send("list", kind, name, built).await?;
+        let items = answer.get_mut("items").and_then(Value::as_array_mut);
+        Ok(items.and_then(Vec::pop))
+    }
+
     /// Creates an object.
     pub async fn create(
         &self,

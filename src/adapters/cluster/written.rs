@@ -5,7 +5,7 @@
 //! resourceVersion that each write carries still is.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -13,8 +13,10 @@ use std::{
 use serde_json::Value;
 use tokio::time::Instant;
 
-/// After this time a write counts as seen, in case resourceVersions began anew (a restored etcd).
-const FORGET: Duration = Duration::from_secs(60);
+/// After this time a write counts as seen, in case resourceVersions began anew (a restored etcd) or
+/// somebody deleted what was made before it was seen. Longer than a watch may be silent before it is
+/// taken for dead.
+const FORGET: Duration = Duration::from_secs(330);
 
 /// Our last write to each object, until the cache has caught up; and of each Rollout, what was told
 /// and when its status was written.
@@ -25,7 +27,7 @@ pub struct Written {
 }
 
 /// What this process did about a Rollout that its status does not say yet.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug, Default)]
 struct Own {
     /// The last entry of the history that was told and is not recorded as told, and since when.
     told: Option<(i64, Instant)>,
@@ -33,6 +35,8 @@ struct Own {
     untold: Option<(i64, Instant)>,
     /// When its status was written last.
     committed: Option<Instant>,
+    /// What was made for it and has not been seen: uid, kind and name, and when.
+    made: BTreeMap<String, (String, Instant)>,
 }
 
 impl Written {
@@ -42,6 +46,26 @@ impl Written {
         if let (Some(uid), Some(version)) = (text("uid"), text("resourceVersion")) {
             self.at_least(uid, version.parse().ok());
         }
+    }
+
+    /// Remembers an object that was made for a Rollout, by the API server's answer.
+    pub fn note_made(&self, rollout: &str, kind: &str, answer: &Value) {
+        self.note(answer);
+        let text = |field: &str| answer.get("metadata")?.get(field)?.as_str();
+        if let (Some(uid), Some(name)) = (text("uid"), text("name")) {
+            let mut map = lock(&self.rollouts);
+            let made = &mut map.entry(rollout.to_owned()).or_default().made;
+            made.insert(uid.to_owned(), (format!("{kind} {name}"), Instant::now()));
+        }
+    }
+
+    /// Something that was made for a Rollout and is not among what is seen of it. What is seen is
+    /// not asked for again.
+    pub fn lacking(&self, rollout: &str, seen: &BTreeSet<&str>) -> Option<String> {
+        let mut map = lock(&self.rollouts);
+        let made = &mut map.get_mut(rollout)?.made;
+        made.retain(|uid, (_, at)| !seen.contains(uid.as_str()) && at.elapsed() < FORGET);
+        made.values().next().map(|(what, _)| what.clone())
     }
 
     /// Remembers a deletion of an object as it was read: seen once it is gone or changed.
@@ -75,8 +99,14 @@ impl Written {
 
     /// Forgets an object that is gone.
     pub fn gone(&self, uid: &str) {
-        lock(&self.versions).remove(uid);
-        lock(&self.rollouts).remove(uid);
+        let known = lock(&self.versions).remove(uid).is_some();
+        let mut rollouts = lock(&self.rollouts);
+        rollouts.remove(uid);
+        if known {
+            for own in rollouts.values_mut() {
+                own.made.remove(uid);
+            }
+        }
     }
 
     /// Remembers that a Rollout's history was told up to an entry.
@@ -152,5 +182,23 @@ mod tests {
         );
         written.note(&answer("odd"));
         assert!(!written.stale("u", "1"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_made_must_be_seen() {
+        let written = Written::default();
+        let answer = |uid: &str| serde_json::json!({"metadata": {"uid": uid, "name": "web-1", "resourceVersion": "3"}});
+        assert_eq!(written.lacking("rollout", &BTreeSet::new()), None);
+        written.note_made("rollout", "ReplicaSet", &answer("a"));
+        let lacking = |seen: &[&str]| written.lacking("rollout", &seen.iter().copied().collect());
+        assert_eq!(lacking(&["b"]).as_deref(), Some("ReplicaSet web-1"));
+        assert_eq!(lacking(&["a", "b"]), None);
+        assert_eq!(lacking(&[]), None, "seen once is enough");
+        written.note_made("rollout", "ReplicaSet", &answer("c"));
+        written.gone("c");
+        assert_eq!(lacking(&[]), None, "it is gone");
+        written.note_made("rollout", "ReplicaSet", &answer("d"));
+        tokio::time::advance(FORGET).await;
+        assert_eq!(lacking(&[]), None, "it does not stop us for ever");
     }
 }

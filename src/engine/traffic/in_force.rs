@@ -1,6 +1,6 @@
 //! What is accepted, and what the data plane may be serving: an interval until a share has settled.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
@@ -41,6 +41,24 @@ pub fn accept(status: &mut RolloutStatus, written: &Written, delay: Duration, no
         repairs: old.as_ref().map_or(0, |t| t.repairs),
         repaired_at: old.and_then(|t| t.repaired_at),
     });
+}
+
+/// Whether the routes as they are seen are older than those that were accepted before: a cache that
+/// is behind. One that was made anew counts from the beginning, so only a live look can tell.
+pub fn behind(status: &RolloutStatus, written: &Written) -> bool {
+    let read = |text: &str| -> BTreeMap<String, i64> {
+        let pairs = text.split(',').filter_map(|p| p.split_once('='));
+        let read = pairs.filter_map(|(name, n)| Some((name.to_owned(), n.parse().ok()?)));
+        read.collect()
+    };
+    let accepted = status
+        .traffic
+        .as_ref()
+        .and_then(|t| t.generations.as_deref());
+    let accepted = accepted.map(read).unwrap_or_default();
+    let seen = read(&written.generations);
+    let older = |(name, known): (&String, &i64)| accepted.get(name).is_some_and(|a| a > known);
+    seen.iter().any(older)
 }
 
 /// What the data plane may be serving.

@@ -24,8 +24,8 @@ const FORGET: i64 = 300;
 pub enum Verdict {
     /// Nobody else changed the weights.
     None,
-    /// Put it right; it has been noted.
-    Repair,
+    /// Put it right; what is said of it once that is done.
+    Repair(String),
     /// Somebody keeps changing them: leave it until then, and say so.
     Conflict(Timestamp, String),
 }
@@ -55,7 +55,11 @@ pub fn judge(
     }
     let last = traffic.repaired_at.as_ref().map(|t| t.0);
     let age = last.map_or(i64::MAX, |t| now.duration_since(t).as_secs());
-    let repairs = if age > FORGET { 0 } else { traffic.repairs };
+    let repairs = if stale(traffic.repaired_at.as_ref(), now) {
+        0
+    } else {
+        traffic.repairs
+    };
     let who = written
         .foreign_writer
         .clone()
@@ -74,19 +78,24 @@ pub fn judge(
             .unwrap_or(Timestamp::MAX);
         return Verdict::Conflict(until, message);
     }
+    Verdict::Repair(format!(
+        "field manager {who:?} set the canary's weight to {}, it is put back to {weight}",
+        show(high),
+    ))
+}
+
+/// A foreign change is put right now. What is held up is not counted: nobody fights over it.
+pub fn made(status: &mut RolloutStatus, message: &str, now: Timestamp) {
     if let Some(traffic) = &mut status.traffic {
+        let last = traffic.repaired_at.as_ref();
+        let repairs = if stale(last, now) { 0 } else { traffic.repairs };
         traffic.repairs = repairs.saturating_add(1);
         traffic.repaired_at = Some(MicroTime(now));
     }
-    note(
-        status,
-        now,
-        "Warning",
-        reason::ROUTE_REPAIRED,
-        &format!(
-            "field manager {who:?} set the canary's weight to {}, it is put back to {weight}",
-            show(high),
-        ),
-    );
-    Verdict::Repair
+    note(status, now, "Warning", reason::ROUTE_REPAIRED, message);
+}
+
+/// Whether the last repair is so long ago that it no longer counts.
+fn stale(last: Option<&MicroTime>, now: Timestamp) -> bool {
+    last.is_none_or(|t| now.duration_since(t.0).as_secs() > FORGET)
 }

@@ -15,7 +15,7 @@ use tokio::{
 
 use crate::{
     api::{
-        kinds::{EVENT, LEASE, POD, ROLLOUT, ROUTE, SERVICE, SET, SLICE},
+        kinds::{EVENT, KINDS, LEASE, POD, ROLLOUT, ROUTE, SERVICE, SET, SLICE},
         store::{Past, Path, Store, number, text},
         write::Change,
     },
@@ -167,6 +167,9 @@ impl World {
     /// What follows from a change, sooner or later.
     fn follow(&mut self, past: &Past) {
         let name = past.path.name.clone();
+        if let (None, Some(new)) = (&past.old, &past.new) {
+            self.orphan(new);
+        }
         match past.path.kind {
             SET => {
                 self.later(10, 400, What::Sync(name));
@@ -206,6 +209,20 @@ impl World {
         let now = self.now();
         self.nature.later(now, low, high, what);
         self.wake.notify_one();
+    }
+
+    /// What is made for an owner that is no more goes after it.
+    fn orphan(&mut self, new: &Value) {
+        let Some((_, uid)) = crate::api::write::owner(new) else {
+            return;
+        };
+        let uid = uid.to_owned();
+        let mut all = (0..KINDS.len()).flat_map(|kind| self.store.all(kind));
+        let there = all.any(|(_, o)| text(o, "/metadata/uid") == uid);
+        drop(all);
+        if !there {
+            self.later(50, 1500, What::Collect(uid));
+        }
     }
 
     /// Who depends on what went goes, too.

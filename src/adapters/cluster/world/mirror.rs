@@ -261,7 +261,12 @@ impl<T: Send + Sync + 'static> Mirror<T> {
     /// in memory as a tree before it is read, and is no answer from the API server's cache.
     pub async fn watch<K: Listed>(&self, api: Api<K>, config: watcher::Config, namespace: String) {
         // The library's own backoff begins anew with every list that is tried, so it never grows.
-        let mut events = watcher(api.clone(), config.clone().streaming_lists()).boxed();
+        let begin = |streams: bool| {
+            let pages = config.clone();
+            let streamed = streams.then(|| pages.clone().streaming_lists());
+            watcher(api.clone(), streamed.unwrap_or(pages)).boxed()
+        };
+        let mut events = begin(true);
         let mut streams = true;
         let mut listed = BTreeSet::new();
         let mut once = false;
@@ -275,25 +280,10 @@ impl<T: Send + Sync + 'static> Mirror<T> {
                 Ok(events.next().await)
             };
             let Ok(event) = next else {
-                if streams && !once {
-                    tracing::warn!(
-                        kind = self.kind,
-                        "a streamed list does not end, listing in pages"
-                    );
-                    streams = false;
-                } else {
-                    tracing::warn!(
-                        kind = self.kind,
-                        namespace,
-                        "a list does not end, listing again"
-                    );
-                }
-                let config = if streams {
-                    config.clone().streaming_lists()
-                } else {
-                    config.clone()
-                };
-                events = watcher(api.clone(), config).boxed();
+                // Whether it works at all is known once it has worked.
+                streams &= once;
+                tracing::warn!(kind = self.kind, "a list does not end, listing anew");
+                events = begin(streams);
                 continue;
             };
             let Some(event) = event else { break };
@@ -325,7 +315,7 @@ impl<T: Send + Sync + 'static> Mirror<T> {
                 Err(error) if streams && refused(&error) => {
                     tracing::debug!(kind = self.kind, "no streaming list, listing in pages");
                     streams = false;
-                    events = watcher(api.clone(), config.clone()).boxed();
+                    events = begin(false);
                 }
                 Err(error) => {
                     failures += 1;

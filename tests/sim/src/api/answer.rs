@@ -111,7 +111,9 @@ impl Asked {
             Some((key, value)) => labels[key] == value.trim_start_matches('='),
             None => labels.get(term).is_some(),
         };
+        let name = self.param("fieldSelector").strip_prefix("metadata.name=");
         path.kind == self.path.kind
+            && name.is_none_or(|n| n == path.name)
             && (self.path.namespace.is_empty() || path.namespace == self.path.namespace)
             && self
                 .param("labelSelector")

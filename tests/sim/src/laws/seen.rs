@@ -6,11 +6,14 @@ use serde_json::Value;
 
 use crate::{
     api::{
-        kinds::{POD, ROLLOUT, SET, SLICE},
+        kinds::{POD, ROLLOUT, ROUTE, SET, SLICE},
         store::{Path, number, text},
         write::owner,
     },
-    nature::pods::serves,
+    nature::{
+        gateway::{share, written},
+        pods::serves,
+    },
     world::World,
 };
 
@@ -72,6 +75,8 @@ pub struct Seen {
     pub replicas: (u64, u64),
     /// What was committed last.
     pub decided: Decided,
+    /// The canary's share as a route says it.
+    pub share: Option<u32>,
     /// Whether the Rollout is there.
     pub there: bool,
 }
@@ -92,6 +97,7 @@ impl Seen {
                     names.insert(path.name.clone(), hash);
                 }
                 SLICE => slices.push(object),
+                ROUTE => seen.share = Some(share(written(object))),
                 ROLLOUT => {
                     let replicas = number(object, "/spec/replicas");
                     seen.replicas = (replicas, replicas);

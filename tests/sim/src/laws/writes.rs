@@ -1,5 +1,7 @@
 //! The laws of writes to ReplicaSets, Services and routes.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde_json::Value;
 
 use crate::{
@@ -52,7 +54,11 @@ fn durable(past: &Past, truth: &Seen, broken: &mut Vec<String>) {
             .parse::<u64>()
             .unwrap_or(0)
     };
-    let Some(new) = past.new.as_ref().filter(|_| truth.there) else {
+    let Some(new) = past
+        .new
+        .as_ref()
+        .filter(|_| truth.there && truth.decided.sequence > 0)
+    else {
         return;
     };
     let old = past.old.as_ref().map_or(0, |o| number_of(o));
@@ -99,23 +105,20 @@ pub fn set(world: &World, past: &Past, seen: &Seen, truth: &Seen, broken: &mut V
             return;
         }
         if world.laws.case.roles.is_none() {
-            let others: u64 = seen
-                .ready
-                .keys()
-                .chain(truth.ready.keys())
-                .collect::<std::collections::BTreeSet<_>>()
-                .into_iter()
-                .filter(|h| **h != hash)
-                .map(|h| held(h))
+            let hashes: BTreeSet<&String> = seen.ready.keys().chain(truth.ready.keys()).collect();
+            // Before: what was there, and known to be. After: whatever may be there.
+            let before: u64 = hashes
+                .iter()
+                .map(|h| seen.ready(h).min(truth.ready(h)))
                 .sum();
-            // What the pod's owner had ready before, at most.
-            let mine = held(&hash).max(
-                past.old
-                    .as_ref()
-                    .map_or(0, |o| number(o, "/status/readyReplicas"))
-                    .min(from),
-            );
-            let (before, after) = (others + mine, others + mine.min(to));
+            let left = |h: &&String| {
+                if **h == hash {
+                    held(h).min(to)
+                } else {
+                    held(h)
+                }
+            };
+            let after: u64 = hashes.iter().map(left).sum();
             let floor = wanted.saturating_sub(world.laws.case.max_unavailable);
             if after < floor && before >= floor {
                 broken.push(format!(
@@ -246,14 +249,19 @@ pub fn route(world: &World, past: &Past, seen: &Seen, truth: &Seen, broken: &mut
 /// How well requests are served at a share of the canary, in thousandths of what is needed: the
 /// worse of the two Services.
 fn served(world: &World, seen: &Seen, truth: &Seen, share: u32, replicas: u64) -> u64 {
-    let of = |role: usize, share: u32| {
-        let hash = selects(world, role)?;
-        let needed = need(share, replicas);
-        let ready = seen.ready(&hash).max(truth.ready(&hash));
+    let mut shares: BTreeMap<String, u32> = BTreeMap::new();
+    for (role, share) in [(0, FULL - share), (1, share)] {
+        // Both may select the same pods.
+        if let Some(hash) = selects(world, role) {
+            *shares.entry(hash).or_insert(0) += share;
+        }
+    }
+    let of = |(hash, share): (&String, &u32)| {
+        let needed = need(*share, replicas);
+        let ready = seen.ready(hash).max(truth.ready(hash));
         (needed > 0).then(|| ready.min(needed) * 1000 / needed)
     };
-    let parts = [of(0, FULL - share), of(1, share)];
-    parts.into_iter().flatten().min().unwrap_or(1000)
+    shares.iter().filter_map(of).min().unwrap_or(1000)
 }
 
 /// A route without what Serin may change.

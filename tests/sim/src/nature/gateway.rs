@@ -1,7 +1,5 @@
 //! The gateway: it accepts routes, and puts them in force a little later.
 
-use std::sync::Arc;
-
 use serde_json::{Value, json};
 
 use crate::{
