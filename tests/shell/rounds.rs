@@ -204,3 +204,20 @@ async fn another_controllers_rollout_is_left_alone_and_a_stop_ends_the_work() {
         .expect("it ends")
         .expect("no panic");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_list_or_a_watch_that_is_never_answered_is_asked_for_again() {
+    let server = Server::new();
+    server.put(ROLLOUTS, rollout("web:1"));
+    // The first of each is the list, the second the watch that follows it.
+    for times in [1, 2] {
+        server.fail(Fault {
+            method: "GET",
+            plural: "replicasets",
+            code: 0,
+            times,
+        });
+    }
+    let (_work, _stop) = start(&server).await;
+    deployed(&server).await;
+}

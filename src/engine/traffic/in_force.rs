@@ -112,3 +112,39 @@ fn parts(share: i32) -> u32 {
 fn int(share: u32) -> i32 {
     i32::try_from(share).unwrap_or(i32::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn routes_that_were_accepted_are_no_older_than_that() {
+        let status = |generations: &str| RolloutStatus {
+            traffic: Some(TrafficStatus {
+                share: 0,
+                since: MicroTime(Timestamp::UNIX_EPOCH),
+                highest: 0,
+                generations: Some(generations.into()),
+                written: None,
+                written_by: 0,
+                repairs: 0,
+                repaired_at: None,
+            }),
+            ..RolloutStatus::default()
+        };
+        let seen = |generations: &str| Written {
+            share: Ok(0),
+            accepted: true,
+            lacking: None,
+            generations: generations.into(),
+            decision: 0,
+            foreign_writer: None,
+        };
+        let behind = |accepted: &str, now: &str| behind(&status(accepted), &seen(now));
+        assert!(behind("app=4", "app=3") && behind("app=4,b=2", "app=4,b=1"));
+        assert!(behind("app=10", "app=9"), "numbers, not text");
+        assert!(!behind("app=4", "app=4") && !behind("app=4", "app=5"));
+        assert!(!behind("app=4", "other=1") && !behind("", "app=1"));
+        assert!(!super::behind(&RolloutStatus::default(), &seen("app=1")));
+    }
+}

@@ -266,13 +266,10 @@ impl<T: Send + Sync + 'static> Mirror<T> {
             let streamed = streams.then(|| pages.clone().streaming_lists());
             watcher(api.clone(), streamed.unwrap_or(pages)).boxed()
         };
-        let mut events = begin(true);
-        let mut streams = true;
-        let mut listed = BTreeSet::new();
-        let mut once = false;
-        let mut failures = 0;
         // A list has an end; a watch may say nothing for hours.
-        let mut listing = true;
+        let (mut events, mut streams, mut listing) = (begin(true), true, true);
+        let (mut once, mut failures) = (false, 0);
+        let mut listed = BTreeSet::new();
         loop {
             let next = if listing {
                 timeout(PATIENCE, events.next()).await

@@ -51,7 +51,9 @@ fn held(rollout: &Value) -> bool {
 fn released(world: &World, broken: &mut Vec<String>) {
     let (_, high) = world.nature.force.flow;
     let route = world.store.all(ROUTE).next();
-    if route.is_some() && high > 0 && world.laws.case.routed {
+    // What somebody else bent a moment ago may not have been seen.
+    let ours = |r: &Value| text(r, "/metadata/managedFields/0/manager") != "somebody";
+    if route.is_some_and(|(_, r)| ours(r)) && high > 0 && world.laws.case.routed {
         broken.push(format!(
             "S29: the finalizer is taken off, and a share of {high} may go to the canary"
         ));
