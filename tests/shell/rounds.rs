@@ -218,6 +218,7 @@ async fn a_list_or_a_watch_that_is_never_answered_is_asked_for_again() {
             times,
         });
     }
-    let (_work, _stop) = start(&server).await;
+    let begun = tokio::time::timeout(Duration::from_secs(600), start(&server)).await;
+    let (_work, _stop) = begun.expect("it does not wait for ever");
     deployed(&server).await;
 }
