@@ -8,6 +8,7 @@ mod laws;
 mod log;
 mod nature;
 mod people;
+mod plans;
 mod play;
 mod storm;
 mod weather;
@@ -19,13 +20,14 @@ use std::{
     process::{Command, ExitCode, Stdio},
     sync::{
         Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
     time::Instant,
 };
 
 use clap::Parser;
 
+use plans::{Plan, WORKLOADS, Wrong};
 use play::{Report, play};
 use storm::Storm;
 
@@ -45,6 +47,15 @@ struct Options {
     /// This one alone, for a machine
     #[arg(long, hide = true)]
     report: Option<u64>,
+    /// Every plan: each workload with one thing going wrong, wherever it could
+    #[arg(long)]
+    plans: bool,
+    /// This plan alone, with its log
+    #[arg(long)]
+    plan: Option<Plan>,
+    /// This plan alone, for a machine
+    #[arg(long, hide = true)]
+    report_plan: Option<Plan>,
     /// So many at a time
     #[arg(long, default_value_t = 2)]
     jobs: u64,
@@ -53,7 +64,7 @@ struct Options {
     hashes: bool,
     /// End after so many that failed
     #[arg(long, default_value_t = 10)]
-    most: usize,
+    most: u64,
 }
 
 /// Most of a run's time is JSON, and most of that is memory.
@@ -66,29 +77,45 @@ fn storm(seed: u64) -> Storm {
 
 fn main() -> ExitCode {
     let options = Options::parse();
-    match (options.seed, options.report) {
-        (Some(seed), _) => one(seed),
-        (_, Some(seed)) => {
-            println!(
-                "{}",
-                play(seed, &storm(seed), &BTreeMap::new(), false).to_json()
-            );
-            ExitCode::SUCCESS
-        }
-        _ => many(&options),
+    if let Some(seed) = options.seed {
+        return one(&play(seed, &storm(seed), &BTreeMap::new(), true));
+    }
+    if let Some(plan) = &options.plan {
+        return one(&planned(plan, true));
+    }
+    if let Some(seed) = options.report {
+        return told(&play(seed, &storm(seed), &BTreeMap::new(), false));
+    }
+    if let Some(plan) = &options.report_plan {
+        return told(&planned(plan, false));
+    }
+    if options.plans {
+        plans(&options)
+    } else {
+        many(&options)
     }
 }
 
-/// One seed with its log.
-fn one(seed: u64) -> ExitCode {
-    let storm = storm(seed);
-    let report = play(seed, &storm, &BTreeMap::new(), true);
-    for line in &report.lines {
+/// A plan is played with one seed.
+fn planned(plan: &Plan, verbose: bool) -> Report {
+    let (storm, fates) = plan.storm();
+    play(1, &storm, &fates, verbose)
+}
+
+/// For the process that asked.
+fn told(report: &Report) -> ExitCode {
+    println!("{}", report.to_json());
+    ExitCode::SUCCESS
+}
+
+/// One run with its log.
+fn one(report: &Report) -> ExitCode {
+    for line in report.lines.iter().chain(&report.end) {
         println!("{line}");
     }
-    println!("{storm:?}");
     println!(
-        "hash {:016x}, {} writes, {} s",
+        "{}: hash {:016x}, {} writes, {} s",
+        report.case,
         report.hash,
         report.writes,
         report.lasted / 1000
@@ -96,19 +123,23 @@ fn one(seed: u64) -> ExitCode {
     for law in &report.broken {
         println!("BROKEN {law}");
     }
-    if report.broken.is_empty() {
+    outcome(report.broken.is_empty())
+}
+
+fn outcome(good: bool) -> ExitCode {
+    if good {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
     }
 }
 
-/// One seed in a process of its own: libraries count what they made so far, and take their random
+/// One run in a process of its own: libraries count what they made so far, and take their random
 /// numbers from that.
-fn apart(seed: u64) -> Report {
+fn apart(flag: &str, what: &str) -> Report {
     let child = std::env::current_exe().and_then(|exe| {
         Command::new(exe)
-            .args(["--report", &seed.to_string()])
+            .args([flag, what])
             .stderr(Stdio::inherit())
             .output()
     });
@@ -124,75 +155,136 @@ fn apart(seed: u64) -> Report {
 /// What many runs came to.
 #[derive(Default)]
 struct Sum {
-    seeds: u64,
+    runs: u64,
     writes: u64,
     lasted: u64,
+    cases: BTreeMap<String, u64>,
     struck: BTreeMap<String, u64>,
-    failed: Vec<u64>,
+    failed: u64,
 }
 
 impl Sum {
-    fn add(&mut self, seed: u64, report: Report) {
-        self.seeds += 1;
+    fn add(&mut self, report: Report) {
+        self.runs += 1;
         self.writes += report.writes;
         self.lasted += report.lasted;
+        *self.cases.entry(report.case).or_insert(0) += 1;
         for (what, n) in report.struck {
             *self.struck.entry(what).or_insert(0) += n;
         }
-        if !report.broken.is_empty() {
-            self.failed.push(seed);
+        self.failed += u64::from(!report.broken.is_empty());
+    }
+
+    fn print(&self, what: &str, seconds: f64) {
+        println!(
+            "{} {what}, {} broke a law; {} writes, {} simulated hours; {:.1} {what} a second",
+            self.runs,
+            self.failed,
+            self.writes,
+            self.lasted / 3_600_000,
+            self.runs as f64 / seconds
+        );
+        for (case, n) in &self.cases {
+            println!("  {case}: {n} runs");
+        }
+        for (fault, n) in &self.struck {
+            println!("  {fault}: {n} times");
         }
     }
 }
 
-fn many(options: &Options) -> ExitCode {
-    #[allow(
-        clippy::disallowed_methods,
-        reason = "how many seeds a second takes real time"
-    )]
-    let began = Instant::now();
-    let next = AtomicU64::new(options.from);
-    let end = options.from + options.seeds;
-    let sum = Mutex::new(Sum::default());
-    let work = || {
-        loop {
-            let seed = next.fetch_add(1, Ordering::Relaxed);
-            if seed >= end || lock(&sum).failed.len() >= options.most {
-                return;
-            }
-            let report = apart(seed);
-            if options.hashes {
-                println!("seed {seed} {:016x}", report.hash);
-            }
-            if let Some(law) = report.broken.first() {
-                println!("seed {seed}: {law}");
-            }
-            lock(&sum).add(seed, report);
-        }
-    };
+/// Does `work` for each of `all`, some at a time, until as many failed as may.
+fn each<T: Sync>(
+    options: &Options,
+    all: &[T],
+    sum: &Mutex<Sum>,
+    work: impl Fn(&T) -> Report + Sync,
+) {
+    let next = AtomicUsize::new(0);
     std::thread::scope(|scope| {
         for _ in 0..options.jobs {
-            scope.spawn(work);
+            scope.spawn(|| {
+                loop {
+                    let one = all.get(next.fetch_add(1, Ordering::Relaxed));
+                    let Some(one) = one.filter(|_| lock(sum).failed < options.most) else {
+                        return;
+                    };
+                    let report = work(one);
+                    lock(sum).add(report);
+                }
+            });
         }
     });
+}
+
+#[allow(
+    clippy::disallowed_methods,
+    reason = "how many runs a second takes real time"
+)]
+fn now() -> Instant {
+    Instant::now()
+}
+
+fn many(options: &Options) -> ExitCode {
+    let began = now();
+    let seeds: Vec<u64> = (options.from..options.from + options.seeds).collect();
+    let sum = Mutex::new(Sum::default());
+    each(options, &seeds, &sum, |seed| {
+        let mut report = apart("--report", &seed.to_string());
+        // The same seed is the same run, to the last byte.
+        if seed % TWICE == 0 && apart("--report", &seed.to_string()).hash != report.hash {
+            report.broken.push("the same seed is another run".into());
+        }
+        if options.hashes {
+            println!("seed {seed} {:016x}", report.hash);
+        }
+        if let Some(law) = report.broken.first() {
+            println!("{law}\n  to see it: make sim REPLAY={seed}");
+        }
+        report
+    });
     let sum = sum.into_inner().unwrap_or_else(PoisonError::into_inner);
-    let seconds = began.elapsed().as_secs_f64();
-    println!(
-        "{} seeds, {} broke a law; {} writes, {} simulated hours; {:.1} seeds a second",
-        sum.seeds,
-        sum.failed.len(),
-        sum.writes,
-        sum.lasted / 3_600_000,
-        sum.seeds as f64 / seconds
-    );
-    for (what, n) in &sum.struck {
-        println!("  {what}: {n}");
+    sum.print("seeds", began.elapsed().as_secs_f64());
+    outcome(sum.failed == 0)
+}
+
+/// One seed in so many is played twice.
+const TWICE: u64 = 50;
+
+fn plans(options: &Options) -> ExitCode {
+    let began = now();
+    let sum = Mutex::new(Sum::default());
+    for workload in 0..WORKLOADS.len() {
+        let nothing = Plan {
+            workload,
+            wrong: Wrong::Nothing,
+        };
+        let clean = apart("--report-plan", &nothing.to_string());
+        for law in &clean.broken {
+            println!("{law}\n  to see it: make sim PLAN={nothing}");
+        }
+        let all = Plan::all(workload, &clean);
+        println!("workload {workload}, {}: {} plans", clean.case, all.len());
+        each(options, &all, &sum, |plan| {
+            let mut report = apart("--report-plan", &plan.to_string());
+            if report.end != clean.end {
+                let odd = report.end.iter().filter(|line| !clean.end.contains(line));
+                let odd: Vec<&str> = odd.map(String::as_str).collect();
+                report
+                    .broken
+                    .push(format!("another end: {}", odd.join("; ")));
+            }
+            *report.struck.entry(plan.words()).or_insert(0) += 1;
+            if let Some(law) = report.broken.first() {
+                println!("{law}\n  to see it: make sim PLAN={plan}");
+            }
+            report
+        });
+        lock(&sum).add(clean);
     }
-    if sum.failed.is_empty() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
+    let sum = sum.into_inner().unwrap_or_else(PoisonError::into_inner);
+    sum.print("plans", began.elapsed().as_secs_f64());
+    outcome(sum.failed == 0)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -43,13 +43,17 @@ pub struct Report {
     pub lasted: u64,
     /// What stood at the end, to be compared.
     pub end: Vec<String>,
+    /// What was played.
+    pub case: String,
+    /// When which kind changed before the weather cleared up.
+    pub changes: Vec<(u64, usize)>,
 }
 
 impl Report {
     /// For another process.
     pub fn to_json(&self) -> Value {
         json!({"broken": self.broken, "hash": self.hash, "struck": self.struck, "writes": self.writes,
-            "lasted": self.lasted, "end": self.end})
+            "lasted": self.lasted, "end": self.end, "case": self.case, "changes": self.changes})
     }
     /// From another process.
     pub fn from_json(value: &Value) -> Self {
@@ -68,6 +72,8 @@ impl Report {
             writes: value["writes"].as_u64().unwrap_or(0),
             lasted: value["lasted"].as_u64().unwrap_or(0),
             end: texts("end"),
+            case: value["case"].as_str().unwrap_or_default().to_owned(),
+            changes: serde_json::from_value(value["changes"].clone()).unwrap_or_default(),
         }
     }
 }
@@ -79,6 +85,8 @@ struct Run {
     lives: usize,
     elects: bool,
     twin: Option<usize>,
+    /// When the weather cleared up.
+    cleared: u64,
 }
 
 /// Plays a storm, with a plan for certain writes.
@@ -131,6 +139,7 @@ async fn whole(seed: u64, storm: &Storm, plan: BTreeMap<u64, Fate>, verbose: boo
         lives: 0,
         elects: storm.elects,
         twin: None,
+        cleared: storm.until,
     };
     run.boot();
     if storm.elects {
@@ -241,7 +250,7 @@ impl Run {
                     lock(&self.world).kill(life);
                 }
             }
-            Gust::Twin(_) | Gust::Cut(_) | Gust::Hide(..) | Gust::Compact => {}
+            Gust::Twin(_) | Gust::Cut(_) | Gust::Hide(..) | Gust::Past(..) | Gust::Compact => {}
         }
     }
 
@@ -315,6 +324,11 @@ impl Run {
     fn report(self) -> Report {
         let mut world = lock(&self.world);
         let lasted = world.now();
+        let history = world.store.history().iter();
+        let changes = history
+            .map(|p| (p.at, p.path.kind))
+            .filter(|(at, _)| *at < self.cleared)
+            .collect();
         let struck = std::mem::take(&mut world.weather.struck);
         Report {
             broken: std::mem::take(&mut world.laws.broken),
@@ -324,6 +338,8 @@ impl Run {
             writes: world.writes,
             lasted,
             end: world.end(),
+            case: world.laws.case.name.to_owned(),
+            changes,
         }
     }
 }

@@ -16,6 +16,8 @@ pub enum Gust {
     Cut(usize),
     /// A kind is not heard of for so many seconds, though its watch stands.
     Hide(usize, u64),
+    /// A kind is listed anew, as it was so many seconds before, and from then on told of so much late.
+    Past(usize, u64),
     /// The API server forgets what was before, and all watches end.
     Compact,
     /// The process dies.
@@ -148,7 +150,8 @@ fn act(dice: &mut Dice, wild: bool) -> Act {
 
 fn gust(dice: &mut Dice) -> Gust {
     let kind = usize::try_from(dice.below(EVENT as u64)).unwrap_or(0);
-    match dice.below(12) {
+    match dice.below(14) {
+        12..=13 => Gust::Past(kind, dice.range(1, 60)),
         0..=2 => Gust::Cut(kind),
         3..=6 => Gust::Hide(kind, dice.range(1, 120)),
         7 => Gust::Compact,
@@ -179,6 +182,7 @@ impl World {
             match gust {
                 Gust::Cut(kind) => self.weather.cut(life, kind),
                 Gust::Hide(kind, seconds) => self.weather.hide(life, kind, now + seconds * 1000),
+                Gust::Past(kind, seconds) => self.weather.go_back(life, kind, seconds * 1000),
                 Gust::Compact => {
                     self.store.oldest = self.store.version();
                     self.weather.strike("compaction");

@@ -171,6 +171,13 @@ impl Weather {
         self.hidden.remove(&(copy, kind));
     }
 
+    /// A copy's watch of a kind is served from now on by an API server that is so far behind.
+    pub fn go_back(&mut self, copy: usize, kind: Id, lag: u64) {
+        self.cut(copy, kind);
+        self.strike("time travel");
+        self.lags.insert((copy, kind), lag);
+    }
+
     /// How often they have.
     pub fn cuts(&self, copy: usize, kind: Id) -> u64 {
         self.cuts.get(&(copy, kind)).copied().unwrap_or(0)
