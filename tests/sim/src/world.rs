@@ -192,6 +192,13 @@ impl World {
             }
             SERVICE => self.later(5, 150, What::Endpoints),
             SLICE => self.serve(),
+            ROUTE if past.new.is_none() => {
+                // Nothing is routed by what is gone.
+                self.nature.force = crate::nature::gateway::Force {
+                    weights: (100, 0),
+                    ..Default::default()
+                };
+            }
             ROUTE => {
                 let generation =
                     |o: &Option<Arc<Value>>| o.as_ref().map(|o| number(o, "/metadata/generation"));

@@ -51,9 +51,7 @@ fn held(rollout: &Value) -> bool {
 fn released(world: &World, broken: &mut Vec<String>) {
     let (_, high) = world.nature.force.flow;
     let route = world.store.all(ROUTE).next();
-    // What somebody else bent a moment ago may not have been seen.
-    let ours = |r: &Value| text(r, "/metadata/managedFields/0/manager") != "somebody";
-    if route.is_some_and(|(_, r)| ours(r)) && high > 0 && world.laws.case.routed {
+    if route.is_some() && high > 0 && !world.bent_by_somebody() && world.laws.case.routed {
         broken.push(format!(
             "S29: the finalizer is taken off, and a share of {high} may go to the canary"
         ));
@@ -212,7 +210,7 @@ fn stable(
         .all(ROUTE)
         .next()
         .map(|(_, r)| share(written(r)));
-    if world.laws.case.routed && found != Some(FULL) {
+    if world.laws.case.routed && found != Some(FULL) && seen.share != Some(FULL) {
         broken.push(format!("S3: {after} is promoted at a share of {found:?}"));
     }
     // Whoever promotes by hand takes it upon himself.

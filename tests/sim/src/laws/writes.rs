@@ -188,7 +188,7 @@ pub fn service(world: &World, past: &Past, seen: &Seen, truth: &Seen, broken: &m
     let ready = seen.ready(to).max(truth.ready(to));
     let was = seen.ready(from).min(truth.ready(from));
     let rescue = seen.decided.retreat && ready.min(needed) >= was.min(needed);
-    if ready < needed && !rescue {
+    if ready < needed && !rescue && !world.bent_by_somebody() {
         broken.push(format!(
             "S7: {} turns from {from} to {to} under a share of {share}: {ready} pods of {needed} are ready",
             past.path

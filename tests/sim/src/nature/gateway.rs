@@ -91,6 +91,12 @@ impl World {
         self.laws.broken.push(format!("{now} ms: {line}"));
     }
 
+    /// Whether somebody else wrote the route's weights last: it may not have been seen.
+    pub fn bent_by_somebody(&self) -> bool {
+        let route = self.store.all(ROUTE).next();
+        route.is_some_and(|(_, r)| text(r, "/metadata/managedFields/0/manager") == "somebody")
+    }
+
     /// A Service that gets requests and has nobody to answer them.
     fn void(&self) -> Option<String> {
         if self.nature.disturbed {
