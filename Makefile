@@ -56,6 +56,11 @@ model: cargo ## The same as far as this machine reaches; the table goes to tests
 	  printf '\n'; grep '^test result:' target/model/last.log || echo 'not finished'; } > tests/model/TABLE.md; \
 	echo "written to tests/model/TABLE.md"; exit $$status
 
+.PHONY: mutants
+mutants: cargo ## src/engine broken in N=300 ways drawn by SEED=1: what the fast tests miss; the table goes to tests/mutants/TABLE.md (AGAIN=1: only what was missed)
+	@command -v python3 > /dev/null || { echo "python3 is missing (Debian: apt-get install python3)" >&2; exit 1; }
+	@python3 tests/mutants/run.py
+
 .PHONY: scenarios
 scenarios: cargo ## The scenarios on the virtual cluster (UPDATE=1 writes their timelines anew)
 	cargo test --test scenarios
