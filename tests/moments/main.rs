@@ -3,6 +3,7 @@
 
 #![allow(clippy::panic, reason = "a test that cannot read its data says so")]
 
+mod others;
 #[path = "../support/sights.rs"]
 mod sights;
 mod told;
@@ -13,7 +14,7 @@ use serin::{
     api::{Rollout, RolloutStatus, names::DECISION},
     engine::{self, plan},
     model::{
-        object::{ObjectRef, REPLICA_SET, SERVICE},
+        object::ObjectRef,
         observed::{Current, Observed},
         plan::{Action, Plan},
         share::percent,
@@ -202,40 +203,6 @@ fn what_may_still_land_is_fenced_off_first_but_the_way_back_waits_for_nothing() 
 }
 
 #[test]
-fn a_service_of_somebody_else_is_told_and_left_alone() {
-    let (observed, at) = moment("older-drains-on", before_the_weight);
-    assert_eq!(engine::faults(&observed).wrong, []);
-    let owners = json!([{"uid": "uid-other", "kind": "Rollout", "name": "app"}]);
-    for metadata in [
-        json!({"name": "app-canary"}),
-        json!({"name": "app-canary", "ownerReferences": owners}),
-    ] {
-        let mut foreign = observed.clone();
-        let service = foreign.services.get_mut("app-canary").expect("it");
-        service["metadata"] = metadata;
-        service["spec"]["ports"] = json!([]);
-        let wrong = engine::faults(&foreign).wrong;
-        assert_eq!(wrong.len(), 1, "{wrong:?}");
-        assert!(
-            wrong[0].message.contains("belongs to somebody else"),
-            "{wrong:?}"
-        );
-        let decided = plan(&foreign, at);
-        assert_eq!(decided.status.phase.as_deref(), Some("Degraded"));
-        let patched = patches(&decided);
-        assert!(
-            patched.iter().all(|(name, _)| name != "app-canary"),
-            "{patched:?}"
-        );
-        // Without an identity of its own nothing can be its own.
-        foreign.rollout.metadata.uid = None;
-        foreign.services.get_mut("app-stable").expect("it")["metadata"]["ownerReferences"] =
-            json!([{}]);
-        assert_eq!(engine::faults(&foreign).wrong.len(), 2);
-    }
-}
-
-#[test]
 fn faults_are_told_all_at_once() {
     let (observed, _) = last("commands-at-first-sight");
     let sound = engine::faults(&observed);
@@ -389,39 +356,41 @@ fn a_service_turns_to_pods_that_bear_what_it_is_sent() {
 }
 
 #[test]
-fn what_others_made_of_objects_is_brought_back() {
-    let (observed, at) = last("older-drains-on");
-    assert_eq!(plan(&observed, at).actions, []);
-    let mut service = observed.clone();
-    let user = service.services.get_mut("app").expect("it");
-    user["spec"]["ports"] = json!([{"port": 81, "nodePort": 30_000}]);
-    let followed = plan(&service, at).actions;
-    let to = |action: &Action| match action {
-        Action::Patch { target, operations } if target.object.kind == SERVICE => {
-            operations[0]["value"].clone()
-        }
-        other => panic!("{other:?}"),
+fn what_still_stands_on_the_object_is_not_forgotten() {
+    let (mut observed, at) = last("commands-at-first-sight");
+    let hash = status(&observed).attempt.expect("one").hash;
+    let handled = |name: &str, token: &str| {
+        let command =
+            json!({"name": name, "token": token, "outcome": "Done", "at": "2026-01-01T00:00:00Z"});
+        serde_json::from_value(command).expect("a command")
     };
+    let stands = format!("{hash}/standing");
+    edit(&mut observed).commands = vec![handled("resume", &stands)];
+    for n in 1..16 {
+        edit(&mut observed)
+            .commands
+            .push(handled("promote", &format!("{hash}/{n}")));
+    }
+    let annotations = observed
+        .rollout
+        .metadata
+        .annotations
+        .get_or_insert_default();
+    annotations.clear();
+    annotations.insert("serin.dev/resume".into(), stands.clone());
+    annotations.insert("serin.dev/promote".into(), format!("{hash}@1/new"));
+    let commands = plan(&observed, at).status.commands;
+    let tokens: Vec<&str> = commands.iter().map(|c| c.token.as_str()).collect();
+    assert_eq!(tokens.len(), 16);
+    assert_eq!(tokens[0], stands);
     assert_eq!(
-        followed.iter().map(to).collect::<Vec<_>>(),
-        vec![json!([{"port": 81}]); 2]
+        tokens[1],
+        format!("{hash}/2"),
+        "the oldest of the others goes"
     );
-
-    let mut scaled = observed.clone();
-    let stable = status(&observed).stable_revision.expect("one");
-    let set = scaled
-        .revisions
-        .iter_mut()
-        .find(|r| r.hash == stable)
-        .expect("it");
-    let set = set.replica_set.as_mut().expect("pods");
-    (set.desired, set.current, set.ready, set.available) = (3, 3, 3, 3);
-    let back = plan(&scaled, at).actions;
-    let grown = |a: &Action| matches!(a, Action::Scale { target, replicas: 4, .. } if target.object.kind == REPLICA_SET);
-    assert!(back.iter().any(grown), "{back:?}");
+    assert_eq!(tokens[15], format!("{hash}@1/new"));
 }
 
-/// A Rollout as it is written.
 #[test]
 fn what_is_written_wrongly_is_told_and_the_rest_stays() {
     let (mut observed, at) = last("promote");
