@@ -109,8 +109,11 @@ def reasons():
 
 
 def commit():
-    ask = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude", "*"]
-    return subprocess.run(ask, cwd=ROOT, capture_output=True, text=True).stdout.strip() or "unknown"
+    git = lambda *ask: subprocess.run(["git", *ask], cwd=ROOT, capture_output=True, text=True).stdout.strip()
+    at = git("describe", "--always", "--abbrev=12", "--exclude", "*") or "unknown"
+    # What is written here is no part of what is judged.
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!tests/mutants")
+    return f"{at}-dirty" if changed else at
 
 
 def cell(text):
