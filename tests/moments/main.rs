@@ -192,6 +192,18 @@ fn what_may_still_land_is_fenced_off_first_but_the_way_back_waits_for_nothing() 
     number(observed.services.get_mut("app-canary").expect("it"), 99);
     assert!(writes_weight(&plan(&observed, at)));
 
+    // A rule that lags behind the others is raised to them: that is no way back.
+    let (mut observed, at) = last("commands-at-first-sight");
+    let route = observed.routes.values_mut().next().expect("a route");
+    let mut rule = route["spec"]["rules"][0].clone();
+    rule["backendRefs"][0]["weight"] = json!(90);
+    rule["backendRefs"][1]["weight"] = json!(10);
+    let rules = route["spec"]["rules"].as_array_mut().expect("rules");
+    rules.push(rule);
+    assert!(writes_weight(&plan(&observed, at)));
+    late(&mut observed);
+    assert!(!writes_weight(&plan(&observed, at)));
+
     let (mut observed, at) = moment("older-drains-on", |s| stands(s, "RollingBack", 1, 50));
     late(&mut observed);
     // As it was before the way back began.

@@ -144,7 +144,12 @@ fn who_changed_the_weights_last_is_named() {
 
 #[test]
 fn services_of_others_are_awaited_and_only_their_selectors_are_written() {
-    let (observed, at) = moment("shared-services", |s| stands(s, "Starting", 0, 0));
+    let (mut observed, at) = moment("older-drains-on", |s| stands(s, "Starting", 0, 0));
+    let canary = observed.rollout.spec.strategy.canary.as_mut();
+    canary.expect("a canary").shared = true;
+    for service in observed.services.values_mut() {
+        service["metadata"]["ownerReferences"] = json!([]);
+    }
     let turned = patches(&plan(&observed, at));
     let paths = |name: &str| {
         turned
