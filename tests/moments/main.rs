@@ -333,6 +333,18 @@ fn pods_that_are_gone_are_not_written_to() {
     let stable = status(&observed).stable_revision.expect("one");
     assert_eq!(stamped.len(), 1, "{stamped:?}");
     assert_eq!(stamped[0].0, format!("app-{stable}"));
+
+    let is = |s: &Sight| {
+        let attempt = s.rollout.status.clone().and_then(|s| s.attempt);
+        attempt.is_some_and(|a| a.stage == "Deploying" && a.number == 3)
+            && s.observed.revisions[1].desired() == 0
+    };
+    let (mut observed, at) = moment("first-deploy-changed", is);
+    let gone = format!("app-{}", observed.revisions[1].hash);
+    let decision = edit(&mut observed).decision.as_mut().expect("one");
+    decision.fence = decision.sequence + 1;
+    let stamped = patches(&plan(&observed, at));
+    assert!(stamped.iter().all(|(name, _)| *name != gone), "{stamped:?}");
 }
 
 #[test]
@@ -401,6 +413,37 @@ fn what_still_stands_on_the_object_is_not_forgotten() {
         "the oldest of the others goes"
     );
     assert_eq!(tokens[15], format!("{hash}@1/new"));
+}
+
+#[test]
+fn who_stands_still_says_how_it_goes_on() {
+    let (observed, at) = last("commands-at-first-sight");
+    let hash = status(&observed).attempt.expect("one").hash;
+    for (reason, way) in [
+        ("Spec", "spec.paused is false".to_owned()),
+        (
+            "Command",
+            format!("it goes on: annotate serin.dev/resume={hash}/1"),
+        ),
+        (
+            "BackgroundAnalysis",
+            format!("abort gives up: annotate serin.dev/resume={hash}/1"),
+        ),
+        (
+            "Analysis",
+            format!("abort gives up: annotate serin.dev/promote={hash}/1"),
+        ),
+    ] {
+        let mut paused = observed.clone();
+        paused.rollout.spec.paused = reason == "Spec";
+        let pause = json!({"reason": reason, "message": "why", "since": "2026-01-01T00:00:00Z"});
+        edit(&mut paused).pause = serde_json::from_value(pause).expect("a pause");
+        let decided = plan(&paused, at);
+        assert_eq!(decided.status.phase.as_deref(), Some("Paused"));
+        let waiting = decided.status.waiting.expect("it waits");
+        assert_eq!(waiting.for_, "why");
+        assert!(waiting.then.ends_with(&way), "{}", waiting.then);
+    }
 }
 
 #[test]

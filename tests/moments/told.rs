@@ -128,6 +128,14 @@ fn tracks(observed: &Observed, status: &RolloutStatus) -> Vec<String> {
             faults.push(format!("{}: its Service is called {named:?}", track.name));
         }
     }
+    for drained in &status.draining {
+        if observed
+            .revision(&drained.hash)
+            .is_none_or(|r| r.desired() == 0)
+        {
+            faults.push(format!("{} has no pods to drain", drained.hash));
+        }
+    }
     let total: i32 = status
         .tracks
         .iter()
