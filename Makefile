@@ -34,7 +34,7 @@ build: cargo ## The controller: target/debug/serin
 	cargo build --bin serin
 
 .PHONY: test
-test: lab-tools fast small-world e2e ## All that must pass: unit, scenarios, rules, the small world, then end to end in the lab
+test: lab-tools fast small-world sim e2e ## All that must pass: unit, scenarios, rules, the small world, the simulation, then end to end in the lab
 
 .PHONY: fast
 fast: cargo ## The tests that need no cluster
@@ -55,6 +55,15 @@ model: cargo ## The same as far as this machine reaches; the table goes to tests
 	  sed -n '/^|/p' target/model/last.log; \
 	  printf '\n'; grep '^test result:' target/model/last.log || echo 'not finished'; } > tests/model/TABLE.md; \
 	echo "written to tests/model/TABLE.md"; exit $$status
+
+.PHONY: mutants
+mutants: cargo ## src/engine broken in N=300 ways drawn by SEED=1: what the fast tests miss; the table goes to tests/mutants/TABLE.md (AGAIN=1: only what was missed)
+	@command -v python3 > /dev/null || { echo "python3 is missing (Debian: apt-get install python3)" >&2; exit 1; }
+	@python3 tests/mutants/run.py
+
+.PHONY: sim
+sim: cargo ## The real controller in a simulated world (SEEDS=n, FROM=n; REPLAY=n: one seed with its log; PLANS=1: every plan; PLAN=name: one with its log)
+	cargo run -q --profile figures -p serin-sim -- $(if $(REPLAY),--seed $(REPLAY),$(if $(PLAN),--plan $(PLAN),$(if $(PLANS),--plans,--seeds $(or $(SEEDS),1000) --from $(or $(FROM),0))))
 
 .PHONY: scenarios
 scenarios: cargo ## The scenarios on the virtual cluster (UPDATE=1 writes their timelines anew)

@@ -407,3 +407,56 @@ fn requeue(decided: &Decided, hazards: usize, status: &RolloutStatus, now: Times
         _ => Requeue::OnChange(most),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).expect("a time")
+    }
+
+    #[test]
+    fn it_looks_again_when_something_is_due_and_else_by_and_by() {
+        let attempt = |stage: &str| RolloutStatus {
+            attempt: serde_json::from_value(serde_json::json!({
+                "number": 1, "hash": "new", "stage": stage,
+                "startedAt": "1970-01-01T00:00:00Z", "progressAt": "1970-01-01T00:00:00.000000Z",
+            }))
+            .expect("an attempt"),
+            ..RolloutStatus::default()
+        };
+        let due = |second| Decided {
+            wake: Some(at(second)),
+            ..Decided::default()
+        };
+        let (flight, done) = (attempt("Stepping"), attempt("Done"));
+        let look = |decided: &Decided, hazards, status| requeue(decided, hazards, status, at(100));
+        let nothing = Decided::default();
+        assert_eq!(look(&nothing, 1, &flight), Requeue::OnChange(LOOK_AGAIN));
+        assert_eq!(
+            look(&nothing, 1, &done),
+            Requeue::OnChange(LOOK_AGAIN_AT_REST)
+        );
+        let none = RolloutStatus::default();
+        assert_eq!(
+            look(&nothing, 0, &none),
+            Requeue::OnChange(LOOK_AGAIN_AT_REST)
+        );
+        assert_eq!(look(&nothing, 2, &done), Requeue::Now);
+        assert_eq!(look(&Decided::moved(), 0, &done), Requeue::Now);
+        let waits = Decided::wait(Wait::until("rain", at(101), "it grows"));
+        assert_eq!(look(&waits, 0, &done), Requeue::At(at(101)));
+        let waits = Decided::wait(Wait::new("rain", "it grows"));
+        assert_eq!(look(&waits, 0, &done), Requeue::OnChange(LOOK_AGAIN));
+
+        assert_eq!(look(&due(129), 0, &flight), Requeue::At(at(129)));
+        assert_eq!(look(&due(130), 0, &flight), Requeue::OnChange(LOOK_AGAIN));
+        assert_eq!(look(&due(130), 0, &done), Requeue::At(at(130)));
+        // What is due now was just decided on: it is no reason to go round and round.
+        assert_eq!(
+            look(&due(100), 0, &done),
+            Requeue::OnChange(LOOK_AGAIN_AT_REST)
+        );
+    }
+}

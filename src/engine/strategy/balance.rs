@@ -96,6 +96,9 @@ mod tests {
         assert_eq!(shrunk(&others, 1), [("old", 0), ("older", 1)]);
         assert_eq!(shrunk(&others, 0), [("old", 0), ("older", 0)]);
         assert_eq!(shrunk(&[], 0), []);
+        // What can be spared is spared once.
+        let others = [("a", pods(3, 3)), ("b", pods(2, 2)), ("c", pods(2, 0))];
+        assert_eq!(shrunk(&others, 4), [("a", 2), ("b", 2), ("c", 0)]);
         let unseen = Pods {
             desired: 3,
             available: 0,

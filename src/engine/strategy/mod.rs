@@ -189,10 +189,24 @@ impl Context<'_> {
     }
 }
 
+/// A newer Serin wrote this stage. Traffic does not move on a doubt.
+fn unknown(stage: &str) -> Decided {
+    let message = format!("stage {stage:?} is unknown to this version: nothing is moved");
+    Decided {
+        stalled: Some((reason::INTERNAL_ERROR.into(), message)),
+        ..Decided::default()
+    }
+}
+
 /// Decides what is wanted, and moves the status on by at most one stage or step.
 pub fn decide(cx: &Context<'_>, status: &mut RolloutStatus) -> Decided {
     if attempt::rebuild(cx, status) {
         return Decided::moved();
+    }
+    // Before anything else is made of it: an attempt that is not understood is not ended either.
+    let stage = status.attempt.as_ref().map(|a| a.stage.as_str());
+    if let Some(stage) = stage.filter(|s| Stage::parse(s).is_none()) {
+        return unknown(stage);
     }
     if commands::handle(cx, status) {
         return Decided::moved();
@@ -207,15 +221,7 @@ pub fn decide(cx: &Context<'_>, status: &mut RolloutStatus) -> Decided {
         ));
     };
     let Some(stage) = Stage::parse(&current.stage) else {
-        // A newer Serin wrote this. Traffic does not move on a doubt.
-        let message = format!(
-            "stage {:?} is unknown to this version: nothing is moved",
-            current.stage
-        );
-        return Decided {
-            stalled: Some((reason::INTERNAL_ERROR.into(), message)),
-            ..Decided::default()
-        };
+        return unknown(&current.stage);
     };
     let mut decided = stages::run(cx, status, &current, stage);
     if decided.moved {

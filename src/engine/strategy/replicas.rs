@@ -105,13 +105,62 @@ mod tests {
         assert_eq!(shares(1, 50, 0), (0, 1), "a tie goes to the canary");
     }
 
+    /// The closest of all pairs, looked for one by one.
+    fn closest(replicas: u32, weight: u32, surge: u32) -> (u32, u32) {
+        let room = |total: u32| total <= 1 && !(replicas == 1 && surge > 0 && total == 1);
+        let both = |total: u32| total >= 2;
+        let all = (replicas..=replicas + surge.min(1)).flat_map(|total| {
+            (0..=total)
+                .filter(move |c| room(total) || (both(total) && *c > 0 && *c < total))
+                .map(move |c| (total - c, c))
+        });
+        let off = |(s, c): (u32, u32)| {
+            let share = f64::from(c) / f64::from((s + c).max(1));
+            (share - f64::from(weight) / 100.0).abs()
+        };
+        let mut best = (replicas, 0);
+        let mut least = f64::INFINITY;
+        for pair in all.filter(|(s, c)| s + c > 0) {
+            let (now, tie) = (off(pair), (off(pair) - least).abs() < 1e-9);
+            if (tie && pair.1 > best.1) || (!tie && now < least) {
+                (best, least) = (pair, now);
+            }
+        }
+        best
+    }
+
+    #[test]
+    fn no_other_sizes_come_closer() {
+        for replicas in 0..=12 {
+            for weight in 1..=99 {
+                for surge in [0, 1, 3] {
+                    assert_eq!(
+                        shares(replicas, weight, surge),
+                        closest(replicas, weight, surge),
+                        "{replicas} pods, {weight} %, surge {surge}"
+                    );
+                }
+            }
+        }
+        assert_eq!(shares(2, 99, 0), (1, 1), "stable keeps one");
+    }
+
     #[test]
     fn sizes_stay_within_surge_and_availability_all_the_way() {
         for replicas in 1..=6_u32 {
-            for (surge, unavailable) in [(1, 0), (0, 1), (2, 1), (1, 1)] {
-                for weight in [10, 50, 100, 0] {
-                    let target = shares(replicas, weight, surge);
-                    let (mut s, mut c) = (replicas, 0);
+            for (surge, unavailable) in [(1, 0), (0, 1), (2, 1), (1, 1), (5, 0)] {
+                for (from, to) in [
+                    (0, 10),
+                    (0, 50),
+                    (0, 100),
+                    (0, 0),
+                    (100, 0),
+                    (50, 0),
+                    (100, 50),
+                ] {
+                    let case = format!("{replicas} {surge} {unavailable} {from} to {to}");
+                    let target = shares(replicas, to, surge);
+                    let (mut s, mut c) = shares(replicas, from, surge);
                     for round in 0.. {
                         let pods = |d: u32| Pods {
                             desired: d,
@@ -127,27 +176,41 @@ mod tests {
                         );
                         // Growth is not available at once.
                         let available = s.min(s2) + c.min(c2);
-                        assert!(
-                            s2 + c2 <= replicas + surge,
-                            "{replicas} {surge} {unavailable} {weight}"
-                        );
-                        assert!(
-                            available + unavailable >= replicas,
-                            "{replicas} {surge} {unavailable} {weight}"
-                        );
+                        assert!(s2 + c2 <= (replicas + surge).max(s + c), "{case}");
+                        assert!(available + unavailable >= replicas.min(s + c), "{case}");
+                        // None goes past where it is to go.
+                        assert!(s2 <= s.max(target.0) && s2 >= s.min(target.0), "{case}");
+                        assert!(c2 <= c.max(target.1) && c2 >= c.min(target.1), "{case}");
                         if (s2, c2) == (s, c) {
                             break;
                         }
                         (s, c) = (s2, c2);
                         assert!(round < 50);
                     }
-                    assert_eq!(
-                        (s, c),
-                        target,
-                        "{replicas} pods, {weight} %, surge {surge}, unavailable {unavailable}"
-                    );
+                    assert_eq!((s, c), target, "{case}");
                 }
             }
         }
+    }
+
+    #[test]
+    fn others_make_room_and_what_is_not_available_goes_in_any_case() {
+        let pods = |desired, available| Pods {
+            desired,
+            available,
+            sick: desired - available,
+        };
+        // Nothing can be spared: only the two that are not available go, and what grows has room for one.
+        let others = pods(3, 1);
+        let now = (pods(2, 2), pods(0, 0), others);
+        assert_eq!(next(3, 3, 0, now, (2, 1)), ((2, 1), 1));
+        // One of them can be spared beside those.
+        let now = (pods(3, 3), pods(0, 0), others);
+        assert_eq!(next(3, 3, 0, now, (3, 0)), ((3, 0), 0));
+        // What the others leave is the canary's to give, then stable's.
+        let now = (pods(2, 2), pods(2, 2), Pods::default());
+        assert_eq!(next(3, 1, 0, now, (0, 0)), ((2, 1), 0));
+        let now = (pods(2, 1), pods(2, 2), Pods::default());
+        assert_eq!(next(3, 1, 1, now, (0, 0)), ((1, 1), 0));
     }
 }

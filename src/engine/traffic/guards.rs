@@ -261,6 +261,28 @@ mod tests {
     }
 
     #[test]
+    fn what_is_given_up_goes_back_unless_stable_would_serve_worse() {
+        let lowered = |stable: u32, canary: u32, from: u32| {
+            let pods = [("old", 4), ("new", 4)];
+            let services = [("app-stable", "old", stable), ("app-canary", "new", canary)];
+            let (spec, mut observed) = world(&super::tests::canary(), &pods, &services);
+            observed.live = true;
+            let held = lower(&spec, &wish(Lowering::AtOnce), &observed, percent(from), 0);
+            held.is_none()
+        };
+        // At 50 percent each side needs 2, all of it needs 4: the worse side counts.
+        assert!(lowered(3, 1, 50), "3 of 4 rather than 1 of 2");
+        assert!(lowered(2, 1, 50), "2 of 4 is no worse than 1 of 2");
+        assert!(!lowered(1, 1, 50), "1 of 4 is worse than 1 of 2");
+        assert!(!lowered(1, 2, 50), "1 of 4 is worse than 1 of 2");
+        assert!(lowered(1, 0, 50), "1 of 4 rather than 0 of 2");
+        assert!(!lowered(3, 4, 100), "3 of 4 is worse than 4 of 4");
+        assert!(lowered(3, 3, 100));
+        // Nothing is better than nothing.
+        assert!(lowered(0, 0, 50));
+    }
+
+    #[test]
     fn where_a_service_is_the_switch_stable_is_counted_by_its_pods() {
         let strategy = json!({"blueGreen": {"service": "app"}});
         let lowered = |old: u32| {

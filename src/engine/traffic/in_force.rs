@@ -116,6 +116,74 @@ fn int(share: u32) -> i32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::share::percent;
+
+    const DELAY: Duration = Duration::from_secs(5);
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).expect("a time")
+    }
+
+    fn routes(percents: u32, generation: i64, accepted: bool) -> Written {
+        Written {
+            share: Ok(percent(percents)),
+            accepted,
+            lacking: None,
+            generations: format!("app={generation}"),
+            decision: 0,
+            foreign_writer: None,
+        }
+    }
+
+    /// What may be served, in percent, and whether it has settled.
+    fn force(status: &RolloutStatus, written: &Written, now: i64) -> (u32, u32, bool) {
+        let force = in_force(status, written, DELAY, at(now));
+        (
+            force.low / 10_000,
+            force.high / 10_000,
+            force.settled.is_some(),
+        )
+    }
+
+    #[test]
+    fn a_share_is_in_force_a_while_after_it_was_accepted() {
+        let mut status = RolloutStatus::default();
+        assert_eq!(force(&status, &routes(0, 1, true), 0), (0, 0, false));
+        accept(&mut status, &routes(0, 1, true), DELAY, at(0));
+        assert_eq!(force(&status, &routes(0, 1, true), 4), (0, 0, false));
+        assert_eq!(force(&status, &routes(0, 1, true), 5), (0, 0, true));
+
+        // Written, not accepted: it may be served already, or not yet.
+        assert_eq!(force(&status, &routes(50, 2, false), 10), (0, 50, false));
+        // So it may where only one of generation and share is what was accepted.
+        assert_eq!(force(&status, &routes(0, 2, true), 10), (0, 0, false));
+        assert_eq!(force(&status, &routes(50, 1, true), 10), (0, 50, false));
+        assert_eq!(force(&status, &routes(0, 1, false), 10), (0, 0, false));
+
+        accept(&mut status, &routes(50, 2, false), DELAY, at(10));
+        assert_eq!(status.traffic.as_ref().map(|t| t.share), Some(0));
+        accept(&mut status, &routes(50, 2, true), DELAY, at(11));
+        accept(&mut status, &routes(50, 2, true), DELAY, at(14));
+        assert_eq!(force(&status, &routes(50, 2, true), 15), (0, 50, false));
+        assert_eq!(force(&status, &routes(50, 2, true), 16), (50, 50, true));
+        let wake = in_force(&status, &routes(50, 2, true), DELAY, at(15)).settles_at;
+        assert_eq!(wake, Some(at(16)), "what is seen again does not begin anew");
+    }
+
+    #[test]
+    fn what_was_served_before_counts_until_the_next_has_settled() {
+        let mut status = RolloutStatus::default();
+        accept(&mut status, &routes(80, 1, true), DELAY, at(0));
+        accept(&mut status, &routes(20, 2, true), DELAY, at(10));
+        assert_eq!(force(&status, &routes(20, 2, true), 12), (0, 80, false));
+        // Before that, too, where the one in between had not settled.
+        accept(&mut status, &routes(10, 3, true), DELAY, at(12));
+        assert_eq!(force(&status, &routes(10, 3, true), 13), (0, 80, false));
+        // Where it had, only that one.
+        accept(&mut status, &routes(5, 4, true), DELAY, at(17));
+        assert_eq!(force(&status, &routes(5, 4, true), 18), (0, 10, false));
+        assert_eq!(force(&status, &routes(30, 5, false), 30), (5, 30, false));
+    }
 
     #[test]
     fn routes_that_were_accepted_are_no_older_than_that() {

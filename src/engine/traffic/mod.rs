@@ -189,6 +189,9 @@ pub fn realize(
         Err(RouteFault::Disagree(w)) => (*w, true),
         Err(_) => return Realized::default(),
     };
+    // Where rules disagree, some may be below what is wanted: what cannot be raised all goes to stable.
+    let borne = !disagree || guards::raise(spec, desired, observed, wanted).is_none();
+    let wanted = if borne { wanted } else { 0 };
     if current == wanted && !disagree {
         return at_rest(router.as_ref(), desired, objects, written, force, numbers);
     }

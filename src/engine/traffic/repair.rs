@@ -99,3 +99,115 @@ pub fn made(status: &mut RolloutStatus, message: &str, now: Timestamp) {
 fn stale(last: Option<&MicroTime>, now: Timestamp) -> bool {
     last.is_none_or(|t| now.duration_since(t.0).as_secs() > FORGET)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).expect("a time")
+    }
+
+    /// A status as it is after a write of 10 percent with decision 7.
+    fn status() -> RolloutStatus {
+        let traffic = serde_json::json!({
+            "share": 100_000, "since": "1970-01-01T00:00:00.000000Z",
+            "written": 100_000, "writtenBy": 7,
+        });
+        RolloutStatus {
+            traffic: serde_json::from_value(traffic).expect("a split"),
+            ..RolloutStatus::default()
+        }
+    }
+
+    fn found(share: Result<u32, RouteFault>) -> Written {
+        Written {
+            share,
+            accepted: true,
+            lacking: None,
+            generations: String::new(),
+            decision: 7,
+            foreign_writer: Some("flux".into()),
+        }
+    }
+
+    /// What becomes of a foreign weight, where 10 is wanted, in a word.
+    fn judged(status: &mut RolloutStatus, percents: u32, second: i64) -> &'static str {
+        match judge(status, &found(Ok(percent(percents))), 10, at(second)) {
+            Verdict::None => "none",
+            Verdict::Repair(message) => {
+                made(status, &message, at(second));
+                "repair"
+            }
+            Verdict::Conflict(..) => "conflict",
+        }
+    }
+
+    #[test]
+    fn three_repairs_at_once_then_one_a_minute() {
+        let mut live = status();
+        for second in [0, 1, 2] {
+            assert_eq!(judged(&mut live, 5, second), "repair");
+        }
+        assert_eq!(judged(&mut live, 5, 61), "conflict");
+        assert_eq!(judged(&mut live, 50, 61), "repair", "above the plan");
+        assert_eq!(judged(&mut live, 5, 120), "conflict");
+        let told = judge(&mut live, &found(Ok(percent(5))), 10, at(100));
+        assert!(matches!(told, Verdict::Conflict(until, _) if until == at(121)));
+        assert_eq!(
+            judged(&mut live, 5, 121),
+            "repair",
+            "a minute after the last"
+        );
+        assert_eq!(judged(&mut live, 5, 122), "conflict");
+    }
+
+    #[test]
+    fn what_is_not_put_right_is_not_counted() {
+        let mut live = status();
+        for second in [0, 1, 2, 3, 4] {
+            let told = judge(&mut live, &found(Ok(percent(5))), 10, at(second));
+            assert!(matches!(told, Verdict::Repair(_)), "{second}");
+        }
+        assert_eq!(live, status());
+    }
+
+    #[test]
+    fn after_five_quiet_minutes_the_count_begins_anew() {
+        let mut live = status();
+        for second in [0, 1, 2, 302] {
+            assert_eq!(judged(&mut live, 5, second), "repair");
+        }
+        assert_eq!(
+            judged(&mut live, 5, 303),
+            "conflict",
+            "300 seconds are not enough"
+        );
+        let mut live = status();
+        for second in [0, 1, 2, 303, 304, 305] {
+            assert_eq!(judged(&mut live, 5, second), "repair", "{second}");
+        }
+        assert_eq!(judged(&mut live, 5, 306), "conflict");
+    }
+
+    #[test]
+    fn what_is_wanted_or_ours_or_not_read_is_no_foreign_change() {
+        assert_eq!(judged(&mut status(), 10, 0), "none");
+        let mut live = status();
+        live.traffic.as_mut().expect("a split").written = Some(50_000);
+        assert_eq!(judged(&mut live, 5, 0), "none", "ours, on its way");
+        live.traffic.as_mut().expect("a split").written_by = 8;
+        assert_eq!(judged(&mut live, 50, 0), "none", "ours has not landed");
+        let missing = found(Err(RouteFault::Missing("x".into())));
+        assert_eq!(judge(&mut status(), &missing, 10, at(0)), Verdict::None);
+        let disagree = found(Err(RouteFault::Disagree(percent(10))));
+        let told = judge(&mut status(), &disagree, 10, at(0));
+        assert!(matches!(told, Verdict::Repair(_)));
+        assert_eq!(judged(&mut RolloutStatus::default(), 50, 0), "none");
+        // Before the first write it was what was accepted.
+        let mut live = status();
+        live.traffic.as_mut().expect("a split").written = None;
+        assert_eq!(judged(&mut live, 10, 0), "none");
+        assert_eq!(judged(&mut live, 5, 0), "repair");
+    }
+}

@@ -224,3 +224,238 @@ fn prune(spec: &Spec, desired: &Desired, observed: &Observed) -> Option<Intent> 
         .flatten()
         .map(|r| revisions::delete(observed, r))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::{
+        api::Rollout,
+        model::{object::Objects, observed::Current, share::percent},
+    };
+
+    fn spec(replicas: u32, strategy: &Value) -> (Spec, Rollout) {
+        let rollout: Rollout = serde_json::from_value(json!({
+            "apiVersion": "serin.dev/v1alpha1", "kind": "Rollout", "metadata": {"name": "app"},
+            "spec": {"replicas": replicas, "revisionHistoryLimit": 0,
+                "selector": {"matchLabels": {"app": "app"}},
+                "template": {"metadata": {"labels": {"app": "app"}}}, "strategy": strategy},
+        }))
+        .expect("a Rollout");
+        (Spec::resolve(&rollout).expect("a spec"), rollout)
+    }
+
+    fn canary() -> Value {
+        json!({"canary": {"service": "app", "steps": [{"setWeight": 50}],
+            "trafficRouting": {"gatewayAPI": {"httpRoutes": [{"name": "app"}]}}}})
+    }
+
+    fn revision(hash: &str, number: i64, pods: u32) -> Revision {
+        Revision {
+            hash: hash.into(),
+            number,
+            template: Value::Null,
+            verdict: String::new(),
+            uid: String::new(),
+            resource_version: String::new(),
+            has_annotations: false,
+            replica_set: Some(ReplicaSetView {
+                name: format!("app-{hash}"),
+                seen: true,
+                desired: pods,
+                current: pods,
+                ready: pods,
+                available: pods,
+                ..ReplicaSetView::default()
+            }),
+        }
+    }
+
+    /// The stable Service selects `old`, the canary one `new`; the third has no role.
+    fn world(rollout: Rollout, pods: [u32; 3]) -> Observed {
+        let [old, new, third] = pods;
+        let service = |(name, hash): (&str, &str)| {
+            let selector = json!({"spec": {"selector": {"pod-template-hash": hash}}});
+            (name.to_owned(), selector)
+        };
+        let strategy = &rollout.spec.strategy;
+        let names = match strategy.blue_green {
+            Some(_) => ["app-active", "app-preview"],
+            None => ["app-stable", "app-canary"],
+        };
+        Observed {
+            current: Current::Recorded("new".into()),
+            revisions: vec![
+                revision("third", 1, third),
+                revision("old", 2, old),
+                revision("new", 3, new),
+            ],
+            services: [(names[0], "old"), (names[1], "new")].map(service).into(),
+            endpoints: BTreeMap::new(),
+            routes: Objects::new(),
+            runs: vec![],
+            templates: BTreeMap::new(),
+            troubles: vec![],
+            live: false,
+            rollout,
+        }
+    }
+
+    fn between(low: u32, high: u32) -> InForce {
+        InForce {
+            low: percent(low),
+            high: percent(high),
+            settled: (low == high).then(|| percent(low)),
+            settles_at: None,
+        }
+    }
+
+    #[test]
+    fn as_many_stay_as_what_may_be_sent_to_them_needs() {
+        let floors = |replicas, strategy: &Value, force: Option<InForce>| {
+            let (spec, rollout) = spec(replicas, strategy);
+            let observed = world(rollout, [4, 4, 4]);
+            ["old", "new", "third"].map(|hash| floor(&spec, &observed, hash, 4, force.as_ref()))
+        };
+        let canary = canary();
+        assert_eq!(floors(4, &canary, Some(between(50, 50))), [2, 2, 0]);
+        assert_eq!(floors(4, &canary, Some(between(0, 0))), [4, 0, 0]);
+        assert_eq!(floors(4, &canary, Some(between(100, 100))), [0, 4, 0]);
+        // While a change is on its way: the most that each may get, and all that a Service may
+        // have selected just before.
+        assert_eq!(floors(4, &canary, Some(between(25, 50))), [3, 4, 4]);
+        assert_eq!(floors(4, &canary, None), [4, 4, 4]);
+        assert_eq!(floors(0, &canary, Some(between(25, 50))), [0, 0, 0]);
+        let switch = json!({"blueGreen": {"service": "app"}});
+        assert_eq!(floors(4, &switch, Some(between(100, 100))), [4, 4, 0]);
+        let pods = json!({"canary": {"steps": [{"setWeight": 50}]}});
+        assert_eq!(floors(4, &pods, None), [0, 0, 0]);
+        // Those that are not ready serve nobody, but their Service may be sent something.
+        let (spec, rollout) = spec(4, &canary);
+        let observed = world(rollout, [4, 4, 4]);
+        let force = between(25, 50);
+        let least = |hash| floor(&spec, &observed, hash, 0, Some(&force));
+        assert_eq!([least("new"), least("third")], [2, 0]);
+    }
+
+    /// What is wanted of each, and what is done.
+    fn done(
+        pods: [u32; 3],
+        change: impl Fn(&mut Observed),
+        wanted: &[(&str, u32)],
+        fence: i64,
+    ) -> Vec<String> {
+        let (spec, rollout) = spec(4, &canary());
+        let mut observed = world(rollout, pods);
+        change(&mut observed);
+        let desired = Desired {
+            replicas: wanted.iter().map(|(h, n)| ((*h).to_owned(), *n)).collect(),
+            keep: ["old".to_owned()].into(),
+            ..Desired::default()
+        };
+        let numbers = Numbers { next: 9, fence };
+        let told = |intent: &Intent| match &intent.actions[..] {
+            [
+                Action::Scale {
+                    target,
+                    replicas,
+                    decision,
+                    ..
+                },
+            ] => {
+                format!("{} to {replicas} by {decision}", target.object.name)
+            }
+            [Action::Patch { target, .. }] => format!("{} is patched", target.object.name),
+            [Action::Delete { target }] => format!("{} is deleted", target.object.name),
+            other => format!("{other:?}"),
+        };
+        let force = between(0, 50);
+        let intents = realize(&spec, &desired, &observed, Some(&force), numbers);
+        intents.iter().map(told).collect()
+    }
+
+    fn set<'a>(observed: &'a mut Observed, hash: &str) -> &'a mut ReplicaSetView {
+        let revision = observed.revisions.iter_mut().find(|r| r.hash == hash);
+        revision.and_then(|r| r.replica_set.as_mut()).expect("it")
+    }
+
+    #[test]
+    fn what_grows_grows_and_what_shrinks_is_numbered() {
+        let same = |_: &mut Observed| {};
+        assert_eq!(
+            done([3, 2, 1], same, &[("old", 4)], 0),
+            ["app-old to 4 by 0"]
+        );
+        assert_eq!(done([4, 2, 1], same, &[("old", 4), ("new", 2)], 0), [""; 0]);
+        // Those without a role may have been selected just before, unless they serve nobody.
+        assert_eq!(done([4, 2, 1], same, &[("third", 0)], 0), [""; 0]);
+        let sick = |o: &mut Observed| set(o, "third").ready = 0;
+        assert_eq!(
+            done([4, 2, 1], sick, &[("third", 0)], 0),
+            ["app-third to 0 by 9"]
+        );
+        // Nobody knows yet what became of the last change of size.
+        let unseen = |o: &mut Observed| {
+            let set = set(o, "third");
+            (set.ready, set.seen) = (0, false);
+        };
+        assert_eq!(done([4, 2, 1], unseen, &[("third", 0)], 0), [""; 0]);
+        let younger = |o: &mut Observed| set(o, "new").min_ready = 5;
+        assert_eq!(done([4, 2, 1], younger, &[], 0), ["app-new is patched"]);
+        assert_eq!(
+            done([4, 0, 1], younger, &[], 0),
+            [""; 0],
+            "not where there are no pods"
+        );
+    }
+
+    #[test]
+    fn nothing_shrinks_before_what_is_counted_on_is_fenced_off() {
+        let wanted = [("old", 4), ("third", 0)];
+        let sick = |decision: i64| {
+            move |o: &mut Observed| {
+                set(o, "third").ready = 0;
+                set(o, "old").decision = decision;
+            }
+        };
+        assert_eq!(done([4, 2, 1], sick(4), &wanted, 5), ["app-old is patched"]);
+        assert_eq!(
+            done([4, 2, 1], sick(5), &wanted, 5),
+            ["app-third to 0 by 9"]
+        );
+        // One that grows takes a number that is no lower than its own.
+        let later = |o: &mut Observed| set(o, "old").decision = 7;
+        assert_eq!(
+            done([3, 2, 1], later, &[("old", 4)], 5),
+            ["app-old to 4 by 7"]
+        );
+        assert_eq!(
+            done([3, 2, 1], |_| {}, &[("old", 4)], 5),
+            ["app-old to 4 by 5"]
+        );
+    }
+
+    #[test]
+    fn what_is_old_and_idle_is_deleted() {
+        let same = |_: &mut Observed| {};
+        assert_eq!(done([4, 2, 0], same, &[], 0), ["app-third is deleted"]);
+        assert_eq!(done([4, 2, 1], same, &[], 0), [""; 0], "it has pods");
+        let going = |o: &mut Observed| set(o, "third").current = 1;
+        assert_eq!(
+            done([4, 2, 0], going, &[], 0),
+            [""; 0],
+            "they are on their way out"
+        );
+        let back = done([4, 2, 0], same, &[("third", 1)], 0);
+        assert_eq!(back, ["app-third to 1 by 0"], "it is wanted again");
+        assert_eq!(done([0, 2, 1], same, &[], 0), [""; 0], "it is kept");
+        assert_eq!(
+            done([4, 0, 1], same, &[], 0),
+            [""; 0],
+            "a Service selects it"
+        );
+        let kept = |o: &mut Observed| o.revisions.retain(|r| r.hash != "third");
+        assert_eq!(done([4, 2, 0], kept, &[], 0), [""; 0]);
+    }
+}

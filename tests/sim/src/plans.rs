@@ -12,28 +12,29 @@ use crate::{
     weather::{Climate, Fate},
 };
 
-/// What happens in a workload, in milliseconds from the beginning.
-type Story = &'static [(u64, Act)];
+/// What people do, one after the other: each a second after the attempt has got somewhere.
+type Story = &'static [(&'static str, Act)];
 
-const RELEASE: Story = &[(20_000, Act::Release(1))];
-const BAD: Story = &[(20_000, Act::Release(2))];
-const ABORT: Story = &[(20_000, Act::Release(1)), (29_000, Act::Command("abort"))];
-const SUPERSEDE: Story = &[(20_000, Act::Release(1)), (29_500, Act::Release(3))];
-const REVERT: Story = &[(20_000, Act::Release(1)), (30_500, Act::Release(0))];
+const FIRST: &str = "stage Done";
+const RELEASE: Story = &[(FIRST, Act::Release(1))];
+const BAD: Story = &[(FIRST, Act::Release(2))];
+const ABORT: Story = &[(FIRST, Act::Release(1)), ("step 1", Act::Command("abort"))];
+const SUPERSEDE: Story = &[(FIRST, Act::Release(1)), ("step 1", Act::Release(3))];
+const REVERT: Story = &[(FIRST, Act::Release(1)), ("step 1", Act::Release(0))];
 const IN_FULL: Story = &[
-    (20_000, Act::Release(1)),
-    (27_000, Act::Command("promote-full")),
+    (FIRST, Act::Release(1)),
+    ("step 0", Act::Command("promote-full")),
 ];
-const DELETE: Story = &[(20_000, Act::Release(1)), (29_000, Act::Delete)];
+const DELETE: Story = &[(FIRST, Act::Release(1)), ("step 1", Act::Delete)];
 const SCALE: Story = &[
-    (20_000, Act::Release(1)),
-    (26_000, Act::Replicas(5)),
-    (32_000, Act::Replicas(2)),
+    (FIRST, Act::Release(1)),
+    ("step 0", Act::Replicas(5)),
+    ("step 1", Act::Replicas(2)),
 ];
 const RETRY: Story = &[
-    (20_000, Act::Release(1)),
-    (29_000, Act::Command("abort")),
-    (50_000, Act::Command("retry")),
+    (FIRST, Act::Release(1)),
+    ("step 1", Act::Command("abort")),
+    (FIRST, Act::Command("retry")),
 ];
 
 /// The workloads: a case of [`crate::cases::cases`] and what happens.
@@ -140,7 +141,7 @@ impl std::str::FromStr for Plan {
 impl Plan {
     /// What the run goes through, and what becomes of which write.
     pub fn storm(&self) -> (Storm, BTreeMap<u64, Fate>) {
-        let (case, acts) = WORKLOADS[self.workload % WORKLOADS.len()];
+        let (case, story) = WORKLOADS[self.workload % WORKLOADS.len()];
         let mut gusts = vec![];
         let mut fates = BTreeMap::new();
         match self.wrong {
@@ -155,10 +156,11 @@ impl Plan {
             replicas: 3,
             deadline_aborts: true,
             health: vec![Health::Good, Health::Good, Health::Bad, Health::Good],
-            acts: acts.to_vec(),
+            acts: vec![],
+            story: story.to_vec(),
             gusts,
             climate: Climate::default(),
-            until: 120_000,
+            until: 300_000,
             elects: false,
             no_streams: false,
         };

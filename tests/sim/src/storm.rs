@@ -41,6 +41,8 @@ pub struct Storm {
     pub health: Vec<Health>,
     /// What people do, and when, in milliseconds.
     pub acts: Vec<(u64, Act)>,
+    /// What people do once the attempt has got somewhere, one after the other.
+    pub story: Vec<(&'static str, Act)>,
     /// Accidents, and when.
     pub gusts: Vec<(u64, Gust)>,
     /// How bad the weather is until the end.
@@ -107,6 +109,7 @@ impl Storm {
             health,
             until: until.max(at + 1000),
             acts,
+            story: vec![],
             gusts,
             climate,
             elects: dice.once_in(4),
@@ -169,8 +172,30 @@ impl World {
         for (at, act) in &storm.acts {
             self.nature.later(0, *at, *at, What::People(*act));
         }
+        self.nature.story = storm.story.iter().copied().collect();
         for (at, gust) in &storm.gusts {
             self.nature.later(0, *at, *at, What::Weather(*gust));
+        }
+    }
+
+    /// Whether the story goes on: the attempt is where it waits for.
+    pub fn tell(&mut self, rollout: &serde_json::Value) {
+        let Some((place, act)) = self.nature.story.front().copied() else {
+            return;
+        };
+        let attempt = &rollout["status"]["attempt"];
+        let here = match place.split_once(' ') {
+            Some(("stage", stage)) => attempt["stage"] == stage,
+            Some(("step", step)) => {
+                let at = attempt["stepIndex"].as_u64().unwrap_or(0);
+                let under_way = matches!(attempt["stage"].as_str(), Some("Stepping" | "Promoting"));
+                under_way && step.parse().is_ok_and(|step: u64| at >= step)
+            }
+            _ => false,
+        };
+        if here {
+            self.nature.story.pop_front();
+            self.later(1_000, 1_000, crate::nature::What::People(act));
         }
     }
 

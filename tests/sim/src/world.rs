@@ -177,7 +177,10 @@ impl World {
                     self.collect(past);
                 }
             }
-            ROLLOUT if past.new.is_none() => self.collect(past),
+            ROLLOUT => match &past.new {
+                None => self.collect(past),
+                Some(new) => self.tell(new),
+            },
             POD => {
                 let set = past.old.as_ref().or(past.new.as_ref());
                 if let Some((_, uid)) = set.and_then(|p| crate::api::write::owner(p)) {

@@ -39,6 +39,7 @@ fn what_stands_where() {
         ("up{n=~\"{{args.n}}\"}", "up{n=~\"\\\\-0\\\\.5\"}"),
         ("up{h=\"{{canary.hash}}\"}", "up{h=\"c4n4ry\"}"),
         ("up{h!=`{{stable.hash}}`}", "up{h!=`st4ble`}"),
+        ("up{h!=`a\n{{stable.hash}}`}", "up{h!=`a\nst4ble`}"),
         (
             "up{n='{{namespace}}',a=\"{{args.x}}\"}",
             "up{n='shop',a=\"checkout\"}",

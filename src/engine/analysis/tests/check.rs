@@ -96,7 +96,11 @@ const METRICS: &str = r#"
 {"interval": "30s", "count": 2} |
 {"interval": "0s", "count": 2} | interval: "0s": must be 1s or more
 {"interval": "30", "count": 2} | interval: "30": must be a duration such as 500ms, 30s, 5m, 1h30m
+{"interval": "1s", "count": 2} |
+{"interval": "999ms", "count": 2} | interval: "999ms": must be 1s or more
 {"window": "0s"} | window: "0s": must be more than 0
+{"window": "1ms"} |
+{"initialDelay": "0s"} |
 {"window": "1x", "provider": {"prometheus": {"query": "up[{{window}}]"}}} | window: "1x": must be a duration such as 500ms, 30s, 5m, 1h30m
 {"initialDelay": "91d"} | initialDelay: "91d": at most 90d, found 7862400 s
 {"count": 0} | count: 0: must be 1 or more

@@ -162,6 +162,19 @@ fn a_window_across_a_change_counts_for_nothing() {
 }
 
 #[test]
+fn a_metric_that_was_not_measured_yet_is_running() {
+    let metrics = ["a", "b"].map(|name| metric(json!({"name": name, "count": 2})));
+    let run = run("1", metrics.to_vec());
+    let status = record(&run, &[answer(0, t(0), pass())], Some(t(-9)), t(5));
+    let phases: Vec<&str> = status
+        .metric_results
+        .iter()
+        .map(|r| r.phase.as_str())
+        .collect();
+    assert_eq!(phases, ["Running", "Running"]);
+}
+
+#[test]
 fn what_was_not_due_is_not_taken() {
     let mut run = run("background", vec![metric(json!({"interval": "30s"}))]);
     take(&mut run, t(0), pass());

@@ -257,6 +257,13 @@ fn old_runs_are_deleted_one_at_a_time() {
         [],
         "the newest five attempts are kept"
     );
+    let mut runs = of(2..=7);
+    runs.extend((0..30).map(|i| there(&format!("7-more-{i}"), 7, "Failed")));
+    assert_eq!(
+        told(&realize(&none, &world(runs))),
+        ["delete 2-0"],
+        "a sixth attempt is not"
+    );
     let mut going_on = of(1..=7);
     going_on.iter_mut().for_each(|r| r.status = None);
     let told = told(&realize(&none, &world(going_on)));

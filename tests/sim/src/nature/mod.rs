@@ -6,7 +6,7 @@ pub mod pods;
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeSet, BinaryHeap},
+    collections::{BTreeSet, BinaryHeap, VecDeque},
     sync::Arc,
 };
 
@@ -78,6 +78,8 @@ pub struct Nature {
     pub force: Force,
     /// The longest from a route's acceptance to its effect.
     pub propagation: u64,
+    /// What people do once the attempt has got somewhere.
+    pub story: VecDeque<(&'static str, Act)>,
     /// Services that have had a ready pod.
     pub served: BTreeSet<String>,
     /// Whether people ever scaled a ReplicaSet.
@@ -97,6 +99,7 @@ impl Nature {
             health: vec![],
             force: Force::default(),
             propagation: 900,
+            story: VecDeque::new(),
             served: BTreeSet::new(),
             scaled_by_hand: false,
             disturbed: false,

@@ -1,0 +1,184 @@
+//! What somebody else owns, wrote or changed.
+
+use serde_json::{Value, json};
+use serin::{
+    engine::{self, plan},
+    model::{
+        object::{REPLICA_SET, SERVICE},
+        observed::Observed,
+        plan::Action,
+    },
+};
+
+use super::{before_the_weight, last, moment, patches, stands, status, writes_weight};
+
+#[test]
+fn a_service_of_somebody_else_is_told_and_left_alone() {
+    let (observed, at) = moment("older-drains-on", before_the_weight);
+    assert_eq!(engine::faults(&observed).wrong, []);
+    let owners = json!([{"uid": "uid-other", "kind": "Rollout", "name": "app"}]);
+    for metadata in [
+        json!({"name": "app-canary"}),
+        json!({"name": "app-canary", "ownerReferences": owners}),
+    ] {
+        let mut foreign = observed.clone();
+        let service = foreign.services.get_mut("app-canary").expect("it");
+        service["metadata"] = metadata;
+        service["spec"]["ports"] = json!([]);
+        let wrong = engine::faults(&foreign).wrong;
+        assert_eq!(wrong.len(), 1, "{wrong:?}");
+        assert!(
+            wrong[0].message.contains("belongs to somebody else"),
+            "{wrong:?}"
+        );
+        let decided = plan(&foreign, at);
+        assert_eq!(decided.status.phase.as_deref(), Some("Degraded"));
+        let patched = patches(&decided);
+        assert!(
+            patched.iter().all(|(name, _)| name != "app-canary"),
+            "{patched:?}"
+        );
+        // Without an identity of its own nothing can be its own.
+        foreign.rollout.metadata.uid = None;
+        foreign.services.get_mut("app-stable").expect("it")["metadata"]["ownerReferences"] =
+            json!([{}]);
+        assert_eq!(engine::faults(&foreign).wrong.len(), 2);
+    }
+}
+
+#[test]
+fn what_others_made_of_objects_is_brought_back() {
+    let (observed, at) = last("older-drains-on");
+    assert_eq!(plan(&observed, at).actions, []);
+    let mut service = observed.clone();
+    let user = service.services.get_mut("app").expect("it");
+    user["spec"]["ports"] = json!([{"port": 81, "nodePort": 30_000}]);
+    let followed = plan(&service, at).actions;
+    let to = |action: &Action| match action {
+        Action::Patch { target, operations } if target.object.kind == SERVICE => {
+            operations[0]["value"].clone()
+        }
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(
+        followed.iter().map(to).collect::<Vec<_>>(),
+        vec![json!([{"port": 81}]); 2]
+    );
+
+    let mut scaled = observed.clone();
+    let stable = status(&observed).stable_revision.expect("one");
+    let set = scaled
+        .revisions
+        .iter_mut()
+        .find(|r| r.hash == stable)
+        .expect("it");
+    let set = set.replica_set.as_mut().expect("pods");
+    (set.desired, set.current, set.ready, set.available) = (3, 3, 3, 3);
+    let back = plan(&scaled, at).actions;
+    let grown = |a: &Action| matches!(a, Action::Scale { target, replicas: 4, .. } if target.object.kind == REPLICA_SET);
+    assert!(back.iter().any(grown), "{back:?}");
+}
+
+/// Who wrote what of a route, as the API server keeps it.
+fn managed(observed: &mut Observed, managers: &[(&str, &str, Value)]) {
+    let entry = |(manager, time, fields): &(&str, &str, Value)| json!({"manager": manager, "time": time, "fieldsV1": fields});
+    let all: Vec<Value> = managers.iter().map(entry).collect();
+    let route = observed.routes.values_mut().next().expect("a route");
+    route["metadata"]["managedFields"] = json!(all);
+}
+
+#[test]
+fn at_rest_the_route_is_its_appliers_alone() {
+    let rules = json!({"f:spec": {"f:rules": {}}});
+    let managers = [
+        ("serin", "1", rules.clone()),
+        ("kubectl", "2", rules.clone()),
+        ("serin", "3", json!({"f:metadata": {}})),
+        ("serin", "4", rules.clone()),
+    ];
+    let (mut observed, at) = last("promote");
+    managed(&mut observed, &managers);
+    let removed = |n: usize| format!("/metadata/managedFields/{n}");
+    let wanted = [("app".to_owned(), vec![removed(3), removed(0)])];
+    assert_eq!(
+        patches(&plan(&observed, at)),
+        wanted,
+        "the last first, so that places stay"
+    );
+    managed(&mut observed, &managers[1..3]);
+    assert_eq!(plan(&observed, at).actions, []);
+    let (mut flight, at) = last("commands-at-first-sight");
+    managed(&mut flight, &managers);
+    assert_eq!(plan(&flight, at).actions, [], "in flight it is ours");
+}
+
+#[test]
+fn who_changed_the_weights_last_is_named() {
+    let (mut observed, at) = last("commands-at-first-sight");
+    let rules = json!({"f:spec": {"f:rules": {}}});
+    let managers = [
+        ("flux", "2026-01-01T00:00:01Z", rules.clone()),
+        ("argocd", "2026-01-01T00:00:03Z", rules.clone()),
+        ("helm", "2026-01-01T00:00:02Z", rules.clone()),
+        ("gateway", "2026-01-01T00:00:04Z", json!({"f:status": {}})),
+        ("serin", "2026-01-01T00:00:05Z", rules),
+    ];
+    managed(&mut observed, &managers);
+    let route = observed.routes.values_mut().next().expect("a route");
+    for (backend, weight) in [(0, 20), (1, 80)] {
+        route["spec"]["rules"][0]["backendRefs"][backend]["weight"] = json!(weight);
+    }
+    let decided = plan(&observed, at);
+    assert!(writes_weight(&decided));
+    let told = decided
+        .status
+        .history
+        .iter()
+        .rev()
+        .find(|h| h.reason == "RouteRepaired");
+    assert_eq!(
+        told.map(|h| h.message.as_str()),
+        Some("field manager \"argocd\" set the canary's weight to 80, it is put back to 50")
+    );
+}
+
+#[test]
+fn services_of_others_are_awaited_and_only_their_selectors_are_written() {
+    let (mut observed, at) = moment("older-drains-on", |s| stands(s, "Starting", 0, 0));
+    let canary = observed.rollout.spec.strategy.canary.as_mut();
+    canary.expect("a canary").shared = true;
+    for service in observed.services.values_mut() {
+        service["metadata"]["ownerReferences"] = json!([]);
+    }
+    let turned = patches(&plan(&observed, at));
+    let paths = |name: &str| {
+        turned
+            .iter()
+            .find(|(n, _)| n == name)
+            .map(|(_, p)| p.clone())
+    };
+    assert_eq!(
+        paths("app-canary").expect("it turns")[0],
+        "/spec/selector",
+        "{turned:?}"
+    );
+    let mut drifted = observed.clone();
+    drifted.services.get_mut("app-stable").expect("it")["spec"]["ports"] = json!([]);
+    let turned = patches(&plan(&drifted, at));
+    let ports = |(_, paths): &(String, Vec<String>)| paths.iter().any(|p| p == "/spec/ports");
+    assert!(!turned.iter().any(ports), "{turned:?}");
+    for name in ["app-stable", "app-canary"] {
+        let mut missing = observed.clone();
+        missing.services.remove(name);
+        let found = engine::faults(&missing).missing;
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].contains(name), "{found:?}");
+        let made =
+            |a: &Action| matches!(a, Action::Create { object, .. } if object.kind == SERVICE);
+        assert!(!plan(&missing, at).actions.iter().any(made));
+    }
+    // The user's own is not needed then.
+    let mut alone = observed;
+    alone.services.remove("app");
+    assert_eq!(engine::faults(&alone).missing, Vec::<String>::new());
+}

@@ -1,0 +1,309 @@
+//! What a status tells is what was seen, at every look of every scenario.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use serin::{
+    api::RolloutStatus,
+    engine::plan,
+    model::{
+        observed::{Current, Observed},
+        plan::{Plan, Requeue},
+        revisions::ReplicaSetView,
+    },
+};
+
+use super::sights::{play, scenarios};
+
+fn sum(observed: &Observed, of: impl Fn(&ReplicaSetView) -> u32) -> i32 {
+    let sets = observed
+        .revisions
+        .iter()
+        .filter_map(|r| r.replica_set.as_ref());
+    i32::try_from(sets.map(of).sum::<u32>()).expect("few pods")
+}
+
+/// The route's weights, where there is one that can be read.
+fn route(observed: &Observed) -> Option<(i64, i64)> {
+    let weight = |at: usize| {
+        let route = observed.routes.values().next()?;
+        route
+            .pointer(&format!("/spec/rules/0/backendRefs/{at}/weight"))?
+            .as_i64()
+    };
+    Some((weight(0)?, weight(1)?))
+}
+
+/// What is wrong with the numbers.
+fn counts(observed: &Observed, status: &RolloutStatus) -> Vec<String> {
+    let current = match &observed.current {
+        Current::Recorded(hash) => observed.revision(hash),
+        Current::New(_) | Current::Refused(_) => None,
+    };
+    let updated = current
+        .and_then(|r| r.replica_set.as_ref())
+        .map_or(0, |s| s.current);
+    let wanted = observed.rollout.spec.replicas;
+    let available = sum(observed, |s| s.available);
+    let said = format!("{available} of {wanted} pods are available");
+    let holds = status.conditions.iter().find(|c| c.type_ == "Available");
+    let enough = if available >= wanted {
+        ("True", said)
+    } else {
+        ("False", said)
+    };
+    let mut faults = vec![];
+    let mut same = |what: &str, told: String, seen: String| {
+        if told != seen {
+            faults.push(format!("{what}: told {told}, seen {seen}"));
+        }
+    };
+    same(
+        "pods",
+        status.replicas.to_string(),
+        sum(observed, |s| s.current).to_string(),
+    );
+    same(
+        "ready",
+        status.ready_replicas.to_string(),
+        sum(observed, |s| s.ready).to_string(),
+    );
+    same(
+        "available",
+        status.available_replicas.to_string(),
+        available.to_string(),
+    );
+    same(
+        "updated",
+        status.updated_replicas.to_string(),
+        updated.to_string(),
+    );
+    same(
+        "selector",
+        status.selector.clone().unwrap_or_default(),
+        "app=app".into(),
+    );
+    same(
+        "condition Available",
+        format!(
+            "{:?}",
+            holds.map(|c| (c.status.as_str(), c.message.clone()))
+        ),
+        format!("{:?}", Some(enough)),
+    );
+    faults
+}
+
+/// What is wrong with what the tracks and the columns say.
+fn tracks(observed: &Observed, status: &RolloutStatus) -> Vec<String> {
+    let mut faults = vec![];
+    let strategy = &observed.rollout.spec.strategy;
+    let routed = strategy
+        .canary
+        .as_ref()
+        .is_some_and(|c| c.traffic_routing.is_some());
+    let pods = strategy.canary.is_some() && !routed;
+    let attempt = status.attempt.as_ref();
+    for track in &status.tracks {
+        let revision = observed.revision(&track.hash);
+        let set = revision
+            .and_then(|r| r.replica_set.clone())
+            .unwrap_or_default();
+        let told = (track.replicas.current, track.replicas.available);
+        let available = if set.seen {
+            set.available.min(set.desired)
+        } else {
+            0
+        };
+        let seen = (set.current.cast_signed(), available.cast_signed());
+        if told != seen {
+            faults.push(format!("{}: told {told:?}, seen {seen:?}", track.name));
+        }
+        let named = track.service.clone().unwrap_or_default();
+        let service = if pods {
+            String::new()
+        } else {
+            format!("app-{}", track.name)
+        };
+        if named != service {
+            faults.push(format!("{}: its Service is called {named:?}", track.name));
+        }
+    }
+    for drained in &status.draining {
+        if observed
+            .revision(&drained.hash)
+            .is_none_or(|r| r.desired() == 0)
+        {
+            faults.push(format!("{} has no pods to drain", drained.hash));
+        }
+    }
+    let total: i32 = status
+        .tracks
+        .iter()
+        .filter_map(|t| t.weight.as_ref())
+        .map(|w| w.desired)
+        .sum();
+    if status.tracks.len() == 2 && total != 100 {
+        faults.push(format!("{total} % are wanted of all tracks"));
+    }
+    let weight = status.weight.as_deref();
+    let of_two = status.tracks.get(1).filter(|_| status.tracks.len() == 2);
+    match of_two.and_then(|t| Some((t, t.weight.as_ref()?))) {
+        Some((canary, told)) if pods => {
+            let c = canary.replicas.available;
+            let all = c + status.tracks[0].replicas.available;
+            let seen = Some(c * 100 / all.max(1));
+            if told.measured != seen || weight.map(str::to_owned) != seen.map(|s| s.to_string()) {
+                faults.push(format!(
+                    "measured: told {told:?} and {weight:?}, seen {seen:?}"
+                ));
+            }
+        }
+        Some((_, told)) if routed => {
+            // Where it has been accepted it is what stands there; a trace is told as nothing.
+            let whole = route(observed)
+                .filter(|(s, c)| s + c == 100)
+                .map(|(_, c)| c);
+            let differs = |a: i32| whole.is_some_and(|c| i64::from(a) != c);
+            if told.accepted.is_some_and(differs) || told.measured.is_some() {
+                faults.push(format!("accepted: told {told:?}, the route says {whole:?}"));
+            }
+            let text = told.accepted.map_or("?".to_owned(), |a| a.to_string());
+            if weight != Some(text.as_str()) {
+                faults.push(format!("weight {weight:?} where the track says {text}"));
+            }
+        }
+        Some(_) => {}
+        None if status.tracks.len() == 1
+            && status.stable_revision.is_some()
+            && weight != Some("0") =>
+        {
+            faults.push(format!("weight {weight:?} without anybody beside stable"));
+        }
+        None => {}
+    }
+    let step = attempt.filter(|a| !a.steps.is_empty()).map(|a| {
+        let index = usize::try_from(a.step_index)
+            .expect("an index")
+            .min(a.steps.len());
+        format!("{index}/{}", a.steps.len())
+    });
+    if status.step != step {
+        faults.push(format!("step {:?}, the attempt says {step:?}", status.step));
+    }
+    faults
+}
+
+/// What is wrong with times: what stays keeps its time, what changes gets a new one.
+fn times(before: &RolloutStatus, after: &RolloutStatus, now: Timestamp) -> Vec<String> {
+    let mut faults = vec![];
+    for new in &after.conditions {
+        let same = |c: &&Condition| c.type_ == new.type_ && c.status == new.status;
+        let old = before.conditions.iter().find(same);
+        let since = old.map_or(now, |c| c.last_transition_time.0);
+        // Several moves are one commit: it may have changed to and fro in between.
+        if new.last_transition_time.0 != since && new.last_transition_time.0 != now {
+            faults.push(format!(
+                "{} since {:?}",
+                new.type_, new.last_transition_time
+            ));
+        }
+        if new.observed_generation != after.observed_generation {
+            faults.push(format!("{} is of another generation", new.type_));
+        }
+    }
+    if let (Some(old), Some(new)) = (&before.waiting, &after.waiting)
+        && old.for_ == new.for_
+        && before.attempt.as_ref().map(|a| &a.stage) == after.attempt.as_ref().map(|a| &a.stage)
+        // What is told in between moves the status on, and it is awaited anew.
+        && before.history.last() == after.history.last()
+        && new.since != old.since
+    {
+        faults.push(format!("{:?} is awaited since {:?}", new.for_, new.since));
+    }
+    faults
+}
+
+/// Whether it looks again in time.
+fn requeue(decided: &Plan, now: Timestamp) -> Vec<String> {
+    let mut faults = vec![];
+    let status = &decided.status;
+    let stage = status.attempt.as_ref().map(|a| a.stage.as_str());
+    let flight = stage.is_some_and(|s| s != "Done");
+    let longest = match decided.requeue {
+        Requeue::Now => return faults,
+        Requeue::At(at) => at.duration_since(now).as_secs(),
+        Requeue::OnChange(most) => i64::try_from(most.as_secs()).expect("minutes"),
+    };
+    if longest > if flight { 30 } else { 300 } {
+        faults.push(format!("it looks again in {longest} s at {stage:?}"));
+    }
+    let due = status.waiting.as_ref().and_then(|w| w.until.as_ref());
+    if due.is_some_and(|t| t.0 > now && t.0.duration_since(now).as_secs() < longest) {
+        faults.push(format!("it looks again in {longest} s, due is {due:?}"));
+    }
+    faults
+}
+
+#[test]
+fn a_status_tells_what_was_seen() {
+    let mut wrong = vec![];
+    let mut looks = 0;
+    for (name, scenario) in scenarios() {
+        for sight in play(&scenario).0 {
+            if sight.rollout.metadata.deletion_timestamp.is_some() {
+                continue;
+            }
+            let before = sight.rollout.status.clone().unwrap_or_default();
+            let decided = plan(&sight.observed, sight.at);
+            let after = &decided.status;
+            looks += 1;
+            let mut faults = requeue(&decided, sight.at);
+            faults.extend(times(&before, after, sight.at));
+            if after.observed_generation != sight.rollout.metadata.generation {
+                faults.push("it tells of another generation".into());
+            }
+            faults.extend(counts(&sight.observed, after));
+            // What moves on tells its tracks with the next look, which comes at once.
+            if decided.requeue != Requeue::Now || !decided.actions.is_empty() {
+                faults.extend(tracks(&sight.observed, after));
+            }
+            wrong.extend(
+                faults
+                    .into_iter()
+                    .map(|f| format!("{name} {}: {f}", sight.at)),
+            );
+        }
+    }
+    assert!(looks > 1000, "{looks} looks");
+    wrong.truncate(20);
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Events of these are warnings; a pause is one where an analysis cannot say.
+const WARNINGS: [&str; 9] = [
+    "AbortHeld",
+    "Aborted",
+    "CommandRefused",
+    "InvalidSpec",
+    "ProgressDeadlineExceeded",
+    "RolledBack",
+    "RouteConflict",
+    "RouteRepaired",
+    "StatusRebuilt",
+];
+
+#[test]
+fn bad_news_are_warnings_and_nothing_else_is() {
+    for (name, scenario) in scenarios() {
+        for entry in play(&scenario).1.timeline.history {
+            let doubts = entry.reason == "Paused" && entry.message.starts_with("analysis ");
+            let bad = doubts || WARNINGS.contains(&entry.reason.as_str());
+            let wanted = if bad { "Warning" } else { "Normal" };
+            assert_eq!(
+                entry.type_, wanted,
+                "{name}: {} {}",
+                entry.reason, entry.message
+            );
+        }
+    }
+}
