@@ -402,3 +402,85 @@ fn the_map_is_short() {
         );
     }
 }
+
+/// The tests that a text names, as in `` `tests/chart.rs::pods_are_restricted_by_default` ``.
+fn tests_named(text: &str) -> Vec<(&str, &str)> {
+    let code = text.split('`').skip(1).step_by(2);
+    code.filter_map(|c| c.split_once(".rs::").map(|_| c))
+        .filter_map(|c| c.rsplit_once("::"))
+        .collect()
+}
+
+/// Why a test that is named is none; nothing where it runs.
+fn no_test(file: &str, name: &str) -> Option<String> {
+    let Ok(text) = fs::read_to_string(file) else {
+        return Some(format!("{file} does not exist"));
+    };
+    let lines: Vec<&str> = text.lines().map(str::trim).collect();
+    let begins = |l: &&str| {
+        l.split_once("fn ")
+            .is_some_and(|(_, rest)| rest.starts_with(&format!("{name}(")))
+    };
+    let Some(at) = lines.iter().position(begins) else {
+        return Some(format!("{file} has no {name}"));
+    };
+    let marked = lines[..at]
+        .iter()
+        .rev()
+        .take_while(|l| l.starts_with('#') || l.starts_with("//"));
+    let mut marked = marked.filter(|l| l.starts_with("#[test]") || l.starts_with("#[tokio::test"));
+    // The end-to-end tests stand in a list.
+    let module = Path::new(file)
+        .file_stem()
+        .unwrap_or_default()
+        .to_string_lossy();
+    let listed = file.starts_with("tests/e2e/")
+        && read(Path::new("tests/e2e/main.rs")).contains(&format!("{module}::{name}"));
+    (marked.next().is_none() && !listed).then(|| format!("{file}: {name} is no test"))
+}
+
+#[test]
+fn a_test_that_is_named_is_found_or_missed() {
+    let here = "`tests/tidy.rs::a_test_that_is_named_is_found_or_missed` and `x` and `tests/tidy.rs::no_test`";
+    let named = tests_named(here);
+    assert_eq!(named.len(), 2);
+    assert_eq!(no_test(named[0].0, named[0].1), None);
+    for (file, name) in [named[1], ("tests/tidy.rs", "gone"), ("tests/gone.rs", "x")] {
+        assert!(no_test(file, name).is_some(), "{file}::{name}");
+    }
+    assert_eq!(no_test("tests/e2e/install.rs", "chart_rendered"), None);
+}
+
+const THREATS: usize = 21;
+
+#[test]
+fn every_threat_has_its_control_and_its_test() {
+    let text = read(Path::new("SECURITY.md"));
+    let rows: Vec<Vec<&str>> = text
+        .lines()
+        .filter(|l| l.starts_with("| T0") || l.starts_with("| T1") || l.starts_with("| T2"))
+        .map(|l| l.trim_matches('|').split('|').map(str::trim).collect())
+        .collect();
+    let found: Vec<&str> = rows.iter().map(|r| r[0]).collect();
+    let wanted: Vec<String> = (1..=THREATS).map(|n| format!("T{n:02}")).collect();
+    assert_eq!(found, wanted, "each threat has one row, in order");
+    let mut faults = vec![];
+    for row in rows {
+        let [id, threat, control, proof] = row[..] else {
+            faults.push(format!("{}: not four cells", row[0]));
+            continue;
+        };
+        if threat.is_empty() || control.is_empty() {
+            faults.push(format!("{id}: an empty cell"));
+        }
+        let named = tests_named(proof);
+        // "No:" and a reason of some length stand where there is no test.
+        let reason = proof.split_once("No: ").map_or(0, |(_, why)| why.len());
+        if named.is_empty() && reason < 15 {
+            faults.push(format!("{id}: neither a test nor a reason"));
+        }
+        let missed = named.iter().filter_map(|(file, name)| no_test(file, name));
+        faults.extend(missed.map(|why| format!("{id}: {why}")));
+    }
+    assert_none(&faults);
+}

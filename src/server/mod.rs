@@ -60,3 +60,43 @@ async fn ready(State(shown): State<Shown>) -> Response {
             .into_response(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use reqwest::Method;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_port_reads_and_never_writes() {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let lacking = Arc::new(AtomicBool::new(true));
+        let looks = Arc::clone(&lacking);
+        let shown = Shown {
+            registry: Arc::default(),
+            lacking: Arc::new(move || looks.load(Ordering::SeqCst).then(|| "a list".to_owned())),
+        };
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        tokio::spawn(serve(listener, shown, std::future::pending()));
+        let http = reqwest::Client::builder().no_proxy().build().expect("http");
+        let code = async |method: &Method, path: &str| {
+            let url = format!("http://127.0.0.1:{port}{path}");
+            let answer = http.request(method.clone(), url).send().await;
+            answer.expect("an answer").status().as_u16()
+        };
+        assert_eq!(code(&Method::GET, "/readyz").await, 503);
+        lacking.store(false, Ordering::SeqCst);
+        for path in ["/metrics", "/healthz", "/readyz"] {
+            assert_eq!(code(&Method::GET, path).await, 200, "{path}");
+            for method in [Method::POST, Method::PUT, Method::PATCH, Method::DELETE] {
+                assert_eq!(code(&method, path).await, 405, "{method} {path}");
+            }
+        }
+        for path in ["/", "/debug/pprof", "/metrics/../healthz/x", "/api"] {
+            assert_eq!(code(&Method::GET, path).await, 404, "{path}");
+        }
+    }
+}
