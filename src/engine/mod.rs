@@ -77,8 +77,10 @@ fn once(observed: &Observed, now: Timestamp) -> (Plan, bool) {
     let behind = |w: &Written| traffic::behind(&status, w);
     if !observed.live && written.as_ref().is_some_and(behind) {
         // Another process has seen more: what this one would decide from is past.
-        let mut plan = rest(status);
-        plan.look_closer = true;
+        let plan = Plan {
+            look_closer: true,
+            ..rest(status)
+        };
         return (plan, false);
     }
     if let Some(written) = &written {

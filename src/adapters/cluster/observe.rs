@@ -154,13 +154,15 @@ impl Cluster {
         services: &BTreeMap<String, Value>,
         runs: &[AnalysisRun],
     ) -> Result<(), ObserveError> {
-        let sets = pods.sets.values().map(|s| s.uid.as_str());
-        let revisions = revisions.iter().map(|r| r.uid.as_str());
-        let services = services.values();
-        let services = services.filter_map(|s| s.pointer("/metadata/uid")?.as_str());
-        let runs = runs.iter().filter_map(|r| r.metadata.uid.as_deref());
-        let seen = sets.chain(revisions).chain(services).chain(runs).collect();
-        match self.written.lacking(&rollout.uid, &seen) {
+        let seen = || {
+            let sets = pods.sets.values().map(|s| s.uid.as_str());
+            let revisions = revisions.iter().map(|r| r.uid.as_str());
+            let services = services.values();
+            let services = services.filter_map(|s| s.pointer("/metadata/uid")?.as_str());
+            let runs = runs.iter().filter_map(|r| r.metadata.uid.as_deref());
+            sets.chain(revisions).chain(services).chain(runs).collect()
+        };
+        match self.written.lacking(&rollout.uid, seen) {
             Some(made) => Err(ObserveError::Stale(made)),
             None => Ok(()),
         }
@@ -302,16 +304,11 @@ impl Cluster {
         &self,
         namespace: &str,
         references: &References,
-    ) -> Result<Objects, ObserveError> {
+    ) -> Result<Objects, RestError> {
         let mut routes = Objects::new();
         for reference in &references.routes {
             let found = self.rest.find(reference.kind, namespace, &reference.name);
-            // A kind that is not there has no objects.
-            let found = match found.await {
-                Err(RestError::NotFound { .. }) => None,
-                other => other?,
-            };
-            if let Some(route) = found {
+            if let Some(route) = found.await? {
                 routes.insert(reference.clone(), route);
             }
         }

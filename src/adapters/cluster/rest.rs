@@ -206,15 +206,26 @@ impl Rest {
         namespace: &str,
         selector: &str,
     ) -> Result<Vec<Value>, RestError> {
-        let built = collection(kind, namespace).list(&ListParams::default().labels(selector));
-        let mut answer = self.send("list", kind, selector, built).await?;
+        let params = ListParams::default().labels(selector);
+        self.items(kind, namespace, selector, &params).await
+    }
+
+    async fn items(
+        &self,
+        kind: Kind,
+        namespace: &str,
+        which: &str,
+        params: &ListParams,
+    ) -> Result<Vec<Value>, RestError> {
+        let built = collection(kind, namespace).list(params);
+        let mut answer = self.send("list", kind, which, built).await?;
         Ok(match answer.get_mut("items").map(Value::take) {
             Some(Value::Array(items)) => items,
             _ => vec![],
         })
     }
 
-    /// Reads an object, live, with the right to list alone; none where it is not there.
+    /// Reads an object, live, with the right to list alone; none where it, or its kind, is not there.
     pub async fn find(
         &self,
         kind: Kind,
@@ -222,10 +233,11 @@ impl Rest {
         name: &str,
     ) -> Result<Option<Value>, RestError> {
         let params = ListParams::default().fields(&format!("metadata.name={name}"));
-        let built = collection(kind, namespace).list(&params);
-        let mut answer = self.send("list", kind, name, built).await?;
-        let items = answer.get_mut("items").and_then(Value::as_array_mut);
-        Ok(items.and_then(Vec::pop))
+        match self.items(kind, namespace, name, &params).await {
+            Ok(mut items) => Ok(items.pop()),
+            Err(RestError::NotFound { .. }) => Ok(None),
+            Err(e) => Err(e),
+        }
     }
 
     /// Creates an object.

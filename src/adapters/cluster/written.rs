@@ -42,8 +42,7 @@ struct Own {
 impl Written {
     /// Remembers a write by the API server's answer to it.
     pub fn note(&self, answer: &Value) {
-        let text = |field: &str| answer.get("metadata")?.get(field)?.as_str();
-        if let (Some(uid), Some(version)) = (text("uid"), text("resourceVersion")) {
+        if let (Some(uid), Some(version)) = (meta(answer, "uid"), meta(answer, "resourceVersion")) {
             self.at_least(uid, version.parse().ok());
         }
     }
@@ -51,8 +50,7 @@ impl Written {
     /// Remembers an object that was made for a Rollout, by the API server's answer.
     pub fn note_made(&self, rollout: &str, kind: &str, answer: &Value) {
         self.note(answer);
-        let text = |field: &str| answer.get("metadata")?.get(field)?.as_str();
-        if let (Some(uid), Some(name)) = (text("uid"), text("name")) {
+        if let (Some(uid), Some(name)) = (meta(answer, "uid"), meta(answer, "name")) {
             let mut map = lock(&self.rollouts);
             let made = &mut map.entry(rollout.to_owned()).or_default().made;
             made.insert(uid.to_owned(), (format!("{kind} {name}"), Instant::now()));
@@ -60,10 +58,18 @@ impl Written {
     }
 
     /// Something that was made for a Rollout and is not among what is seen of it. What is seen is
-    /// not asked for again.
-    pub fn lacking(&self, rollout: &str, seen: &BTreeSet<&str>) -> Option<String> {
+    /// not asked for again, and nothing is where nothing was made.
+    pub fn lacking<'a>(
+        &self,
+        rollout: &str,
+        seen: impl FnOnce() -> BTreeSet<&'a str>,
+    ) -> Option<String> {
         let mut map = lock(&self.rollouts);
         let made = &mut map.get_mut(rollout)?.made;
+        if made.is_empty() {
+            return None;
+        }
+        let seen = seen();
         made.retain(|uid, (_, at)| !seen.contains(uid.as_str()) && at.elapsed() < FORGET);
         made.values().next().map(|(what, _)| what.clone())
     }
@@ -149,6 +155,11 @@ impl Written {
     }
 }
 
+/// A text in an object's metadata.
+fn meta<'a>(object: &'a Value, field: &str) -> Option<&'a str> {
+    object.get("metadata")?.get(field)?.as_str()
+}
+
 fn lock<T>(map: &Mutex<T>) -> MutexGuard<'_, T> {
     map.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -188,9 +199,9 @@ mod tests {
     async fn what_was_made_must_be_seen() {
         let written = Written::default();
         let answer = |uid: &str| serde_json::json!({"metadata": {"uid": uid, "name": "web-1", "resourceVersion": "3"}});
-        assert_eq!(written.lacking("rollout", &BTreeSet::new()), None);
+        assert_eq!(written.lacking("rollout", BTreeSet::new), None);
         written.note_made("rollout", "ReplicaSet", &answer("a"));
-        let lacking = |seen: &[&str]| written.lacking("rollout", &seen.iter().copied().collect());
+        let lacking = |seen: &[&str]| written.lacking("rollout", || seen.iter().copied().collect());
         assert_eq!(lacking(&["b"]).as_deref(), Some("ReplicaSet web-1"));
         assert_eq!(lacking(&["a", "b"]), None);
         assert_eq!(lacking(&[]), None, "seen once is enough");

@@ -203,25 +203,26 @@ pub fn decide(cx: &Context<'_>, status: &mut RolloutStatus) -> Decided {
     if attempt::rebuild(cx, status) {
         return Decided::moved();
     }
-    // Before anything else is made of it: an attempt that is not understood is not ended either.
-    let stage = status.attempt.as_ref().map(|a| a.stage.as_str());
-    if let Some(stage) = stage.filter(|s| Stage::parse(s).is_none()) {
-        return unknown(stage);
-    }
+    // Before anything else is made of it: an attempt that is not understood is not ended either. What
+    // changes an attempt has moved on.
+    let stage = match &status.attempt {
+        None => None,
+        Some(attempt) => match Stage::parse(&attempt.stage) {
+            None => return unknown(&attempt.stage),
+            known => known,
+        },
+    };
     if commands::handle(cx, status) {
         return Decided::moved();
     }
     if attempt::mirror_paused(cx, status) || attempt::turn(cx, status) {
         return Decided::moved();
     }
-    let Some(current) = status.attempt.clone() else {
+    let (Some(current), Some(stage)) = (status.attempt.clone(), stage) else {
         return Decided::wait(Wait::new(
             "the first revision to be recorded",
             "it is deployed",
         ));
-    };
-    let Some(stage) = Stage::parse(&current.stage) else {
-        return unknown(&current.stage);
     };
     let mut decided = stages::run(cx, status, &current, stage);
     if decided.moved {

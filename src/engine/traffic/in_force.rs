@@ -46,17 +46,20 @@ pub fn accept(status: &mut RolloutStatus, written: &Written, delay: Duration, no
 /// Whether the routes as they are seen are older than those that were accepted before: a cache that
 /// is behind. One that was made anew counts from the beginning, so only a live look can tell.
 pub fn behind(status: &RolloutStatus, written: &Written) -> bool {
+    let accepted = status.traffic.as_ref();
+    let Some(accepted) = accepted.and_then(|t| t.generations.as_deref()) else {
+        return false;
+    };
+    // Most looks: there is nothing to read.
+    if accepted == written.generations {
+        return false;
+    }
     let read = |text: &str| -> BTreeMap<String, i64> {
         let pairs = text.split(',').filter_map(|p| p.split_once('='));
         let read = pairs.filter_map(|(name, n)| Some((name.to_owned(), n.parse().ok()?)));
         read.collect()
     };
-    let accepted = status
-        .traffic
-        .as_ref()
-        .and_then(|t| t.generations.as_deref());
-    let accepted = accepted.map(read).unwrap_or_default();
-    let seen = read(&written.generations);
+    let (accepted, seen) = (read(accepted), read(&written.generations));
     let older = |(name, known): (&String, &i64)| accepted.get(name).is_some_and(|a| a > known);
     seen.iter().any(older)
 }

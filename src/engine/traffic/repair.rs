@@ -4,7 +4,10 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 
 use crate::{
-    api::{names::reason, status::RolloutStatus},
+    api::{
+        names::reason,
+        status::{RolloutStatus, TrafficStatus},
+    },
     model::{
         progress::{note, note_once},
         share::{FULL, percent, show},
@@ -55,11 +58,7 @@ pub fn judge(
     }
     let last = traffic.repaired_at.as_ref().map(|t| t.0);
     let age = last.map_or(i64::MAX, |t| now.duration_since(t).as_secs());
-    let repairs = if stale(traffic.repaired_at.as_ref(), now) {
-        0
-    } else {
-        traffic.repairs
-    };
+    let repairs = counted(&traffic, now);
     let who = written
         .foreign_writer
         .clone()
@@ -87,17 +86,17 @@ pub fn judge(
 /// A foreign change is put right now. What is held up is not counted: nobody fights over it.
 pub fn made(status: &mut RolloutStatus, message: &str, now: Timestamp) {
     if let Some(traffic) = &mut status.traffic {
-        let last = traffic.repaired_at.as_ref();
-        let repairs = if stale(last, now) { 0 } else { traffic.repairs };
-        traffic.repairs = repairs.saturating_add(1);
+        traffic.repairs = counted(traffic, now).saturating_add(1);
         traffic.repaired_at = Some(MicroTime(now));
     }
     note(status, now, "Warning", reason::ROUTE_REPAIRED, message);
 }
 
-/// Whether the last repair is so long ago that it no longer counts.
-fn stale(last: Option<&MicroTime>, now: Timestamp) -> bool {
-    last.is_none_or(|t| now.duration_since(t.0).as_secs() > FORGET)
+/// The repairs in a row that still count.
+fn counted(traffic: &TrafficStatus, now: Timestamp) -> i32 {
+    let last = traffic.repaired_at.as_ref();
+    let fresh = |t: &MicroTime| now.duration_since(t.0).as_secs() <= FORGET;
+    last.filter(|t| fresh(t)).map_or(0, |_| traffic.repairs)
 }
 
 #[cfg(test)]

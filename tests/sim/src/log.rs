@@ -46,10 +46,6 @@ impl Log {
             self.lines.push(format!("{at:>9} {what}"));
         }
     }
-    /// A law was broken.
-    pub fn broken(&mut self, at: u64, law: &str) {
-        self.note(at, &format!("BROKEN {law}"));
-    }
     /// A change of an object.
     pub fn line(&mut self, at: u64, who: Who, past: &Past) {
         self.hash = mix(self.hash, &at.to_le_bytes());

@@ -104,7 +104,10 @@ fn planned(plan: &Plan, verbose: bool) -> Report {
 
 /// For the process that asked.
 fn told(report: &Report) -> ExitCode {
-    println!("{}", report.to_json());
+    match serde_json::to_string(report) {
+        Ok(text) => println!("{text}"),
+        Err(_) => return ExitCode::FAILURE,
+    }
     ExitCode::SUCCESS
 }
 
@@ -146,10 +149,7 @@ fn apart(flag: &str, what: &str) -> Report {
     let said = child.map_err(|e| e.to_string()).and_then(|out| {
         serde_json::from_slice(&out.stdout).map_err(|e| format!("{e}: {}", out.status))
     });
-    match said {
-        Ok(value) => Report::from_json(&value),
-        Err(why) => play::failed(why),
-    }
+    said.unwrap_or_else(play::failed)
 }
 
 /// What many runs came to.

@@ -193,8 +193,8 @@ impl Plan {
         match self.wrong {
             Wrong::Nothing => "nothing".into(),
             Wrong::Write(_, fate) => fate.word().into(),
-            Wrong::Hide(_, kind) => format!("{} hidden", KINDS[kind].kind),
-            Wrong::Past(_, kind) => format!("{} from the past", KINDS[kind].kind),
+            Wrong::Hide(_, kind) => format!("{} hidden", KINDS[kind].of.kind),
+            Wrong::Past(_, kind) => format!("{} from the past", KINDS[kind].of.kind),
             Wrong::Twin(_) => "two leaders".into(),
         }
     }

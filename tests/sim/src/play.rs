@@ -2,7 +2,8 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use serin::controller::round::words;
 use tokio::time::sleep_until;
 
 use crate::{
@@ -27,11 +28,12 @@ const SILENCE: u64 = 900_000;
 const HELP: usize = 8;
 
 /// What came of a run.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Report {
     /// What was broken.
     pub broken: Vec<String>,
-    /// The log, where it was kept.
+    /// The log, where it was kept; for this process alone.
+    #[serde(skip)]
     pub lines: Vec<String>,
     /// Of the whole log.
     pub hash: u64,
@@ -47,35 +49,6 @@ pub struct Report {
     pub case: String,
     /// When which kind changed before the weather cleared up.
     pub changes: Vec<(u64, usize)>,
-}
-
-impl Report {
-    /// For another process.
-    pub fn to_json(&self) -> Value {
-        json!({"broken": self.broken, "hash": self.hash, "struck": self.struck, "writes": self.writes,
-            "lasted": self.lasted, "end": self.end, "case": self.case, "changes": self.changes})
-    }
-    /// From another process.
-    pub fn from_json(value: &Value) -> Self {
-        let texts = |name: &str| {
-            let all = value[name].as_array().into_iter().flatten();
-            all.filter_map(|v| v.as_str().map(str::to_owned)).collect()
-        };
-        let struck = value["struck"].as_object().into_iter().flatten();
-        Self {
-            broken: texts("broken"),
-            lines: vec![],
-            hash: value["hash"].as_u64().unwrap_or(0),
-            struck: struck
-                .map(|(k, n)| (k.clone(), n.as_u64().unwrap_or(0)))
-                .collect(),
-            writes: value["writes"].as_u64().unwrap_or(0),
-            lasted: value["lasted"].as_u64().unwrap_or(0),
-            end: texts("end"),
-            case: value["case"].as_str().unwrap_or_default().to_owned(),
-            changes: serde_json::from_value(value["changes"].clone()).unwrap_or_default(),
-        }
-    }
 }
 
 /// A run in progress.
@@ -118,12 +91,6 @@ pub fn failed(why: String) -> Report {
         broken: vec![format!("the run itself failed: {why}")],
         ..Report::default()
     }
-}
-
-fn words(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|s| (*s).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_default()
 }
 
 async fn whole(seed: u64, storm: &Storm, plan: BTreeMap<u64, Fate>, verbose: bool) -> Report {
@@ -169,7 +136,7 @@ impl Run {
     async fn until(&mut self, end: u64) {
         loop {
             self.bury();
-            let (next, wake, ends) = {
+            let (next, wake) = {
                 let mut world = lock(&self.world);
                 let now = world.now();
                 if now >= end {
@@ -181,16 +148,12 @@ impl Run {
                     continue;
                 }
                 let next = world.nature.next().unwrap_or(end).min(end);
-                (
-                    world.instant(next),
-                    Arc::clone(&world.wake),
-                    world.instant(end),
-                )
+                (world.instant(next), Arc::clone(&world.wake))
             };
             tokio::select! {
                 biased;
                 () = wake.notified() => {}
-                () = sleep_until(next.min(ends)) => {}
+                () = sleep_until(next) => {}
             }
         }
     }
@@ -282,28 +245,22 @@ impl Run {
             }
             if now >= quiet && rest == Rest::Person && helped < HELP {
                 helped += 1;
-                let verb = if helped < HELP - 1 {
-                    "promote"
-                } else {
-                    "abort"
+                let verb = match helped {
+                    1 => "resume",
+                    n if n < HELP - 1 => "promote",
+                    _ => "abort",
                 };
                 let mut world = lock(&self.world);
                 world.last_write = now;
-                world.act(if helped == 1 {
-                    Act::Command("resume")
-                } else {
-                    Act::Command(verb)
-                });
+                world.act(Act::Command(verb));
             } else if now >= end || (now >= quiet && rest == Rest::Person) {
                 break;
             }
             self.until((now + 10_000).max(quiet.min(end))).await;
         }
         let mut world = lock(&self.world);
-        let now = world.now();
         for law in world.at_rest() {
-            world.log.broken(now, &law);
-            world.laws.broken.push(format!("{now} ms: {law}"));
+            world.broke(&law);
         }
     }
 
@@ -316,8 +273,8 @@ impl Run {
         self.until(begun + SILENCE).await;
         let mut world = lock(&self.world);
         if world.last_write > begun {
-            let law = format!("{} ms: L2: something is written at rest", world.last_write);
-            world.laws.broken.push(law);
+            let at = world.last_write;
+            world.broke(&format!("L2: something is written at rest, at {at} ms"));
         }
     }
 

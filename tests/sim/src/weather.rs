@@ -184,7 +184,7 @@ impl Weather {
     }
 
     /// Whether an event is told twice.
-    pub fn doubles(&mut self, _copy: usize) -> bool {
+    pub fn doubles(&mut self) -> bool {
         let twice = self.dice.permille(self.climate.doubles);
         if twice {
             self.strike("event told twice");

@@ -17,12 +17,12 @@ use crate::{
     api::{
         kinds::{EVENT, KINDS, LEASE, POD, ROLLOUT, ROUTE, SERVICE, SET, SLICE},
         store::{Past, Path, Store, number, text},
-        write::Change,
+        write::{Change, owner},
     },
     dice::Dice,
     laws::{Laws, seen::Seen},
     log::Log,
-    nature::{Nature, What},
+    nature::{Nature, What, gateway::Force},
     weather::Weather,
 };
 
@@ -154,14 +154,18 @@ impl World {
         if self.store.version() != before
             && let Some(past) = self.store.history().last().cloned()
         {
-            let broken = self.judge(life, &past, seen);
-            let now = self.now();
-            for law in broken {
-                self.log.broken(now, &law);
-                self.laws.broken.push(format!("{now} ms: {law}"));
+            for law in self.judge(life, &past, seen) {
+                self.broke(&law);
             }
         }
         after.or(answer).unwrap_or_default()
+    }
+
+    /// A law is broken.
+    pub fn broke(&mut self, law: &str) {
+        let now = self.now();
+        self.log.note(now, &format!("BROKEN {law}"));
+        self.laws.broken.push(format!("{now} ms: {law}"));
     }
 
     /// What follows from a change, sooner or later.
@@ -183,7 +187,7 @@ impl World {
             },
             POD => {
                 let set = past.old.as_ref().or(past.new.as_ref());
-                if let Some((_, uid)) = set.and_then(|p| crate::api::write::owner(p)) {
+                if let Some((_, uid)) = set.and_then(|p| owner(p)) {
                     let sets = self.store.all(SET);
                     let of = sets.filter(|(_, s)| text(s, "/metadata/uid") == uid);
                     let names: Vec<String> = of.map(|(p, _)| p.name.clone()).collect();
@@ -197,15 +201,15 @@ impl World {
             SLICE => self.serve(),
             ROUTE if past.new.is_none() => {
                 // Nothing is routed by what is gone.
-                self.nature.force = crate::nature::gateway::Force {
+                self.nature.force = Force {
                     weights: (100, 0),
-                    ..Default::default()
+                    ..Force::default()
                 };
             }
             ROUTE => {
                 let generation =
                     |o: &Option<Arc<Value>>| o.as_ref().map(|o| number(o, "/metadata/generation"));
-                if past.new.is_some() && generation(&past.old) != generation(&past.new) {
+                if generation(&past.old) != generation(&past.new) {
                     self.later(20, 900, What::Accept(name));
                 }
                 self.serve();
@@ -223,7 +227,7 @@ impl World {
 
     /// What is made for an owner that is no more goes after it.
     fn orphan(&mut self, new: &Value) {
-        let Some((_, uid)) = crate::api::write::owner(new) else {
+        let Some((_, uid)) = owner(new) else {
             return;
         };
         let uid = uid.to_owned();

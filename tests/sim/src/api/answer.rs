@@ -123,7 +123,7 @@ impl Asked {
     }
     /// In a few words, for the log.
     pub fn words(&self) -> String {
-        let kind = KINDS[self.path.kind].plural;
+        let kind = KINDS[self.path.kind].of.plural;
         let status = if self.status { "/status" } else { "" };
         format!("{} {kind}/{}{status}", self.method, self.path.name)
     }
@@ -190,7 +190,7 @@ fn list<'a>(
     let kind: Id = asked.path.kind;
     let bodies: Vec<&Value> = items.iter().map(AsRef::as_ref).collect();
     let body = json!({
-        "kind": format!("{}List", KINDS[kind].kind), "apiVersion": KINDS[kind].api_version(),
+        "kind": format!("{}List", KINDS[kind].of.kind), "apiVersion": KINDS[kind].of.api_version(),
         "metadata": {"resourceVersion": version.to_string(), "continue": token}, "items": bodies,
     });
     Ok((body, items))

@@ -1,16 +1,12 @@
 //! The kinds that there are.
 
+use serin::model::object;
+
 /// A kind of object.
 #[derive(Debug)]
 pub struct Kind {
-    /// API group; empty for the core group.
-    pub group: &'static str,
-    /// Version.
-    pub version: &'static str,
-    /// The kind's name.
-    pub kind: &'static str,
-    /// Its name in paths.
-    pub plural: &'static str,
+    /// Its group, version and names.
+    pub of: object::Kind,
     /// Whether its status is a subresource, so that other writes leave it alone.
     pub status: bool,
     /// Whether its generation counts changes of the spec.
@@ -50,11 +46,14 @@ const fn kind(
     plural: &'static str,
     (status, generation): (bool, bool),
 ) -> Kind {
-    Kind {
+    let of = object::Kind {
         group,
         version,
         kind,
         plural,
+    };
+    Kind {
+        of,
         status,
         generation,
     }
@@ -122,16 +121,5 @@ pub const KINDS: &[Kind] = &[
 pub fn find(group: &str, plural: &str) -> Option<Id> {
     KINDS
         .iter()
-        .position(|k| k.group == group && k.plural == plural)
-}
-
-impl Kind {
-    /// `group/version`, or the version alone in the core group.
-    pub fn api_version(&self) -> String {
-        if self.group.is_empty() {
-            self.version.to_owned()
-        } else {
-            format!("{}/{}", self.group, self.version)
-        }
-    }
+        .position(|k| k.of.group == group && k.of.plural == plural)
 }

@@ -30,7 +30,7 @@ impl Path {
 
 impl std::fmt::Display for Path {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} {}", KINDS[self.kind].kind, self.name)
+        write!(f, "{} {}", KINDS[self.kind].of.kind, self.name)
     }
 }
 

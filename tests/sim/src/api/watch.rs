@@ -162,7 +162,7 @@ impl Watching {
             self.next += 1;
             let line = line(&past);
             world.laws.learn(self.copy, &past.path, past.new.as_ref());
-            if world.weather.doubles(self.copy) {
+            if world.weather.doubles() {
                 self.ready.push_back(line.clone());
             }
             self.ready.push_back(line);

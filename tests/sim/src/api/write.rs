@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{
-    kinds::{EVENT, KINDS, LEASE, POD, ROLLOUT, ROUTE, SERVICE, SET},
+    kinds::{KINDS, ROLLOUT, ROUTE, SERVICE, SET},
     store::{Path, Store, text},
 };
 
@@ -40,7 +40,7 @@ impl Refusal {
     }
     /// There is no such object.
     pub fn not_found(path: &Path) -> Self {
-        let kind = &KINDS[path.kind];
+        let kind = KINDS[path.kind].of;
         Self::new(
             404,
             "NotFound",
@@ -85,7 +85,7 @@ pub fn create(
     now: &str,
 ) -> Result<Change, Refusal> {
     let kind = &KINDS[path.kind];
-    if object["kind"] != kind.kind || object["apiVersion"] != kind.api_version() {
+    if object["kind"] != kind.of.kind || object["apiVersion"] != kind.of.api_version() {
         return Err(Refusal::new(
             400,
             "BadRequest",
@@ -106,7 +106,7 @@ pub fn create(
     if store.get(path).is_some() {
         let message = format!(
             "{}.{} {:?} already exists",
-            kind.plural, kind.group, path.name
+            kind.of.plural, kind.of.group, path.name
         );
         return Err(Refusal::new(409, "AlreadyExists", message));
     }
@@ -282,7 +282,6 @@ fn default(path: &Path, object: &mut Value, dry: bool) {
         SERVICE if object["spec"]["clusterIP"].is_null() => {
             object["spec"]["clusterIP"] = json!("10.0.0.1");
         }
-        POD | EVENT | LEASE => {}
         _ => {}
     }
 }
@@ -293,7 +292,7 @@ fn manage(path: &Path, old: Option<&Value>, new: &mut Value, manager: &str, now:
         return;
     }
     new["metadata"]["managedFields"] = json!([{
-        "manager": manager, "operation": "Update", "apiVersion": KINDS[ROUTE].api_version(), "time": now,
+        "manager": manager, "operation": "Update", "apiVersion": KINDS[ROUTE].of.api_version(), "time": now,
         "fieldsType": "FieldsV1", "fieldsV1": {"f:spec": {"f:rules": {}}},
     }]);
 }

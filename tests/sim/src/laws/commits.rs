@@ -4,10 +4,9 @@ use serde_json::Value;
 
 use crate::{
     api::{
-        kinds::{ROUTE, RUN},
+        kinds::RUN,
         store::{Past, number, text},
     },
-    nature::gateway::{share, written},
     world::World,
 };
 
@@ -50,8 +49,7 @@ fn held(rollout: &Value) -> bool {
 /// S29: the finalizer goes when nothing is bent.
 fn released(world: &World, broken: &mut Vec<String>) {
     let (_, high) = world.nature.force.flow;
-    let route = world.store.all(ROUTE).next();
-    if route.is_some() && high > 0 && !world.bent_by_somebody() && world.laws.case.routed {
+    if world.share().is_some() && high > 0 && !world.bent_by_somebody() && world.laws.case.routed {
         broken.push(format!(
             "S29: the finalizer is taken off, and a share of {high} may go to the canary"
         ));
@@ -117,7 +115,7 @@ fn attempt(
     if paused && !asked {
         broken.push("S21: a step is passed in a pause".into());
     }
-    if seen.replicas.1.min(truth.replicas.1) == 0 && truth.replicas.1 == 0 && seen.replicas.1 == 0 {
+    if truth.replicas.1 == 0 && seen.replicas.1 == 0 {
         broken.push("S13: a step is passed where no pods are wanted".into());
     }
     let steps = old["status"]["attempt"]["steps"]
@@ -143,11 +141,7 @@ fn passed(
         && world.laws.case.routed
     {
         let wanted = u32::try_from(weight).unwrap_or(0) * (FULL / 100);
-        let found = world
-            .store
-            .all(ROUTE)
-            .next()
-            .map(|(_, r)| share(written(r)));
+        let found = world.share();
         // As it was seen, or as it is.
         if found.is_some_and(|f| f != wanted) && seen.share != Some(wanted) {
             broken.push(format!(
@@ -205,11 +199,7 @@ fn stable(
             "S13: {after} is promoted with {ready} of {wanted} pods"
         ));
     }
-    let found = world
-        .store
-        .all(ROUTE)
-        .next()
-        .map(|(_, r)| share(written(r)));
+    let found = world.share();
     if world.laws.case.routed && found != Some(FULL) && seen.share != Some(FULL) {
         broken.push(format!("S3: {after} is promoted at a share of {found:?}"));
     }

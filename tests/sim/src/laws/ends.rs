@@ -4,15 +4,11 @@ use serde_json::Value;
 
 use crate::{
     api::{
-        kinds::{POD, ROLLOUT, ROUTE, SERVICE, SET},
+        kinds::{POD, ROLLOUT, SERVICE, SET},
         store::{Path, number, text},
         write::owner,
     },
-    nature::{
-        Health,
-        gateway::{share, written},
-        pods::serves,
-    },
+    nature::{Health, pods::serves},
     world::World,
 };
 
@@ -30,13 +26,9 @@ pub enum Rest {
 }
 
 fn stalled(rollout: &Value) -> bool {
-    let conditions = rollout["status"]["conditions"]
-        .as_array()
-        .into_iter()
-        .flatten();
-    conditions
-        .into_iter()
-        .any(|c| c["type"] == "Stalled" && c["status"] == "True")
+    let conditions = rollout["status"]["conditions"].as_array();
+    let mut conditions = conditions.into_iter().flatten();
+    conditions.any(|c| c["type"] == "Stalled" && c["status"] == "True")
 }
 
 impl World {
@@ -88,12 +80,9 @@ impl World {
             }
         }
         // Nothing is finished while something is amiss that a person must mend.
-        let missing = self.laws.case.routed && self.store.all(ROUTE).next().is_none();
-        let broken_first = self
-            .nature
-            .health(&self.image_of(stable).unwrap_or_default())
-            == Health::Broken;
-        if stable.is_empty() || missing || wanted == 0 || broken_first || stalled(rollout) {
+        let missing = self.laws.case.routed && self.share().is_none();
+        let sick = self.stable_is_broken(rollout);
+        if stable.is_empty() || missing || wanted == 0 || sick || stalled(rollout) {
             return broken;
         }
         self.as_stable(stable, wanted, &mut broken);
@@ -133,14 +122,8 @@ impl World {
                 "L1: {ready} pods of stable are ready at rest, wanted {wanted}"
             ));
         }
-        if let Some((_, route)) = self.store.all(ROUTE).next()
-            && self.laws.case.routed
-            && share(written(route)) != 0
-        {
-            broken.push(format!(
-                "L4: a share of {} goes to the canary at rest",
-                share(written(route))
-            ));
+        if let Some(share) = self.share().filter(|s| *s != 0) {
+            broken.push(format!("L4: a share of {share} goes to the canary at rest"));
         }
         for name in self.laws.case.roles.iter().flatten() {
             let service = self.store.get(&Path::new(SERVICE, name.as_str()));
@@ -163,9 +146,7 @@ impl World {
             }
         }
     }
-}
 
-impl World {
     /// What stands, to be compared with how it stands after another history.
     pub fn end(&self) -> Vec<String> {
         let mut lines = vec![];
@@ -177,12 +158,8 @@ impl World {
             let selects = service.map(|s| text(s, "/spec/selector/pod-template-hash").to_owned());
             lines.push(format!("{name} selects {}", selects.unwrap_or_default()));
         }
-        for (path, route) in self.store.all(ROUTE) {
-            lines.push(format!(
-                "{} sends {} to the canary",
-                path.name,
-                share(written(route))
-            ));
+        if let Some(share) = self.share() {
+            lines.push(format!("app sends {share} to the canary"));
         }
         if let Some(rollout) = self.store.get(&Path::new(ROLLOUT, "app")) {
             lines.push(format!(

@@ -41,10 +41,9 @@ fn selects(world: &World, role: usize) -> Option<String> {
 /// S26: what Serin makes, changes and deletes is its own.
 fn owned(past: &Past, broken: &mut Vec<String>) {
     let object = past.old.as_ref().or(past.new.as_ref());
-    let Some(("Rollout", _)) = object.and_then(|o| owner(o)) else {
+    if !matches!(object.and_then(|o| owner(o)), Some(("Rollout", _))) {
         broken.push(format!("S26: {} is written and is no Rollout's", past.path));
-        return;
-    };
+    }
 }
 
 /// S19: nothing is carried out that is not durable.
@@ -85,12 +84,8 @@ pub fn set(world: &World, past: &Past, seen: &Seen, truth: &Seen, broken: &mut V
     let replicas = |o: &Value| number(o, "/spec/replicas");
     let from = past.old.as_ref().map_or(0, |o| replicas(o));
     let to = past.new.as_ref().map_or(0, |o| replicas(o));
-    let before = past
-        .old
-        .as_ref()
-        .map(|o| o.pointer("/spec/template").cloned());
-    if let (Some(before), Some(new)) = (before, &past.new)
-        && before != new.pointer("/spec/template").cloned()
+    if let (Some(old), Some(new)) = (&past.old, &past.new)
+        && old["spec"]["template"] != new["spec"]["template"]
     {
         broken.push(format!("S24: the template of {} is changed", past.path));
     }
@@ -294,6 +289,6 @@ pub fn other(past: &Past, broken: &mut Vec<String>) {
         EVENT | LEASE => {}
         REVISION | RUN => owned(past, broken),
         ROLLOUT | SET | SERVICE | ROUTE => {}
-        kind => broken.push(format!("S26: a {} is written", KINDS[kind].kind)),
+        kind => broken.push(format!("S26: a {} is written", KINDS[kind].of.kind)),
     }
 }

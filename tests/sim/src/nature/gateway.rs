@@ -77,18 +77,21 @@ impl World {
     /// no version is sick, it always is, once something was deployed.
     pub fn serve(&mut self) {
         self.note_served();
-        let now = self.now();
         let force = share(self.nature.force.weights);
-        if let Some((_, route)) = self.store.all(ROUTE).next() {
-            let written = share(written(route));
+        if let Some(written) = self.share() {
             self.nature.force.flow = (written.min(force), written.max(force));
         }
-        let Some(void) = self.void() else {
-            return;
-        };
-        let line = format!("S1: traffic goes to {void}, which has no ready pod");
-        self.log.broken(now, &line);
-        self.laws.broken.push(format!("{now} ms: {line}"));
+        if let Some(void) = self.void() {
+            self.broke(&format!(
+                "S1: traffic goes to {void}, which has no ready pod"
+            ));
+        }
+    }
+
+    /// The canary's share that is written in the route, in millionths; none where there is no route.
+    pub fn share(&self) -> Option<u32> {
+        let (_, route) = self.store.all(ROUTE).next()?;
+        Some(share(written(route)))
     }
 
     /// Whether somebody else wrote the route's weights last: it may not have been seen.

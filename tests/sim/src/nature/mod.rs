@@ -7,15 +7,12 @@ pub mod pods;
 use std::{
     cmp::Reverse,
     collections::{BTreeSet, BinaryHeap, VecDeque},
-    sync::Arc,
 };
-
-use serde_json::Value;
 
 use crate::{
     api::{
         kinds::{KINDS, POD},
-        store::{Path, text},
+        store::Path,
         write::owner,
     },
     dice::Dice,
@@ -160,15 +157,15 @@ impl World {
 
     /// Whoever has no owner left goes.
     fn collect_all(&mut self, uid: &str) {
-        let history: Vec<(Path, Arc<Value>)> = (0..KINDS.len())
+        let theirs: Vec<Path> = (0..KINDS.len())
             .flat_map(|kind| self.store.all(kind))
             .filter(|(_, o)| owner(o).is_some_and(|(_, owner)| owner == uid))
-            .map(|(p, o)| (p.clone(), Arc::clone(o)))
+            .map(|(p, _)| p.clone())
             .collect();
-        for (path, object) in history {
+        for path in theirs {
             if path.kind == POD {
                 self.terminate(&path.name);
-            } else if text(&object, "/metadata/uid") != uid {
+            } else {
                 self.put(Who::Nature, &path, None);
             }
         }
