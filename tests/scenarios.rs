@@ -56,7 +56,10 @@ fn faults(scenario: &Scenario, played: &Simulation) -> Vec<String> {
         let object = object.and_then(|r| played.cluster.objects.get(&r));
         for (pointer, value) in values {
             let found = object.and_then(|o| o.pointer(pointer));
-            let wanted = played.cluster.with_hashes(&value.to_string());
+            let wanted = match value.is_null() {
+                true => "nothing".into(),
+                false => played.cluster.with_hashes(&value.to_string()),
+            };
             wants(
                 &format!("{name} {pointer}"),
                 wanted,

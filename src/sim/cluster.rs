@@ -17,6 +17,7 @@ use crate::{
         observed::TemplateKey,
         plan::Action,
         share::FULL,
+        spec::Spec,
     },
 };
 
@@ -261,14 +262,18 @@ impl Cluster {
         Ok(true)
     }
 
-    /// Somebody changes the Rollout.
-    pub fn edit(&mut self, spec_changed: bool, change: impl FnOnce(&mut Rollout)) {
+    /// Somebody changes the Rollout. Its generation grows with its spec.
+    pub fn edit(&mut self, change: impl FnOnce(&mut Rollout)) {
         let version = self.fresh();
         if let Some(rollout) = &mut self.rollout {
+            let before = rollout.spec.clone();
             change(rollout);
             rollout.metadata.resource_version = Some(version);
-            if spec_changed {
+            if rollout.spec != before {
                 rollout.metadata.generation = Some(rollout.metadata.generation.unwrap_or(0) + 1);
+                if Spec::examine(rollout).0.is_some() {
+                    self.names = Names::of(rollout);
+                }
             }
         }
     }
@@ -375,7 +380,7 @@ impl Cluster {
 
     /// The deletion of the Rollout begins.
     pub fn delete(&mut self, now: Timestamp) {
-        self.edit(false, |r| r.metadata.deletion_timestamp = Some(Time(now)));
+        self.edit(|r| r.metadata.deletion_timestamp = Some(Time(now)));
         if self
             .rollout
             .as_ref()

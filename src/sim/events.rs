@@ -53,14 +53,13 @@ impl Simulation {
         if let Some(version) = &event.version {
             self.timeline
                 .event(now, &format!("the template names {version}"));
-            self.cluster.edit(true, |r| {
-                r.spec.template = with_version(&r.spec.template, version)
-            });
+            self.cluster
+                .edit(|r| r.spec.template = with_version(&r.spec.template, version));
         }
         if let Some(patch) = &event.spec {
             self.timeline
                 .event(now, &format!("the spec is changed: {patch}"));
-            self.cluster.edit(true, |r| {
+            self.cluster.edit(|r| {
                 let mut spec = serde_json::to_value(&r.spec).unwrap_or_default();
                 json_patch::merge(&mut spec, patch);
                 if let Ok(spec) = serde_json::from_value(spec) {
@@ -81,7 +80,7 @@ impl Simulation {
                 .replace("$stable", &status.stable_revision.unwrap_or_default());
             self.timeline
                 .event(now, &format!("somebody annotates {name}={value}"));
-            self.cluster.edit(false, |r| {
+            self.cluster.edit(|r| {
                 r.metadata
                     .annotations
                     .get_or_insert_default()
@@ -117,13 +116,18 @@ impl Simulation {
                 .event(now, &format!("the data plane lags by {effect}"));
             self.cluster.effect_after = span(Some(effect), 0);
         }
+        if let Some(accept) = &event.accept_after {
+            self.timeline
+                .event(now, &format!("the gateway accepts after {accept}"));
+            self.cluster.accept_after = span(Some(accept), 0);
+        }
         if event.kill_controller {
             self.kill = true;
         }
         if event.lose_status {
             self.timeline.event(now, "the status is lost");
             self.cluster
-                .edit(false, |r| r.status = Some(RolloutStatus::unseen()));
+                .edit(|r| r.status = Some(RolloutStatus::unseen()));
         }
         if event.delete {
             self.timeline.event(now, "the Rollout is deleted");
@@ -190,7 +194,7 @@ impl Simulation {
             self.timeline
                 .event(now, &format!("somebody changes the status: {patch}"));
             let mut kept = true;
-            self.cluster.edit(false, |r| {
+            self.cluster.edit(|r| {
                 let mut status = serde_json::to_value(&r.status).unwrap_or_default();
                 json_patch::merge(&mut status, patch);
                 match serde_json::from_value(status) {

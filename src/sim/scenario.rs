@@ -154,6 +154,9 @@ pub struct Event {
     /// From a change of the route to its effect, from now on.
     #[serde(default)]
     pub effect_after: Option<HumanDuration>,
+    /// From a change of the route to its acceptance, from now on.
+    #[serde(default)]
+    pub accept_after: Option<HumanDuration>,
     /// The Rollout is deleted.
     #[serde(default)]
     pub delete: bool,
