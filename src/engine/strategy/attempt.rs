@@ -162,10 +162,12 @@ pub fn rebuild(cx: &Context<'_>, status: &mut RolloutStatus) -> bool {
     {
         return false;
     }
-    // A first deploy that was cut short has one revision, nothing promoted, and no status yet.
     let selected = cx.selected(false).and_then(|h| cx.observed.revision(h));
-    // A switch may have been turned to a revision that was not promoted yet.
-    let selected = selected.filter(|r| !cx.spec.switched() || r.verdict == reason::PROMOTED);
+    // A first deploy that was cut short has nothing promoted, whatever its Service selects; and a
+    // switch may have been turned to a revision that was not promoted yet.
+    let good = |r: &crate::model::revisions::Revision| r.verdict == reason::PROMOTED;
+    let selected =
+        selected.filter(|r| good(r) || !cx.spec.switched() && cx.observed.revisions.iter().any(good));
     let promoted = || {
         let good = cx
             .observed
