@@ -109,7 +109,7 @@ lint: cargo ## Clippy, with the shell and without it
 .PHONY: chart
 chart: lab-tools ## Lint the chart, and render it in each of its modes
 	@helm=$$($(LAB) prepare | sed -n 's/^Helm: //p'); \
-	for values in "" "namespaces={a,b}" "namespaces={a},rbac.clusterRoles=false" "rbac.create=false" \
+	for values in "" "namespaces={a,b}" "namespaces={a},rbac.clusterRoles=false" "commandPolicy.enabled=true" "rbac.create=false" \
 	  "crds.install=false,serviceAccount.create=false,service.enabled=false" \
 	  "replicas=2,metricProviders.default=http://prometheus:9090,alertmanager.url=http://alertmanager:9093" \
 	  "serviceMonitor.enabled=true,prometheusRule.enabled=true,dashboard.enabled=true,networkPolicy.enabled=true"; do \

@@ -219,3 +219,16 @@ fn artifact_hub_is_told_of_every_kind() {
         .expect("an annotation");
     assert!(changes[0]["kind"].is_string(), "{changes}");
 }
+
+/// The policy guards every command, and no word that is none.
+#[test]
+fn the_policy_knows_every_command() {
+    let template = read("charts/serin/templates/commandpolicy.yaml");
+    let list = template
+        .split_once("$commands := list ")
+        .and_then(|(_, rest)| rest.split_once(" }}"))
+        .map_or("", |(list, _)| list);
+    let guarded: Vec<&str> = list.split(' ').map(|w| w.trim_matches('"')).collect();
+    let all = serin::model::command::Verb::ALL.map(serin::model::command::Verb::as_str);
+    assert_eq!(guarded, all);
+}

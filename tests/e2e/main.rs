@@ -25,6 +25,7 @@ mod blue_green;
 mod both;
 mod cli;
 mod commands;
+mod door;
 mod faults;
 mod first;
 mod flight;
@@ -97,6 +98,7 @@ fn main() {
         both::the_same_on_both,
         install::installed_in_the_whole_cluster,
         install::chart_rendered,
+        door::who_may_give_which_command,
         install::check_finds_what_is_missing,
         waiters::helm_waits_for_the_promotion,
         waiters::helm_rolls_a_bad_release_back,
