@@ -232,3 +232,17 @@ fn the_policy_knows_every_command() {
     let all = serin::model::command::Verb::ALL.map(serin::model::command::Verb::as_str);
     assert_eq!(guarded, all);
 }
+
+/// The account gives its token to no pod by itself; the two pods of the chart ask for it.
+#[test]
+fn only_the_charts_pods_mount_the_token() {
+    let at = |file: &str| read(&format!("charts/serin/templates/{file}"));
+    assert!(at("serviceaccount.yaml").contains("\nautomountServiceAccountToken: false\n"));
+    for entry in fs::read_dir("charts/serin/templates").expect("templates") {
+        let text = read(&entry.expect("an entry").path().to_string_lossy());
+        let pods = text.matches("serviceAccountName: ").count();
+        let asked = text.matches("automountServiceAccountToken: true\n").count();
+        assert_eq!(pods, asked, "{text}");
+    }
+    assert!(at("deployment.yaml").contains("automountServiceAccountToken: true\n"));
+}
