@@ -106,6 +106,13 @@ lint: cargo ## Clippy, with the shell and without it
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo clippy -p serin --no-default-features --all-targets --test model -- -D warnings
 
+# Not in CI: it wants a tool that takes minutes to build, and a database from elsewhere.
+.PHONY: audit
+audit: cargo ## cargo-deny on deny.toml, with the advisories as they are today
+	@command -v cargo-deny > /dev/null || { echo "cargo-deny is missing: cargo install cargo-deny --locked" >&2; exit 1; }
+	@cargo deny fetch db > /dev/null 2>&1 || { echo "the database of advisories is out of reach" >&2; exit 1; }
+	cargo deny check
+
 .PHONY: chart
 chart: lab-tools ## Lint the chart, and render it in each of its modes
 	@helm=$$($(LAB) prepare | sed -n 's/^Helm: //p'); \
