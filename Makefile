@@ -62,8 +62,18 @@ mutants: cargo ## src/engine broken in N=300 ways drawn by SEED=1: what the fast
 	@python3 tests/mutants/run.py
 
 .PHONY: sim
-sim: cargo ## The real controller in a simulated world (SEEDS=n, FROM=n; REPLAY=n: one seed with its log; PLANS=1: every plan; PLAN=name: one with its log)
-	cargo run -q --profile figures -p serin-sim -- $(if $(REPLAY),--seed $(REPLAY),$(if $(PLAN),--plan $(PLAN),$(if $(PLANS),--plans,--seeds $(or $(SEEDS),1000) --from $(or $(FROM),0))))
+sim: cargo ## The real controller in a simulated world (SEEDS=n, FROM=n; REPLAY=n: one seed with its log, WITHOUT=parts: less of it; PLANS=1: every plan; PLAN=name: one with its log)
+	cargo test -q --profile figures -p serin-sim
+	cargo run -q --profile figures -p serin-sim -- $(if $(REPLAY),--seed $(REPLAY) --without "$(WITHOUT)",$(if $(PLAN),--plan $(PLAN),$(if $(PLANS),--plans,--seeds $(or $(SEEDS),1000) --from $(or $(FROM),0))))
+
+# Seeds that no test run plays.
+.PHONY: sim-full
+sim-full: cargo ## SEEDS=200000 seeds and every plan, by hand; the table goes to tests/sim/TABLE.md
+	@printf '# The simulation at %s\n\n`make sim-full` writes this table.\n' "$(COMMIT)" > tests/sim/TABLE.md; status=0; \
+	for what in "--seeds $(or $(SEEDS),200000) --from 1000000" --plans; do \
+	  cargo run -q --profile figures -p serin-sim -- $$what --table tests/sim/TABLE.md || status=$$?; \
+	done; \
+	echo "written to tests/sim/TABLE.md"; exit $$status
 
 .PHONY: scenarios
 scenarios: cargo ## The scenarios on the virtual cluster (UPDATE=1 writes their timelines anew)

@@ -111,9 +111,12 @@ fn depart(world: &mut World, life: usize, asked: &Asked) -> Option<(Fate, u64, u
     let counts = asked.writes() && !matches!(asked.path.kind, EVENT | LEASE);
     let number = counts.then_some(world.writes);
     world.writes += u64::from(counts);
-    let fate = world.weather.fate(number);
+    let now = world.now();
+    let fate = match number {
+        Some(_) if world.weather.forbids(asked.path.kind, now) => Fate::Refused(403),
+        _ => world.weather.fate(number),
+    };
     if fate != Fate::Done {
-        let now = world.now();
         let line = format!("serin-{life}: {} {}", asked.words(), fate.word());
         world.log.note(now, &line);
     }

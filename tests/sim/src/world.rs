@@ -120,6 +120,9 @@ impl World {
             return self.store.get(path).cloned();
         };
         self.log.line(now, who, &past);
+        if path.kind == SERVICE && who != Who::People {
+            self.nature.turned.remove(&path.name);
+        }
         if matches!(who, Who::Serin(_)) && !matches!(path.kind, LEASE | EVENT) {
             self.last_write = now;
         }

@@ -16,7 +16,7 @@ use crate::{
 
 use super::{
     FULL,
-    seen::{HASH, Seen},
+    seen::{HASH, SELECTOR, Seen},
 };
 
 /// Pods that a share needs: rounded up, and one for any share at all.
@@ -29,13 +29,20 @@ pub fn need(share: u32, replicas: u64) -> u64 {
     }
 }
 
-const SELECTOR: &str = "/spec/selector/pod-template-hash";
-
 /// Which revision a role Service selects.
 fn selects(world: &World, role: usize) -> Option<String> {
     let name = &world.laws.case.roles.as_ref()?[role];
     let service = world.store.get(&Path::new(SERVICE, name.as_str()))?;
     Some(text(service, SELECTOR).to_owned())
+}
+
+/// Whether somebody turned a role Service to a revision, and whoever writes has not heard of it.
+fn turned_unseen(world: &World, role: usize, hash: &str, seen: &Seen) -> bool {
+    let Some(name) = world.laws.case.roles.as_ref().map(|r| &r[role]) else {
+        return false;
+    };
+    let views = seen.selects.get(name);
+    world.nature.turned.contains(name) && views.is_none_or(|v| v.iter().any(|h| h != hash))
 }
 
 /// S26: what Serin makes, changes and deletes is its own.
@@ -135,7 +142,9 @@ pub fn set(world: &World, past: &Past, seen: &Seen, truth: &Seen, broken: &mut V
         };
         for (role, share) in shares.into_iter().enumerate() {
             let needed = need(share, wanted);
-            if selects(world, role).as_deref() == Some(&hash) && to < needed && held(&hash) > to {
+            let gets = selects(world, role).as_deref() == Some(&hash)
+                && !turned_unseen(world, role, &hash, seen);
+            if gets && to < needed && held(&hash) > to {
                 broken.push(format!("S4: {hash} is scaled to {to} where it may get a share of {share} ({needed} pods)"));
             }
         }

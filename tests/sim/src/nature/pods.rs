@@ -51,7 +51,15 @@ impl World {
                 self.terminate(&pod);
             }
         }
+        let mut failure = json!([]);
         for _ in pods.len()..wanted {
+            let there = self.store.all(POD).count();
+            if self.nature.quota.is_some_and(|most| there as u64 >= most) {
+                failure = json!([{"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate",
+                    "message": format!("pods \"{name}-\" is forbidden: exceeded quota: pods")}]);
+                self.later(3_000, 20_000, What::Sync(name.to_owned()));
+                break;
+            }
             self.create_pod(&set);
         }
         let pods = self.pods_of(&uid);
@@ -59,7 +67,7 @@ impl World {
         let generation = set["metadata"]["generation"].clone();
         self.edit(Who::Nature, &path, |set| {
             set["status"] = json!({"replicas": pods.len(), "readyReplicas": ready, "availableReplicas": ready,
-                "fullyLabeledReplicas": pods.len(), "observedGeneration": generation});
+                "fullyLabeledReplicas": pods.len(), "observedGeneration": generation, "conditions": failure});
         });
     }
 
