@@ -9,8 +9,8 @@ use crate::{
     world::World,
 };
 
-/// The farthest that a clock may be off: a part of what passes between a weight and its effect.
-const SKEW: u64 = 400;
+/// The farthest that a clock may be off, so that two differ by twice as much at most.
+const SKEW: u64 = 200;
 
 /// An accident.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -199,6 +199,9 @@ impl World {
         self.weather.climate = storm.climate.clone();
         self.weather.no_streams = storm.no_streams;
         self.weather.skew = storm.skew;
+        // A new leader reads the times that the old one wrote: what clocks differ by is missing at the
+        // end of `propagationDelay`.
+        self.nature.propagation -= 2 * storm.skew;
         for (at, act) in &storm.acts {
             self.nature.later(0, *at, *at, What::People(*act));
         }
