@@ -30,6 +30,7 @@ mod first;
 mod flight;
 mod gitops;
 mod history;
+mod hostile;
 mod install;
 mod lint;
 mod rights;
@@ -67,7 +68,10 @@ fn main() {
     // Named tests are run whatever the seed says.
     let named = std::env::args().skip(1).any(|a| !a.starts_with('-'));
     let mode = std::env::var("E2E").unwrap_or_default();
-    let (full, others) = (named || mode == "full", named || mode != "alone");
+    let (full, others) = (
+        named || mode == "full",
+        named || !["alone", "hostile"].contains(&mode.as_str()),
+    );
     let day = std::time::SystemTime::UNIX_EPOCH
         .elapsed()
         .map_or(0, |d| d.as_secs() / 86_400);
@@ -79,7 +83,7 @@ fn main() {
         println!("the core, and what SEED={seed} picks of the rest");
     }
     // What needs the lab for itself runs one by one.
-    let suite = Suite::new().at_once(if mode == "alone" { 1 } else { 4 });
+    let suite = Suite::new().at_once(if others { 4 } else { 1 });
     let suite = list!(
         suite,
         |_: &str| others,
@@ -157,6 +161,17 @@ fn main() {
         |_: &str| alone,
         install::controller_upgraded_in_flight,
         faults::slow_data_plane,
+    );
+    // The world turns hostile: each wants a lab that nobody else is in.
+    let hostile = alone || mode == "hostile";
+    let suite = list!(
+        suite,
+        |_: &str| hostile,
+        hostile::hostile_requests,
+        hostile::hostile_watches,
+        hostile::hostile_metrics,
+        hostile::hostile_copies,
+        hostile::hostile_parts,
     );
     let least = if named { 0 } else { 100 };
     let mut suite = suite.last("nothing_refused", move |lab| async move {
