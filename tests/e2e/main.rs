@@ -110,7 +110,9 @@ fn main() {
     );
     let suite = list!(
         suite,
-        |name: &str| full || (others && picked(seed, name)),
+        |name: &str| full
+            || (others && picked(seed, name))
+            || (mode == "hostile" && name == "hostile_mix"),
         flight::promote_with_a_cluster_for_each_backend,
         lint::lint_agrees_on_every_field,
         analysis::latency,
@@ -153,6 +155,7 @@ fn main() {
         waiters::kubectl_waits,
         waiters::scaled_at_rest,
         waiters::an_alert_fires_and_ends,
+        hostile::hostile_mix,
     );
     // The first wants a cluster that has never seen Serin, the other holds the whole data plane back.
     let alone = named || mode == "alone";

@@ -55,6 +55,17 @@ impl Trouble {
     fn hits_the_data_plane(&self) -> bool {
         matches!(self, Self::Frozen(Piece::Gateway))
     }
+
+    /// Whether Serin may end by it: it loses its lease, its memory or its life.
+    fn ends_serin(&self) -> bool {
+        match self {
+            Self::Weather(rules) => rules.iter().any(|r| r.resources.contains(&"leases")),
+            Self::CutOff(_) | Self::Killed | Self::TwoLeaders => true,
+            Self::Frozen(piece) | Self::Crashed(piece) => *piece != Piece::Gateway,
+            Self::Poor(manner) => matches!(manner, Manner::Narrow(_)),
+            Self::Sick(_) | Self::NoPrometheus => false,
+        }
+    }
 }
 
 /// One of the two apps.
@@ -75,6 +86,8 @@ pub struct Arena {
     sides: Vec<Side>,
     round: u64,
     seed: u64,
+    /// Ends of copies that are no more.
+    gone: u32,
 }
 
 impl Arena {
@@ -138,6 +151,7 @@ impl Arena {
             sides,
             round: 0,
             seed,
+            gone: 0,
         })
     }
 
@@ -197,6 +211,9 @@ impl Arena {
                 .extend(samples.map(|s| format!("a request failed: {s:?}")));
         }
         row.ends = self.ends() - ends;
+        if row.ends > 0 && !trouble.ends_serin() {
+            row.wrong.push(format!("Serin ended {} times", row.ends));
+        }
         for side in &mut self.sides {
             row.wrong.extend(side.judge());
         }
@@ -211,7 +228,7 @@ impl Arena {
 
     fn ends(&self) -> u32 {
         let copies = self.sides.iter().flat_map(|s| [&s.copy, &s.second]);
-        copies.flatten().map(Copied::ends).sum()
+        self.gone + copies.flatten().map(Copied::ends).sum::<u32>()
     }
 
     /// The fault is on; gives the count from which its strikes are counted.
@@ -238,6 +255,7 @@ impl Arena {
                         Manner::Narrow(more) => Manner::Narrow(before.peak()? + more),
                         other => *other,
                     };
+                    self.gone += before.ends();
                     drop(before);
                     side.copy = Some(Copied::start(&side.world, "poor", manner)?);
                 }
@@ -259,9 +277,15 @@ impl Arena {
         tokio::time::sleep(FAULT / 2).await;
         match trouble {
             Trouble::Weather(_) | Trouble::Sick(_) => {
+                // Once more than the metric bears in a row.
+                let least = if matches!(trouble, Trouble::Sick(_)) {
+                    5
+                } else {
+                    1
+                };
                 let more = || async {
                     let now = self.count(trouble);
-                    (now > from).then_some(now - from)
+                    (now >= from + least).then_some(now - from)
                 };
                 Ok(self.lab.until("the fault to strike", LIMIT, more).await?)
             }
@@ -444,7 +468,10 @@ impl Side {
         copy.signal("STOP").await?;
         let other = || async { self.holder().await.filter(|h| *h != first) };
         lab.until("the second copy to lead", LIMIT, other).await?;
+        let ends = copy.ends();
         copy.signal("CONT").await?;
-        Ok(())
+        // Whoever finds that it lost the lease ends.
+        let ended = || async { (copy.ends() > ends).then_some(()) };
+        Ok(lab.until("the deposed leader to end", LIMIT, ended).await?)
     }
 }

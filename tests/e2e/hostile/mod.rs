@@ -73,7 +73,7 @@ pub async fn hostile_requests(lab: Arc<Lab>) -> Result {
         one("write: 409", Fault::Refused(409), writes, 500),
         one("429 with Retry-After", Fault::Refused(429), any, 500),
         one("500, not done", Fault::Refused(500), any, 300),
-        one("never answered", Fault::Hangs, any, 150),
+        one("never answered", Fault::Hangs, any, 400),
         one("delayed up to 3 s", Fault::Delay(secs(3)), any, 700),
         one("slow body", Fault::Slow, any, 500),
     ];
@@ -95,19 +95,6 @@ pub async fn hostile_watches(lab: Arc<Lab>) -> Result {
         };
         (name, Trouble::Weather(vec![rule]))
     };
-    let bad = |fault, requests, permille| Rule::new(fault, requests, permille);
-    let everything = vec![
-        bad(Fault::Lost, Requests::All, 60),
-        bad(Fault::Unknown, Requests::Writes, 80),
-        bad(Fault::Late(secs(5)), Requests::Writes, 80),
-        bad(Fault::FailedButDone, Requests::Writes, 80),
-        bad(Fault::Refused(409), Requests::Writes, 80),
-        bad(Fault::Refused(429), Requests::All, 80),
-        bad(Fault::Delay(secs(2)), Requests::All, 200),
-        bad(Fault::Gone, Requests::Watches, 30),
-        bad(Fault::Reset, Requests::Watches, 30),
-        bad(Fault::Lag(secs(4)), Requests::Watches, 1000),
-    ];
     let streams = vec![
         watches("watch: 410", Fault::Gone, 200),
         watches("watch reset", Fault::Reset, 200),
@@ -116,7 +103,6 @@ pub async fn hostile_watches(lab: Arc<Lab>) -> Result {
             Fault::Lag(secs(8)),
             1000,
         ),
-        ("much of it at once", Trouble::Weather(everything)),
     ];
     let networks = vec![
         ("cut off for 10 s", Trouble::CutOff(secs(10))),
@@ -133,6 +119,25 @@ pub async fn hostile_watches(lab: Arc<Lab>) -> Result {
         vec![("streams", streams), ("networks", networks), ("hung", hung)],
     )
     .await
+}
+
+/// A little of everything that may happen between Serin and the API server.
+pub async fn hostile_mix(lab: Arc<Lab>) -> Result {
+    let bad = |fault, requests, permille| Rule::new(fault, requests, permille);
+    let everything = vec![
+        bad(Fault::Lost, Requests::All, 60),
+        bad(Fault::Unknown, Requests::Writes, 80),
+        bad(Fault::Late(secs(5)), Requests::Writes, 80),
+        bad(Fault::FailedButDone, Requests::Writes, 80),
+        bad(Fault::Refused(409), Requests::Writes, 80),
+        bad(Fault::Refused(429), Requests::All, 80),
+        bad(Fault::Delay(secs(2)), Requests::All, 200),
+        bad(Fault::Gone, Requests::Watches, 30),
+        bad(Fault::Reset, Requests::Watches, 30),
+        bad(Fault::Lag(secs(4)), Requests::Watches, 1000),
+    ];
+    let list = vec![("much of it at once", Trouble::Weather(everything))];
+    all(lab, vec![("mix", list)]).await
 }
 
 /// What a metrics server says when it is sick.
@@ -175,12 +180,13 @@ pub async fn hostile_copies(lab: Arc<Lab>) -> Result {
     ];
     let two = vec![
         (
-            "leader stopped beyond its lease, then two",
-            Trouble::TwoLeaders,
-        ),
-        (
             "Serin in little memory",
             Trouble::Poor(Manner::Narrow(NARROW)),
+        ),
+        // Last, for two copies are left.
+        (
+            "leader stopped beyond its lease, then two",
+            Trouble::TwoLeaders,
         ),
     ];
     all(lab, vec![("killed", killed), ("two", two)]).await
