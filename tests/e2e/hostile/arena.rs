@@ -8,6 +8,7 @@ use std::{
 
 use serin::api::RolloutStatus;
 use serin_lab::{Lab, Metrics, Piece, Proxy, Report, Rule, Sick};
+use tokio::time::timeout;
 
 use super::{
     checker::{self, Facts},
@@ -19,6 +20,8 @@ use crate::world::{LIMIT, Result, Setup, World, hash, phase, stage};
 
 /// How long a fault is on, at least.
 const FAULT: Duration = Duration::from_secs(10);
+/// Whoever types gives up a request that takes longer, and sends it again.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// So long after a fault of the data plane a failure may be owed to it.
 const AFTERMATH: Duration = Duration::from_secs(20);
 
@@ -156,7 +159,7 @@ impl Arena {
     }
 
     /// Both apps get a new version, which meets with a fault; one of them is aborted meanwhile.
-    pub async fn round(&mut self, fault: &str, trouble: &Trouble) -> Result<Row> {
+    pub async fn round(&mut self, name: &str, trouble: &Trouble) -> Result<Row> {
         let began = Instant::now();
         self.round += 1;
         let version = format!("v{}", self.round + 1);
@@ -178,12 +181,17 @@ impl Arena {
         let struck = self.begin(trouble).await?;
         tokio::time::sleep(FAULT / 2).await;
         let abort = self.sides[aborted].abort();
-        let (abort, rest) = futures::join!(abort, self.strikes(trouble, struck));
+        let fault = async {
+            let struck = self.strikes(trouble, struck).await;
+            self.end(trouble).await?;
+            struck
+        };
+        // While the cluster stands still nobody can abort: the fault ends whatever becomes of that.
+        let (abort, struck) = futures::join!(abort, fault);
         abort?;
-        let struck = rest?;
-        self.end(trouble).await?;
+        let struck = struck?;
         let mut row = Row {
-            fault: fault.to_owned(),
+            fault: name.to_owned(),
             struck,
             ..Row::default()
         };
@@ -315,7 +323,7 @@ impl Arena {
         }
     }
 
-    async fn end(&mut self, trouble: &Trouble) -> Result {
+    async fn end(&self, trouble: &Trouble) -> Result {
         match trouble {
             Trouble::Weather(_) => self.proxy.set(vec![]),
             Trouble::CutOff(_) => self.proxy.cut_off(false),
@@ -375,7 +383,7 @@ impl Side {
     /// The template, by somebody who tries until the API server takes it.
     async fn deploy(&self, version: &str) -> Result {
         let (w, lab) = (&self.world, &self.world.lab);
-        let trying = || async { w.deploy(version).await.ok() };
+        let trying = || async { timeout(PATIENCE, w.deploy(version)).await.ok()?.ok() };
         Ok(lab.until("the template to be taken", LIMIT, trying).await?)
     }
 
@@ -388,7 +396,7 @@ impl Side {
     async fn command(&self, name: &str, token: &str) -> Result {
         let (w, lab) = (&self.world, &self.world.lab);
         let pairs = [(name, token)];
-        let trying = || async { w.annotate(&pairs).await.ok() };
+        let trying = || async { timeout(PATIENCE, w.annotate(&pairs)).await.ok()?.ok() };
         Ok(lab.until("the command to be taken", LIMIT, trying).await?)
     }
 
