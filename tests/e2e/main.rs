@@ -3,7 +3,8 @@
 //! a failure that is not the app's own.
 //!
 //! Without `E2E` the core is run, and a sample of the rest that `SEED` picks; `E2E=full` runs everything
-//! that can share a lab, `E2E=alone` what needs one for itself.
+//! that can share a lab, `E2E=alone` what needs one for itself, `E2E=hostile` what turns the world
+//! against it.
 
 #![allow(
     clippy::expect_used,
@@ -83,7 +84,11 @@ fn main() {
         println!("the core, and what SEED={seed} picks of the rest");
     }
     // What needs the lab for itself runs one by one.
-    let suite = Suite::new().at_once(if others { 4 } else { 1 });
+    let suite = Suite::new().at_once(if mode.is_empty() || mode == "full" {
+        4
+    } else {
+        1
+    });
     let suite = list!(
         suite,
         |_: &str| others,
@@ -166,7 +171,7 @@ fn main() {
         faults::slow_data_plane,
     );
     // The world turns hostile: each wants a lab that nobody else is in.
-    let hostile = alone || mode == "hostile";
+    let hostile = mode == "hostile";
     let suite = list!(
         suite,
         |_: &str| hostile,
@@ -177,9 +182,14 @@ fn main() {
         hostile::hostile_parts,
     );
     let least = if named { 0 } else { 100 };
-    let mut suite = suite.last("nothing_refused", move |lab| async move {
-        rights::nothing_refused(&lab, least)
-    });
+    // An API server that has just started refuses everything for a moment.
+    let mut suite = if hostile {
+        suite
+    } else {
+        suite.last("nothing_refused", move |lab| async move {
+            rights::nothing_refused(&lab, least)
+        })
+    };
     if mode == "full" && !named {
         suite = suite.last("every_right_used", |lab| async move {
             rights::every_right_used(&lab)

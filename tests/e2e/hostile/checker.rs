@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::history::Seen;
+use super::history::{History, Seen};
 
 /// All of the traffic.
 const FULL: u64 = 1_000_000;
@@ -87,17 +87,24 @@ fn need(share: u64, replicas: u64) -> u64 {
 }
 
 /// Judges a history that is in order.
-pub fn judge(history: &[Seen], facts: Facts) -> Judgement {
+pub fn judge(history: &History, facts: Facts) -> Judgement {
     let mut state = State::default();
     let mut judgement = Judgement::default();
-    for seen in history {
+    for seen in &history.seen {
+        // Where nobody looked, nothing is judged, but what came of it counts.
+        let mut nobody = Judgement::default();
+        let judgement = if history.is_whole_at(seen.version) {
+            &mut judgement
+        } else {
+            &mut nobody
+        };
         let at = judgement.broken.len();
         match seen.kind {
             "Pod" => state.pod(seen),
-            "ReplicaSet" => state.set(seen, facts, &mut judgement),
-            "Service" => state.service(seen, facts, &mut judgement),
-            "HTTPRoute" if seen.name == "app" => state.route(seen, facts, &mut judgement),
-            "Rollout" => state.rollout(seen, &mut judgement),
+            "ReplicaSet" => state.set(seen, facts, judgement),
+            "Service" => state.service(seen, facts, judgement),
+            "HTTPRoute" if seen.name == "app" => state.route(seen, facts, judgement),
+            "Rollout" => state.rollout(seen, judgement),
             _ => {}
         }
         for line in &mut judgement.broken[at..] {
@@ -347,9 +354,9 @@ impl State {
 
 /// The judge's own test: a history in which each law was broken on purpose must be found out.
 /// Gives the laws that were not, of those that could have been broken.
-pub fn blind_to(history: &[Seen], facts: Facts) -> Vec<&'static str> {
+pub fn blind_to(history: &History, facts: Facts) -> Vec<&'static str> {
     let occasions = judge(history, facts).occasions;
-    let found = |law: &str, history: &[Seen]| {
+    let found = |law: &str, history: &History| {
         let broken = judge(history, facts).broken;
         broken.iter().any(|line| line.starts_with(law))
     };
@@ -357,8 +364,8 @@ pub fn blind_to(history: &[Seen], facts: Facts) -> Vec<&'static str> {
         if !matches!(law, "S2" | "S19") && !occasions.contains_key(law) {
             return None;
         }
-        let mut spoilt = history.to_vec();
-        spoilt.iter_mut().for_each(spoil);
+        let mut spoilt = history.clone();
+        spoilt.seen.iter_mut().for_each(spoil);
         (!found(law, &spoilt)).then_some(law)
     };
     let field = |seen: &mut Seen, pointer: &str, value: Value| {
@@ -366,7 +373,7 @@ pub fn blind_to(history: &[Seen], facts: Facts) -> Vec<&'static str> {
             *found = value;
         }
     };
-    let routed = history.iter().any(|s| {
+    let routed = history.seen.iter().any(|s| {
         let backends = s
             .object
             .as_ref()

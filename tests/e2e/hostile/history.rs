@@ -2,7 +2,7 @@
 //! the API server. All objects lie in one etcd, so resourceVersions order them against each other.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::StreamExt;
 use kube::{
@@ -39,9 +39,26 @@ pub struct Seen {
     pub object: Option<Value>,
 }
 
+/// All of it, in the order in which it happened.
+#[derive(Clone, Debug, Default)]
+pub struct History {
+    pub seen: Vec<Seen>,
+    /// After which version and up to which one some kind was not watched: an API server that starts
+    /// anew does not tell what was before, so that only the last version of each object is known.
+    pub gaps: Vec<(u64, u64)>,
+}
+
+impl History {
+    /// Whether everything is known about that time.
+    pub fn is_whole_at(&self, version: u64) -> bool {
+        let mut gaps = self.gaps.iter();
+        !gaps.any(|(after, up_to)| version > *after && version <= *up_to)
+    }
+}
+
 /// Watches a namespace and writes down what it sees.
 pub struct Recorder {
-    seen: Arc<Mutex<Vec<Seen>>>,
+    history: Arc<Mutex<History>>,
     status: watch::Receiver<Option<Rollout>>,
     tasks: Vec<JoinHandle<()>>,
 }
@@ -56,7 +73,7 @@ impl Drop for Recorder {
 
 impl Recorder {
     pub fn start(w: &World) -> Self {
-        let seen = Arc::<Mutex<Vec<Seen>>>::default();
+        let history = Arc::<Mutex<History>>::default();
         let (tell, status) = watch::channel(None);
         let tasks = KINDS
             .iter()
@@ -65,25 +82,21 @@ impl Recorder {
                 let resource = ApiResource::from_gvk(&gvk);
                 let api = Api::namespaced_with(w.lab.client(), &w.namespace, &resource);
                 let tell = (*kind == "Rollout").then(|| tell.clone());
-                tokio::spawn(follow(api, kind, seen.clone(), tell))
+                tokio::spawn(follow(api, kind, history.clone(), tell))
             })
             .collect();
         Self {
-            seen,
+            history,
             status,
             tasks,
         }
     }
 
-    /// Everything so far, in the order in which it happened.
-    pub fn history(&self) -> Vec<Seen> {
-        let mut all = self
-            .seen
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
-        all.sort_by_key(|s| s.version);
-        all
+    /// Everything so far.
+    pub fn history(&self) -> History {
+        let mut history = locked(&self.history).clone();
+        history.seen.sort_by_key(|s| s.version);
+        history
     }
 
     /// Awaits a status of the newest generation. Unlike [`World::until`] it outlives an API server.
@@ -121,6 +134,10 @@ impl Recorder {
     }
 }
 
+fn locked(history: &Mutex<History>) -> MutexGuard<'_, History> {
+    history.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 fn number(version: Option<&String>) -> u64 {
     version.and_then(|v| v.parse().ok()).unwrap_or_default()
 }
@@ -128,34 +145,45 @@ fn number(version: Option<&String>) -> u64 {
 async fn follow(
     api: Api<DynamicObject>,
     kind: &'static str,
-    seen: Arc<Mutex<Vec<Seen>>>,
+    history: Arc<Mutex<History>>,
     tell: Option<watch::Sender<Option<Rollout>>>,
 ) {
-    let mut events =
-        std::pin::pin!(watcher::watcher(api, watcher::Config::default()).default_backoff());
+    let watching = watcher::watcher(api, watcher::Config::default()).default_backoff();
+    let mut events = std::pin::pin!(watching);
     let mut known = BTreeMap::<String, u64>::new();
     let mut listed = BTreeMap::<String, u64>::new();
+    // What was known by all watches when this one broke.
+    let mut broke: Option<u64> = None;
+    let put = |version, name: &str, object| {
+        locked(&history).seen.push(Seen {
+            version,
+            kind,
+            name: name.to_owned(),
+            object,
+        });
+    };
     while let Some(event) = events.next().await {
-        let Ok(event) = event else { continue };
         let (object, gone, listing) = match event {
-            Event::Init => {
+            Err(_) => {
+                let newest = locked(&history).seen.iter().map(|s| s.version).max();
+                broke = broke.or(newest);
+                continue;
+            }
+            Ok(Event::Init) => {
                 listed.clear();
                 continue;
             }
-            Event::InitApply(object) => (object, false, true),
-            Event::Apply(object) => (object, false, false),
-            Event::Delete(object) => (object, true, false),
-            Event::InitDone => {
-                // Gone while nobody watched; when, is known no better than by what is there now.
+            Ok(Event::InitApply(object)) => (object, false, true),
+            Ok(Event::Apply(object)) => (object, false, false),
+            Ok(Event::Delete(object)) => (object, true, false),
+            Ok(Event::InitDone) => {
                 let newest = listed.values().copied().max().unwrap_or_default();
+                if let Some(after) = broke.take().filter(|after| *after < newest) {
+                    locked(&history).gaps.push((after, newest));
+                }
+                // Gone while nobody watched; when, is known no better than by what is there now.
                 for name in known.keys().filter(|n| !listed.contains_key(*n)) {
-                    let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
-                    seen.push(Seen {
-                        version: newest,
-                        kind,
-                        name: name.clone(),
-                        object: None,
-                    });
+                    put(newest, name, None);
                 }
                 known = listed.clone();
                 continue;
@@ -165,6 +193,9 @@ async fn follow(
         let version = number(object.metadata.resource_version.as_ref());
         if listing {
             listed.insert(name.clone(), version);
+        } else {
+            // It goes on where it broke: nothing was missed.
+            broke = None;
         }
         if gone {
             known.remove(&name);
@@ -175,12 +206,6 @@ async fn follow(
         if let (Some(tell), false) = (&tell, gone) {
             tell.send_replace(serde_json::from_value(value.clone()).ok());
         }
-        let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.push(Seen {
-            version,
-            kind,
-            name,
-            object: (!gone).then_some(value),
-        });
+        put(version, &name, (!gone).then_some(value));
     }
 }
