@@ -88,8 +88,8 @@ e2e-full: lab-tools ## End to end: everything; the table goes to tests/e2e/TABLE
 .PHONY: hostile
 hostile: lab-tools ## End to end in a hostile world, fault by fault (SEED=n: the dice); the table goes to tests/e2e/HOSTILE.md
 	@mkdir -p target/e2e; status=0; \
-	E2E=hostile cargo test --test e2e 2>&1 | tee target/e2e/hostile.log || status=$$?; \
-	{ printf '# A hostile world at %s\n\n`make hostile` writes this table; docs/reliability.md says what it means.\n\n' "$(COMMIT)"; \
+	E2E=hostile SEED=$(or $(SEED),1) cargo test --test e2e 2>&1 | tee target/e2e/hostile.log || status=$$?; \
+	{ printf '# A hostile world at %s\n\n`make hostile SEED=%s` writes this table; docs/reliability.md says what it means.\n\n' "$(COMMIT)" "$(or $(SEED),1)"; \
 	  printf '| Fault | Requests | Failed | explained | unexplained | Struck | Serin ended | Canary | Blue-green | Laws | Seconds |\n|---|---|---|---|---|---|---|---|---|---|---|\n'; \
 	  sed -n '/^| /p' target/e2e/hostile.log; \
 	  printf '\n'; grep '^test result:' target/e2e/hostile.log || echo 'not finished'; } > tests/e2e/HOSTILE.md; \

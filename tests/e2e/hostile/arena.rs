@@ -349,7 +349,9 @@ impl Arena {
                     .iter()
                     .map(|law| format!("{name}: the judge is blind to {law}")),
             );
-            let judged = checker::judge(&history, side.facts).judged;
+            let all = checker::judge(&history, side.facts);
+            let (judged, late, gaps) = (all.judged, all.late, history.gaps.len());
+            println!("{name}: {judged} judged, {late} landed late, {gaps} gaps");
             if judged < self.round * 2 {
                 wrong.push(format!("{name}: only {judged} writes were judged"));
             }
