@@ -285,9 +285,9 @@ impl Arena {
         tokio::time::sleep(FAULT / 2).await;
         match trouble {
             Trouble::Weather(_) | Trouble::Sick(_) => {
-                // Once more than the metric bears in a row.
+                // One error more than the metric bears in a row: then it pauses, and asks no more.
                 let least = if matches!(trouble, Trouble::Sick(_)) {
-                    5
+                    4
                 } else {
                     1
                 };

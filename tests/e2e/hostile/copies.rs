@@ -49,22 +49,17 @@ impl Copied {
             Manner::FullDisk => PathBuf::from("/dev/full"),
             _ => w.lab.run_dir().join(file),
         };
-        let mut commands = vec![];
-        // Every life has a port of its own: the last one may linger on its.
-        for _ in 0..LIVES {
-            let out = std::fs::OpenOptions::new()
-                .create(true)
-                .append(true)
-                .open(&into)?;
-            let port = PORT.fetch_add(1, Ordering::SeqCst);
-            let mut command = bounded(w.serin_command(port), manner);
-            command
-                .stdout(Stdio::from(out.try_clone()?))
-                .stderr(Stdio::from(out));
-            commands.push(command);
-        }
+        let port = PORT.fetch_add(1, Ordering::SeqCst);
+        let out = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&into)?;
+        let mut command = bounded(w.serin_command(port), manner);
+        command
+            .stdout(Stdio::from(out.try_clone()?))
+            .stderr(Stdio::from(out));
         let (pid, ends) = (Arc::<AtomicU32>::default(), Arc::<AtomicU32>::default());
-        let task = tokio::spawn(live(commands, pid.clone(), ends.clone()));
+        let task = tokio::spawn(live(command, pid.clone(), ends.clone()));
         Ok(Self { pid, ends, task })
     }
 
@@ -93,12 +88,10 @@ impl Copied {
     }
 }
 
-/// More lives than any test needs.
-const LIVES: u32 = 60;
 const BEFORE_THE_NEXT: Duration = Duration::from_secs(1);
 
-async fn live(commands: Vec<Command>, pid: Arc<AtomicU32>, ends: Arc<AtomicU32>) {
-    for mut command in commands {
+async fn live(mut command: Command, pid: Arc<AtomicU32>, ends: Arc<AtomicU32>) {
+    loop {
         if let Ok(mut child) = command.spawn() {
             pid.store(child.id().unwrap_or_default(), Ordering::SeqCst);
             drop(child.wait().await);
