@@ -95,6 +95,16 @@ e2e-full: lab-tools ## End to end: everything; the table goes to tests/e2e/TABLE
 	  printf '\n'; grep '^test result:' target/e2e/last.log || echo 'not finished'; } > tests/e2e/TABLE.md; \
 	echo "written to tests/e2e/TABLE.md"; exit $$status
 
+.PHONY: hostile
+hostile: lab-tools ## End to end in a hostile world, fault by fault (SEED=n: the dice); the table goes to tests/e2e/HOSTILE.md
+	@mkdir -p target/e2e; status=0; \
+	E2E=hostile SEED=$(or $(SEED),1) cargo test --test e2e 2>&1 | tee target/e2e/hostile.log || status=$$?; \
+	{ printf '# A hostile world at %s\n\n`make hostile SEED=%s` writes this table; docs/reliability.md says what it means.\n\n' "$(COMMIT)" "$(or $(SEED),1)"; \
+	  printf '| Fault | Requests | Failed | explained | unexplained | Struck | Serin ended | Canary | Blue-green | Laws | Seconds |\n|---|---|---|---|---|---|---|---|---|---|---|\n'; \
+	  sed -n '/^| /p' target/e2e/hostile.log; \
+	  printf '\n'; grep '^test result:' target/e2e/hostile.log || echo 'not finished'; } > tests/e2e/HOSTILE.md; \
+	echo "written to tests/e2e/HOSTILE.md"; exit $$status
+
 .PHONY: bench
 bench: lab-tools ## Figures: requests, times, memory (FIGURE=name: one group; SIZE=small: a quick look; MOST=3000: fewer at rest, LEAST=10000: only so many)
 	cargo test --profile figures --test bench
