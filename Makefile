@@ -162,6 +162,29 @@ image-binary: cargo ## The image's binary, built as in the Dockerfile and tried:
 	echo "in a root with no other file:"; env -i $$(command -v unshare) --map-root-user --root="$$root" /serin version
 	@ls -l --block-size=KiB $(STATIC)
 
+# What paths leave in a binary is written as the Dockerfile's.
+REMAP = --remap-path-prefix=$(1)=/src --remap-path-prefix=$${CARGO_HOME:-$$HOME/.cargo}=/usr/local/cargo \
+  --remap-path-prefix=$$(rustc --print sysroot)/lib/rustlib/src/rust=/rustc/$$(rustc -vV | sed -n 's/^commit-hash: //p')
+
+.PHONY: reproducible
+reproducible: cargo ## The image's binary of the commit, built in two folders: the sums must be the same (two releases' time)
+	@root=$$(mktemp -d $(or $(TMPDIR),/tmp)/serin-XXXXXX); trap 'rm -rf "$$root"' EXIT; \
+	for folder in "$$root/one" "$$root/two/with/a/longer/path"; do \
+	  mkdir -p "$$folder"; git archive HEAD | tar -x -C "$$folder"; \
+	  (cd "$$folder"; RUSTFLAGS="-C target-feature=+crt-static $(call REMAP,$$folder)" CFLAGS="-ffile-prefix-map=$$folder=/src" \
+	    cargo build --quiet --locked --bin serin --target $(HOST) --target-dir "$$folder/target" $(if $(filter debug,$(PROFILE)),,--release)); \
+	  cp "$$folder/target/$(HOST)/$(or $(PROFILE),release)/serin" "$$root/serin-$${#folder}"; rm -rf "$$folder"; \
+	done; \
+	(cd "$$root"; sha256sum serin-*); \
+	if grep -aqF "$$root" "$$root"/serin-*; then echo "the folder it was built in stands in the binary" >&2; exit 1; fi; \
+	cmp "$$root"/serin-* && echo "the same"
+
+# Signing and publishing are in docs/releasing.md.
+.PHONY: sbom
+sbom: cargo ## What is in the binary, as CycloneDX: target/serin.cdx.json (SBOM=file: elsewhere)
+	@mkdir -p target
+	SBOM=$(or $(SBOM),target/serin.cdx.json) cargo test -q --test sbom
+
 .PHONY: image-test
 image-test: image-binary lab-tools ## The image's binary, installed by the chart in the lab
 	SERIN_BINARY=$(abspath $(STATIC)) cargo test --test e2e -- installed_in_a_namespace
