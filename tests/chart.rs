@@ -246,3 +246,23 @@ fn only_the_charts_pods_mount_the_token() {
     }
     assert!(at("deployment.yaml").contains("automountServiceAccountToken: true\n"));
 }
+
+/// A stamp that no policy writes is anybody's word: it is believed where the policy is installed, by
+/// the same condition, and nowhere else.
+#[test]
+fn a_stamp_is_believed_only_with_its_policy() {
+    let helper = "include \"serin.stampVersion\" .";
+    let policy = read("charts/serin/templates/commandpolicy.yaml");
+    assert!(policy.contains(&format!("$stamp := {helper}")));
+    let (before, _) = policy
+        .split_once("kind: MutatingAdmissionPolicy\n")
+        .expect("the policy");
+    let (_, opened) = before.rsplit_once("{{- if ").expect("a condition");
+    assert!(opened.starts_with("$stamp }}"), "{opened}");
+    let deployment = read("charts/serin/templates/deployment.yaml");
+    let flag = format!(
+        "{{{{- if {helper} }}}}\n            - --trust-command-actor\n            {{{{- end }}}}"
+    );
+    assert!(deployment.contains(&flag));
+    assert_eq!(deployment.matches("trust-command-actor").count(), 1);
+}

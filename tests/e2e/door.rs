@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use serin::api::status::RolloutStatus;
 use serin_lab::Lab;
 
 use crate::{
@@ -46,6 +47,30 @@ async fn refused(w: &World, who: &str, args: &[&str], wanted: &[&str]) -> Result
             )
         }
     }
+}
+
+fn account(w: &World, who: &str) -> String {
+    format!("system:serviceaccount:{}:{who}", w.namespace)
+}
+
+/// The record of a command names who gave it.
+fn by(status: &RolloutStatus, command: &str, who: &str) -> Result {
+    let found = status.commands.iter().find(|c| c.name == command);
+    ensure(
+        found.is_some_and(|c| c.by.as_deref() == Some(who)),
+        format!("{found:?} is not by {who}"),
+    )
+}
+
+/// What the stamp of a command says.
+async fn stamped(w: &World, command: &str, who: Option<&str>) -> Result {
+    let rollout = w.rollouts().get("app").await?;
+    let stands = rollout.metadata.annotations.unwrap_or_default();
+    let stamp = stands.get(&format!("serin.dev/{command}-by"));
+    ensure(
+        stamp.map(String::as_str) == who,
+        format!("{stamp:?} stands for {command}, not {who:?}"),
+    )
 }
 
 async fn users(w: &World, release: &str) -> Result {
@@ -100,6 +125,19 @@ pub async fn who_may_give_which_command(lab: Arc<Lab>) -> Result {
     w.lab
         .until("the policy to hold", crate::world::LIMIT, || async {
             act(&w, "editor", &probe).await.err().map(|_| ())
+        })
+        .await?;
+    let probe = [
+        "annotate",
+        "rollout/app",
+        "serin.dev/abort=now",
+        "--dry-run=server",
+        "--output=yaml",
+    ];
+    w.lab
+        .until("the stamps to hold", crate::world::LIMIT, || async {
+            let seen = act(&w, "oncall", &probe).await.ok()?;
+            seen.contains("serin.dev/abort-by: system:").then_some(())
         })
         .await?;
     for (who, may) in USERS {
@@ -157,14 +195,31 @@ pub async fn who_may_give_which_command(lab: Arc<Lab>) -> Result {
     // For real: each does what they may, and the controller takes a plain command off.
     let given = format!("serin.dev/promote={}@1/1", hash(&status));
     act(&w, "release", &["annotate", "rollout/app", &given]).await?;
-    w.step(2).await?;
-    act(
-        &w,
-        "oncall",
-        &["annotate", "rollout/app", "serin.dev/abort=now"],
-    )
-    .await?;
-    w.done("Degraded").await?;
+    let status = w.step(2).await?;
+    by(&status, "promote", &account(&w, "release"))?;
+    // A stamp belongs to its command: nobody else's word stands there, then or later.
+    let forged = "serin.dev/promote-by=system:admin";
+    let args = ["annotate", "--overwrite", "rollout/app", forged];
+    act(&w, "editor", &args).await?;
+    stamped(&w, "promote", Some(&account(&w, "release"))).await?;
+    let args = [
+        "annotate",
+        "rollout/app",
+        "serin.dev/resume-by=system:admin",
+    ];
+    act(&w, "editor", &args).await?;
+    stamped(&w, "resume", None).await?;
+    let forged = "serin.dev/abort-by=system:admin";
+    let args = ["annotate", "rollout/app", "serin.dev/abort=now", forged];
+    act(&w, "oncall", &args).await?;
+    let status = w.done("Degraded").await?;
+    let oncall = account(&w, "oncall");
+    by(&status, "abort", &oncall)?;
+    let said = status.history.iter().find(|h| h.reason == "Aborted");
+    ensure(
+        said.is_some_and(|h| h.message.ends_with(&format!("aborted by {oncall}"))),
+        format!("{said:?}"),
+    )?;
     w.lab
         .until("abort to be taken off", crate::world::LIMIT, || async {
             let rollout = w.rollouts().get("app").await.ok()?;
@@ -172,6 +227,7 @@ pub async fn who_may_give_which_command(lab: Arc<Lab>) -> Result {
             (!stands.contains_key("serin.dev/abort")).then_some(())
         })
         .await?;
+    stamped(&w, "abort", None).await?;
     // With `promote` still there, and the same again: nothing changes, so nobody is asked.
     act(
         &w,

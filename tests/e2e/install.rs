@@ -359,6 +359,7 @@ pub async fn chart_rendered(lab: Arc<Lab>) -> Result {
         "ConfigMap",
         "Secret",
         "ValidatingAdmissionPolicy",
+        "MutatingAdmissionPolicy",
     ] {
         ensure(
             !kinds(&plain).contains(&kind),

@@ -67,6 +67,7 @@ pub fn start(world: &Shared, life: usize, elects: bool) -> Copy {
             metrics: Metrics::default(),
             clock,
             controller_name: CONTROLLER_NAME.to_owned(),
+            trust_command_actor: false,
             failures: Failures::default(),
         };
         // Who ends by itself has lost the lease, and is started anew.
