@@ -51,6 +51,40 @@ fn faults(scenario: &Scenario, played: &Simulation) -> Vec<String> {
             format!("{:?}", played.cluster.gateway.served),
         );
     }
+    for (name, values) in &expect.objects {
+        let object = played.cluster.named(name);
+        let object = object.and_then(|r| played.cluster.objects.get(&r));
+        for (pointer, value) in values {
+            let found = object.and_then(|o| o.pointer(pointer));
+            let wanted = match value.is_null() {
+                true => "nothing".into(),
+                false => played.cluster.with_hashes(&value.to_string()),
+            };
+            wants(
+                &format!("{name} {pointer}"),
+                wanted,
+                found.map_or_else(|| "nothing".into(), ToString::to_string),
+            );
+        }
+    }
+    if let Some(runs) = &expect.runs {
+        let of = played.cluster.objects.iter();
+        let phases: Vec<&str> = of
+            .filter(|(r, _)| r.kind.kind == "AnalysisRun")
+            .map(|(_, v)| v.pointer("/status/phase"))
+            .map(|p| p.and_then(|p| p.as_str()).unwrap_or_default())
+            .collect();
+        wants("runs", format!("{runs:?}"), format!("{phases:?}"));
+    }
+    let timeline = &played.timeline;
+    for (what, most, found) in [
+        ("writes", expect.most_writes, timeline.writes),
+        ("rounds", expect.most_rounds, timeline.rounds),
+    ] {
+        if let Some(most) = most.filter(|most| found > *most) {
+            wants(what, format!("at most {most}"), found.to_string());
+        }
+    }
     for (version, pods) in &expect.pods {
         let found: usize = played
             .cluster

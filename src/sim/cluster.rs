@@ -17,6 +17,7 @@ use crate::{
         observed::TemplateKey,
         plan::Action,
         share::FULL,
+        spec::Spec,
     },
 };
 
@@ -133,9 +134,11 @@ impl Cluster {
             self.gateway
                 .tell(now, generation, share, self.accept_after, self.effect_after);
         }
-        if reference.kind == SERVICE && reference.name == self.names.services.stable && changed {
+        let roles = [&self.names.services.stable, &self.names.services.canary];
+        if reference.kind == SERVICE && roles.contains(&&reference.name) && changed {
             let hash = text(&value, "/spec/selector/pod-template-hash");
-            self.gateway.turn(now, hash, self.effect_after);
+            self.gateway
+                .turn(now, &reference.name, hash, self.effect_after);
         }
         self.objects.insert(reference.clone(), value);
         if reference.kind == REPLICA_SET {
@@ -259,14 +262,18 @@ impl Cluster {
         Ok(true)
     }
 
-    /// Somebody changes the Rollout.
-    pub fn edit(&mut self, spec_changed: bool, change: impl FnOnce(&mut Rollout)) {
+    /// Somebody changes the Rollout. Its generation grows with its spec.
+    pub fn edit(&mut self, change: impl FnOnce(&mut Rollout)) {
         let version = self.fresh();
         if let Some(rollout) = &mut self.rollout {
+            let before = rollout.spec.clone();
             change(rollout);
             rollout.metadata.resource_version = Some(version);
-            if spec_changed {
+            if rollout.spec != before {
                 rollout.metadata.generation = Some(rollout.metadata.generation.unwrap_or(0) + 1);
+                if Spec::examine(rollout).0.is_some() {
+                    self.names = Names::of(rollout);
+                }
             }
         }
     }
@@ -313,7 +320,8 @@ impl Cluster {
     pub fn share(&self) -> u32 {
         let status = self.rollout.as_ref().and_then(|r| r.status.as_ref());
         let stable = status.and_then(|s| s.stable_revision.as_ref());
-        match (self.names.switched, stable, &self.gateway.behind) {
+        let behind = self.gateway.behind.get(&self.names.services.stable);
+        match (self.names.switched, stable, behind) {
             (false, _, _) => self.gateway.share,
             (true, Some(stable), Some(behind)) if stable != behind => FULL,
             (true, _, _) => 0,
@@ -347,17 +355,18 @@ impl Cluster {
         of.map(|p| p.ready(now)).sum()
     }
 
-    /// Ready pods behind a Service.
-    pub fn ready_behind(&self, service: &str, now: Timestamp) -> u32 {
-        let selected = self
-            .objects
-            .get(&ObjectRef::new(SERVICE, service))
-            .and_then(|s| {
-                s.pointer("/spec/selector")?
-                    .get(POD_TEMPLATE_HASH)?
-                    .as_str()
-            });
-        selected.map_or(0, |hash| self.ready_of(hash, now))
+    /// The revision that a Service selects.
+    pub fn selected(&self, service: &str) -> Option<&str> {
+        let service = self.objects.get(&ObjectRef::new(SERVICE, service))?;
+        let selector = service.pointer("/spec/selector")?;
+        selector.get(POD_TEMPLATE_HASH)?.as_str()
+    }
+
+    /// The revision to which the data plane sends what a Service gets. It follows a Service that
+    /// turned as late as a route.
+    pub fn behind(&self, service: &str) -> Option<&str> {
+        let followed = self.gateway.behind.get(service).map(String::as_str);
+        followed.or_else(|| self.selected(service))
     }
 
     /// The version behind a hash.
@@ -371,7 +380,7 @@ impl Cluster {
 
     /// The deletion of the Rollout begins.
     pub fn delete(&mut self, now: Timestamp) {
-        self.edit(false, |r| r.metadata.deletion_timestamp = Some(Time(now)));
+        self.edit(|r| r.metadata.deletion_timestamp = Some(Time(now)));
         if self
             .rollout
             .as_ref()

@@ -1,5 +1,7 @@
 //! The gateway: it accepts a route's weights after a while, and they take effect a while later.
 
+use std::collections::BTreeMap;
+
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
@@ -12,12 +14,12 @@ pub struct DataPlane {
     accepting: Vec<(Timestamp, i64)>,
     /// Changes that have not taken effect yet: when, and the canary's share in millionths.
     applying: Vec<(Timestamp, u32)>,
-    /// Turns of the stable Service that have not taken effect yet: when, and the revision.
-    turning: Vec<(Timestamp, String)>,
+    /// Turns of role Services that have not taken effect yet: when, the Service, and the revision.
+    turning: Vec<(Timestamp, String, String)>,
     /// The canary's share that it serves, in millionths.
     pub share: u32,
-    /// The revision behind the stable Service, where its selector is the switch.
-    pub behind: Option<String>,
+    /// The revisions to which it sends what the role Services get, by Service.
+    pub behind: BTreeMap<String, String>,
     /// What it served in percent, one after the other.
     pub served: Vec<u32>,
 }
@@ -37,10 +39,10 @@ impl DataPlane {
         self.applying.push((at(effect), share));
     }
 
-    /// The stable Service selects another revision.
-    pub fn turn(&mut self, now: Timestamp, hash: &str, effect: SignedDuration) {
+    /// A role Service selects another revision.
+    pub fn turn(&mut self, now: Timestamp, service: &str, hash: &str, effect: SignedDuration) {
         let at = now.saturating_add(effect).unwrap_or(Timestamp::MAX);
-        self.turning.push((at, hash.to_owned()));
+        self.turning.push((at, service.to_owned(), hash.to_owned()));
     }
 
     /// Lets time pass. The generation that was accepted, if any was.
@@ -54,11 +56,10 @@ impl DataPlane {
             *at > now
         });
         self.share = last;
-        let turned = self.turning.iter().rev().find(|(at, _)| *at <= now);
-        if let Some((_, hash)) = turned {
-            self.behind = Some(hash.clone());
+        for (_, service, hash) in self.turning.iter().filter(|(at, ..)| *at <= now) {
+            self.behind.insert(service.clone(), hash.clone());
         }
-        self.turning.retain(|(at, _)| *at > now);
+        self.turning.retain(|(at, ..)| *at > now);
         let accepted = self
             .accepting
             .iter()
@@ -81,7 +82,7 @@ impl DataPlane {
         let accepting = self.accepting.iter().map(|(at, _)| *at);
         accepting
             .chain(self.applying.iter().map(|(at, _)| *at))
-            .chain(self.turning.iter().map(|(at, _)| *at))
+            .chain(self.turning.iter().map(|(at, ..)| *at))
             .min()
     }
 }

@@ -4,10 +4,10 @@
 use serde_json::Value;
 
 use crate::{
-    api::RolloutStatus,
+    api::{RolloutStatus, names::POD_TEMPLATE_HASH},
     engine::{self, traffic::gateway_api::HTTP_ROUTE},
     model::{
-        object::{ObjectRef, REPLICA_SET, SERVICE, Target},
+        object::{REPLICA_SET, SERVICE, Target},
         observed::{Current, Observed},
         plan::Action,
         share::{FULL, need, percent, show},
@@ -29,22 +29,23 @@ impl Simulation {
         if !self.routed() || !serving || self.void_allowed || rollout.spec.replicas == 0 {
             return;
         }
-        if self.cluster.names.switched {
-            let behind = self.cluster.gateway.behind.clone().unwrap_or_default();
-            if self.cluster.ready_of(&behind, self.now) == 0 {
-                let what = format!("all traffic goes to revision {behind}, which has no ready pod");
-                self.timeline.broke(self.now, &what);
-            }
-            return;
-        }
-        for (service, share) in self.shares() {
-            if share > 0 && self.cluster.ready_behind(&service, self.now) == 0 {
-                let what = format!(
-                    "{} of the traffic goes to {service}, which has no ready pod",
-                    show(share)
-                );
-                self.timeline.broke(self.now, &what);
-            }
+        let faults: Vec<String> = self
+            .shares()
+            .into_iter()
+            .filter_map(|(service, share)| {
+                // What was there before Serin is no revision.
+                let hash = self.cluster.behind(&service).filter(|h| !h.is_empty())?;
+                let void = share > 0 && self.cluster.ready_of(hash, self.now) == 0;
+                void.then(|| {
+                    format!(
+                        "{} of the traffic goes to {service}: revision {hash}, which has no ready pod",
+                        show(share)
+                    )
+                })
+            })
+            .collect();
+        for fault in faults {
+            self.timeline.broke(self.now, &fault);
         }
     }
 
@@ -71,19 +72,16 @@ impl Simulation {
             {
                 self.check_switch(&status, operations);
             }
+            Action::Patch { target, operations } if target.object.kind == SERVICE => {
+                self.check_turn(&target.object.name, operations);
+            }
             _ => {}
         }
     }
 
     /// S1 and S3 where the stable Service's selector is the switch.
     fn check_switch(&mut self, status: &RolloutStatus, operations: &[Value]) {
-        let selected = operations
-            .iter()
-            .filter(|o| {
-                o.get("path").and_then(Value::as_str) == Some("/spec/selector/pod-template-hash")
-            })
-            .find_map(|o| o.get("value")?.as_str());
-        let Some(hash) = selected else {
+        let Some(hash) = turned(operations) else {
             return;
         };
         if status.stable_revision.as_deref() == Some(hash) {
@@ -107,6 +105,26 @@ impl Simulation {
         }
     }
 
+    /// S7 where a route has the weights.
+    fn check_turn(&mut self, service: &str, operations: &[Value]) {
+        let replicas = self.cluster.rollout.as_ref().map_or(0, |r| r.spec.replicas);
+        let gets = self.shares().into_iter().find(|(name, _)| name == service);
+        let (Some(hash), Some((_, share))) = (turned(operations), gets) else {
+            return;
+        };
+        let (ready, needed) = (
+            self.cluster.ready_of(hash, self.now),
+            need(share, u32::try_from(replicas).unwrap_or(0)),
+        );
+        if self.routed() && ready < needed {
+            let what = format!(
+                "S7: {service} turns to {hash}, which has {ready} ready pods, under {}",
+                show(share)
+            );
+            self.timeline.broke(self.now, &what);
+        }
+    }
+
     fn check_scale(&mut self, status: &RolloutStatus, target: &Target, wanted: u32) {
         let replicas = self
             .cluster
@@ -126,29 +144,24 @@ impl Simulation {
             self.timeline
                 .broke(self.now, "S6: stable is scaled below spec.replicas");
         }
-        if self.cluster.names.switched {
-            if self.cluster.gateway.behind.as_deref() == Some(&hash) && wanted < replicas {
-                let what = format!("S4: {hash}, which serves everything, is scaled to {wanted}");
-                self.timeline.broke(self.now, &what);
-            }
-            return;
-        }
-        for (service, share) in self.shares() {
-            let selected = self
-                .cluster
-                .objects
-                .get(&ObjectRef::new(SERVICE, &service))
-                .and_then(|s| {
-                    s.pointer("/spec/selector/pod-template-hash")?
-                        .as_str()
-                        .map(str::to_owned)
-                });
-            if selected.as_deref() == Some(&hash) && wanted < need(share, replicas) {
-                self.timeline.broke(
-                    self.now,
-                    &format!("S4: {service} is scaled to {wanted} under {}", show(share)),
-                );
-            }
+        // The data plane may lag behind what the Service selects.
+        let faults: Vec<String> = self
+            .shares()
+            .into_iter()
+            .filter(|(service, share)| {
+                let gets = self.cluster.selected(service) == Some(&hash)
+                    || self.cluster.behind(service) == Some(&hash);
+                gets && wanted < need(*share, replicas)
+            })
+            .map(|(service, share)| {
+                format!(
+                    "S4: {hash} is scaled to {wanted} while {} of the traffic goes there by {service}",
+                    show(share)
+                )
+            })
+            .collect();
+        for fault in faults {
+            self.timeline.broke(self.now, &fault);
         }
     }
 
@@ -212,12 +225,31 @@ impl Simulation {
             || canary.is_some_and(|c| c.traffic_routing.is_some())
     }
 
+    /// What each role Service gets. A switch sends everything to the stable one.
     fn shares(&self) -> [(String, u32); 2] {
-        let share = self.cluster.gateway.share;
+        let share = match self.cluster.names.switched {
+            true => 0,
+            false => self.cluster.gateway.share,
+        };
         let services = &self.cluster.names.services;
         [
             (services.stable.clone(), FULL - share),
             (services.canary.clone(), share),
         ]
     }
+}
+
+/// The revision that a patch of a Service lets it select.
+fn turned(operations: &[Value]) -> Option<&str> {
+    let selector = "/spec/selector";
+    operations.iter().find_map(|o| {
+        let path = o.get("path")?.as_str()?;
+        let value = o.get("value")?;
+        if path == selector {
+            return value.get(POD_TEMPLATE_HASH)?.as_str();
+        }
+        (path == "/spec/selector/pod-template-hash")
+            .then(|| value.as_str())
+            .flatten()
+    })
 }

@@ -3,6 +3,7 @@
 
 pub mod cluster;
 pub mod data_plane;
+mod events;
 mod laws;
 pub mod names;
 mod observe;
@@ -12,7 +13,8 @@ pub mod scenario;
 pub mod timeline;
 pub mod world;
 
+pub use events::holds;
 pub use names::with_version;
-pub use run::{Simulation, holds};
+pub use run::Simulation;
 pub use scenario::Scenario;
 pub use timeline::Timeline;

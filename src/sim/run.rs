@@ -9,16 +9,15 @@ use crate::{
     api::{AnalysisRun, AnalysisTemplateSpec, Rollout, RolloutStatus, units::HumanDuration},
     engine::{self, analysis, traffic::gateway_api::HTTP_ROUTE},
     model::{
-        object::{ANALYSIS_RUN, ObjectRef, SERVICE, Target},
+        object::{ANALYSIS_RUN, ObjectRef, SERVICE},
         observed::TemplateKey,
-        plan::{Plan, Requeue},
+        plan::{Action, Plan, Requeue},
         share::rounded,
     },
 };
 
 use super::{
-    cluster::Cluster,
-    names::with_version,
+    cluster::{Cluster, Conflict},
     scenario::{Event, Scenario},
     timeline::{Timeline, after},
     world::answer,
@@ -41,6 +40,10 @@ pub struct Simulation {
     pub(super) events: Vec<Event>,
     pub(super) answers: BTreeMap<String, String>,
     pub(super) kill: bool,
+    /// So many writes are refused.
+    pub(super) refuse: u32,
+    /// So many times somebody else writes an object just before Serin does.
+    pub(super) contend: u32,
     pub(super) void_allowed: bool,
     pub(super) due: Option<Timestamp>,
     /// When the next question of a run is due.
@@ -48,7 +51,7 @@ pub struct Simulation {
     watcher: Option<Watcher>,
 }
 
-fn span(d: Option<&HumanDuration>, default_ms: i64) -> SignedDuration {
+pub(super) fn span(d: Option<&HumanDuration>, default_ms: i64) -> SignedDuration {
     d.and_then(|d| SignedDuration::try_from(d.parse().ok()?).ok())
         .unwrap_or_else(|| SignedDuration::from_millis(default_ms))
 }
@@ -122,6 +125,8 @@ impl Simulation {
             events: scenario.events.clone(),
             answers: BTreeMap::new(),
             kill: false,
+            refuse: 0,
+            contend: 0,
             void_allowed: scenario.expect.void_allowed,
             due: None,
             asked: None,
@@ -137,7 +142,7 @@ impl Simulation {
         self
     }
 
-    fn show(&mut self) {
+    pub(super) fn show(&mut self) {
         if let Some(watcher) = &mut self.watcher {
             watcher(&self.cluster, self.now);
         }
@@ -231,7 +236,7 @@ impl Simulation {
         for action in &plan.actions {
             self.check_action(action);
             acted = true;
-            if let Err(conflict) = self.cluster.act(action, self.now) {
+            if let Err(conflict) = self.carry_out(action) {
                 self.timeline
                     .event(self.now, &format!("refused: {}", conflict.0));
                 break;
@@ -239,6 +244,21 @@ impl Simulation {
             self.show();
         }
         changed || acted || plan.requeue == Requeue::Now
+    }
+
+    /// Carries an action out, unless the scenario has it refused.
+    fn carry_out(&mut self, action: &Action) -> Result<(), Conflict> {
+        if self.refuse > 0 {
+            self.refuse -= 1;
+            return Err(Conflict("the API server is overloaded".into()));
+        }
+        if let (1.., Action::Scale { target, .. } | Action::Patch { target, .. }) =
+            (self.contend, action)
+        {
+            self.contend -= 1;
+            self.cluster.touch(&target.object, self.now);
+        }
+        self.cluster.act(action, self.now)
     }
 
     /// The AnalysisRuns' own loop. Whether something was measured.
@@ -303,161 +323,6 @@ impl Simulation {
             }
         }
         measured
-    }
-
-    /// What the scenario says happens now. Whether anything did.
-    fn happen(&mut self) -> bool {
-        let due: Vec<Event> = {
-            let begin = self.begin;
-            let (now, status) = (
-                self.now,
-                self.cluster.rollout.as_ref().and_then(|r| r.status.clone()),
-            );
-            let is_due = |e: &Event| match (&e.at, &e.when) {
-                (Some(at), None) => after(begin, span(Some(at), 0)) <= now,
-                (None, Some(when)) => status.as_ref().is_some_and(|s| holds(s, when)),
-                (Some(at), Some(when)) => {
-                    after(begin, span(Some(at), 0)) <= now
-                        && status.as_ref().is_some_and(|s| holds(s, when))
-                }
-                (None, None) => true,
-            };
-            // In order: an event waits for those before it.
-            let n = self.events.iter().take_while(|e| is_due(e)).count().min(1);
-            self.events.drain(..n).collect()
-        };
-        for event in &due {
-            self.one(event);
-            self.show();
-        }
-        !due.is_empty()
-    }
-
-    fn one(&mut self, event: &Event) {
-        let now = self.now;
-        if let Some(version) = &event.version {
-            self.timeline
-                .event(now, &format!("the template names {version}"));
-            self.cluster.edit(true, |r| {
-                r.spec.template = with_version(&r.spec.template, version)
-            });
-        }
-        if let Some(patch) = &event.spec {
-            self.timeline
-                .event(now, &format!("the spec is changed: {patch}"));
-            self.cluster.edit(true, |r| {
-                let mut spec = serde_json::to_value(&r.spec).unwrap_or_default();
-                json_patch::merge(&mut spec, patch);
-                if let Ok(spec) = serde_json::from_value(spec) {
-                    r.spec = spec;
-                }
-            });
-        }
-        for (name, value) in &event.annotate {
-            let status = self
-                .cluster
-                .rollout
-                .as_ref()
-                .and_then(|r| r.status.clone())
-                .unwrap_or_default();
-            let canary = status.attempt.map(|a| a.hash).unwrap_or_default();
-            let value = value
-                .replace("$canary", &canary)
-                .replace("$stable", &status.stable_revision.unwrap_or_default());
-            self.timeline
-                .event(now, &format!("somebody annotates {name}={value}"));
-            self.cluster.edit(false, |r| {
-                r.metadata
-                    .annotations
-                    .get_or_insert_default()
-                    .insert(name.clone(), value);
-            });
-        }
-        if let Some(weights) = event.route {
-            self.timeline.event(
-                now,
-                &format!("somebody sets the route to {}/{}", weights.0, weights.1),
-            );
-            for route in self.cluster.names.routes(weights) {
-                let reference = Target::of(HTTP_ROUTE, &route).object;
-                if let Some(live) = self.cluster.objects.get(&reference).cloned() {
-                    let mut new = live;
-                    if let (Some(spec), Some(slot)) =
-                        (route.get("spec").cloned(), new.get_mut("spec"))
-                    {
-                        *slot = spec;
-                    }
-                    self.cluster.put(HTTP_ROUTE, new, now);
-                }
-            }
-        }
-        if let Some(version) = &event.crash {
-            self.timeline
-                .event(now, &format!("pods of {version} crash"));
-            for set in self
-                .cluster
-                .pods
-                .values_mut()
-                .filter(|s| s.version == *version)
-            {
-                for pod in &mut set.pods {
-                    pod.trouble = Some((
-                        "CrashLoopBackOff",
-                        "back-off restarting failed container".into(),
-                    ));
-                }
-            }
-        }
-        if let Some(version) = &event.unready {
-            self.timeline
-                .event(now, &format!("one pod of {version} stops being ready"));
-            let mut sets = self.cluster.pods.values_mut();
-            if let Some(pod) = sets
-                .find(|s| s.version == *version)
-                .and_then(|s| s.pods.first_mut())
-            {
-                pod.ready_at = None;
-            }
-        }
-        for (metric, says) in &event.metrics {
-            self.timeline
-                .event(now, &format!("metric {metric} answers {says}"));
-            self.answers.insert(metric.clone(), says.clone());
-        }
-        if let Some(effect) = &event.effect_after {
-            self.timeline
-                .event(now, &format!("the data plane lags by {effect}"));
-            self.cluster.effect_after = span(Some(effect), 0);
-        }
-        if event.kill_controller {
-            self.kill = true;
-        }
-        if event.lose_status {
-            self.timeline.event(now, "the status is lost");
-            self.cluster
-                .edit(false, |r| r.status = Some(RolloutStatus::unseen()));
-        }
-        if event.delete {
-            self.timeline.event(now, "the Rollout is deleted");
-            self.cluster.delete(now);
-        }
-    }
-}
-
-/// Whether the status is as a condition of an event says: `step 1`, `stage Switching`, `phase Paused`.
-pub fn holds(status: &crate::api::RolloutStatus, when: &str) -> bool {
-    // An attempt for another template than the one in force is on its way out.
-    let attempt = status
-        .attempt
-        .as_ref()
-        .filter(|a| Some(&a.hash) == status.current_revision.as_ref());
-    match when.split_once(' ') {
-        Some(("step", n)) => {
-            attempt.is_some_and(|a| a.stage == "Stepping" && a.step_index.to_string() == n)
-        }
-        Some(("stage", name)) => attempt.is_some_and(|a| a.stage == name),
-        Some(("phase", name)) => status.phase.as_deref() == Some(name),
-        _ => false,
     }
 }
 

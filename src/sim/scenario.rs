@@ -127,6 +127,21 @@ pub struct Event {
     /// One pod of this version stops being ready, for good.
     #[serde(default)]
     pub unready: Option<String>,
+    /// Pods of this version that crash or stopped being ready are ready again.
+    #[serde(default)]
+    pub ready: Option<String>,
+    /// Somebody else changes objects: merge patches by kind and name, `HTTPRoute/app`; `null` deletes it.
+    #[serde(default)]
+    pub edit: BTreeMap<String, Value>,
+    /// Somebody writes the status by hand: a merge patch. What it tells from then on may be wrong.
+    #[serde(default)]
+    pub status: Option<Value>,
+    /// So many of the next writes are refused.
+    #[serde(default)]
+    pub refuse: Option<u32>,
+    /// So many times somebody else writes an object just before Serin does.
+    #[serde(default)]
+    pub contend: Option<u32>,
     /// What a metric answers from now on: a number, `NaN`, `none` or `down`; `normal` ends it.
     #[serde(default)]
     pub metrics: BTreeMap<String, String>,
@@ -139,6 +154,9 @@ pub struct Event {
     /// From a change of the route to its effect, from now on.
     #[serde(default)]
     pub effect_after: Option<HumanDuration>,
+    /// From a change of the route to its acceptance, from now on.
+    #[serde(default)]
+    pub accept_after: Option<HumanDuration>,
     /// The Rollout is deleted.
     #[serde(default)]
     pub delete: bool,
@@ -169,6 +187,18 @@ pub struct Expect {
     /// Pods by version at the end.
     #[serde(default)]
     pub pods: BTreeMap<String, u32>,
+    /// Objects at the end: values by kind and name, and by JSON pointer; `$v1` stands for the hash of `v1`.
+    #[serde(default)]
+    pub objects: BTreeMap<String, BTreeMap<String, Value>>,
+    /// Phases of the AnalysisRuns at the end, in the order of their names.
+    #[serde(default)]
+    pub runs: Option<Vec<String>>,
+    /// So many writes at most, from beginning to end.
+    #[serde(default)]
+    pub most_writes: Option<u64>,
+    /// So many rounds at most, from beginning to end.
+    #[serde(default)]
+    pub most_rounds: Option<u64>,
     /// Weight on a backend without a ready pod: allowed where the world itself takes the pods away.
     #[serde(default)]
     pub void_allowed: bool,

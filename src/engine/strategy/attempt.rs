@@ -162,10 +162,12 @@ pub fn rebuild(cx: &Context<'_>, status: &mut RolloutStatus) -> bool {
     {
         return false;
     }
-    // A first deploy that was cut short has one revision, nothing promoted, and no status yet.
     let selected = cx.selected(false).and_then(|h| cx.observed.revision(h));
-    // A switch may have been turned to a revision that was not promoted yet.
-    let selected = selected.filter(|r| !cx.spec.switched() || r.verdict == reason::PROMOTED);
+    // A first deploy that was cut short has nothing promoted, whatever its Service selects; and a
+    // switch may have been turned to a revision that was not promoted yet.
+    let good = |r: &crate::model::revisions::Revision| r.verdict == reason::PROMOTED;
+    let selected = selected
+        .filter(|r| good(r) || !cx.spec.switched() && cx.observed.revisions.iter().any(good));
     let promoted = || {
         let good = cx
             .observed
@@ -293,7 +295,7 @@ pub fn turn(cx: &Context<'_>, status: &mut RolloutStatus) -> bool {
                 supersede(cx, status, &wanted);
                 return true;
             }
-            false
+            stage == Some(Stage::Starting) && renew(cx, status)
         }
         (Some(Stage::RollingBack), Some(stable))
             if wanted != stable && hash.as_ref() != Some(&wanted) =>
@@ -302,10 +304,9 @@ pub fn turn(cx: &Context<'_>, status: &mut RolloutStatus) -> bool {
             true
         }
         (Some(Stage::Done) | None, Some(stable)) if wanted != stable => {
-            // What was given up is not tried again by itself.
-            if hash.as_ref() == Some(&wanted)
-                && status.attempt.as_ref().is_some_and(|a| a.outcome.is_some())
-            {
+            // What was given up is not tried again by itself. Where only its template went, it is.
+            let outcome = status.attempt.as_ref().and_then(|a| a.outcome.as_deref());
+            if hash.as_ref() == Some(&wanted) && !matches!(outcome, None | Some(reason::REVERTED)) {
                 return false;
             }
             begin(cx, status, &wanted, Stage::Starting);
@@ -313,6 +314,21 @@ pub fn turn(cx: &Context<'_>, status: &mut RolloutStatus) -> bool {
         }
         _ => false,
     }
+}
+
+/// Before its first step an attempt takes what is written by now: what was wrong may have been mended.
+fn renew(cx: &Context<'_>, status: &mut RolloutStatus) -> bool {
+    let course = &cx.spec.course;
+    let Some(attempt) = &mut status.attempt else {
+        return false;
+    };
+    if attempt.steps == course.steps && attempt.analysis == course.analysis {
+        return false;
+    }
+    attempt.steps.clone_from(&course.steps);
+    attempt.analysis.clone_from(&course.analysis);
+    progressed(cx, attempt);
+    true
 }
 
 fn supersede(cx: &Context<'_>, status: &mut RolloutStatus, wanted: &str) {

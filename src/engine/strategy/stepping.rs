@@ -46,13 +46,18 @@ pub fn stepping(
         return Decided::moved();
     };
     let stance = steps::stance(&attempt.steps, index);
+    // A switch has no halves: before it may take everything, it takes nothing.
+    let weight = match stance.weight {
+        part if part < 100 && cx.spec.switched() => 0,
+        weight => weight,
+    };
     let title = steps::title(&attempt.steps, index);
     let (mut decided, unreached) = hold(
         cx,
         status,
         stable,
         attempt,
-        stance.weight,
+        weight,
         &format!("{title} is reached"),
     );
     match background(cx, status, stable, attempt, index) {
@@ -70,7 +75,7 @@ pub fn stepping(
             stable,
             started,
             in_force: unreached.is_none()
-                || cx.shifted() && cx.settled_at(stance.weight) && cx.spec.replicas > 0,
+                || cx.shifted() && cx.settled_at(weight) && cx.spec.replicas > 0,
             unreached,
         },
     );

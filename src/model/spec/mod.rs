@@ -12,12 +12,16 @@ use serde_json::Value;
 use crate::api::{
     Rollout,
     names::POD_TEMPLATE_HASH,
+    status::Attempt,
     strategy::{Analysis, BackgroundAnalysis, Step, Strategy},
     traffic::TrafficRouting,
     units::HumanDuration,
 };
 
-use super::observed::{References, TemplateKey};
+use super::{
+    observed::{References, TemplateKey},
+    progress::Stage,
+};
 
 /// What is wrong with a field, and what would be right.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -284,7 +288,10 @@ impl Spec {
 /// What the attempt in flight measures, from its snapshot, and the spec no longer names.
 fn in_flight(rollout: &Rollout, named: &[(String, Analysis)]) -> Vec<(String, Analysis)> {
     let attempt = rollout.status.as_ref().and_then(|s| s.attempt.as_ref());
-    let Some(attempt) = attempt.filter(|a| a.outcome.is_none()) else {
+    // Before its first step it takes what is written by then.
+    let begun =
+        |a: &&Attempt| a.outcome.is_none() && Stage::parse(&a.stage) != Some(Stage::Starting);
+    let Some(attempt) = attempt.filter(begun) else {
         return vec![];
     };
     let steps = attempt.steps.iter().enumerate();
