@@ -158,10 +158,13 @@ impl Simulation {
         if let Some(version) = &event.unready {
             self.timeline
                 .event(now, &format!("one pod of {version} stops being ready"));
-            let mut sets = self.cluster.pods.values_mut();
-            if let Some(pod) = sets
-                .find(|s| s.version == *version)
-                .and_then(|s| s.pods.first_mut())
+            let sets = self.cluster.pods.values_mut();
+            let pods = sets
+                .filter(|s| s.version == *version)
+                .flat_map(|s| &mut s.pods);
+            // One that is ready, where there is one.
+            if let Some(pod) =
+                pods.max_by_key(|p| (p.ready(now), std::cmp::Reverse(p.name.clone())))
             {
                 pod.ready_at = None;
             }

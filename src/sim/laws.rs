@@ -4,17 +4,21 @@
 use serde_json::Value;
 
 use crate::{
-    api::{RolloutStatus, names::POD_TEMPLATE_HASH},
+    api::{
+        RolloutStatus,
+        names::{POD_TEMPLATE_HASH, reason},
+    },
     engine::{self, traffic::gateway_api::HTTP_ROUTE},
     model::{
         object::{REPLICA_SET, SERVICE, Target},
         observed::{Current, Observed},
         plan::Action,
         share::{FULL, need, percent, show},
+        spec::Spec,
     },
 };
 
-use super::run::Simulation;
+use super::{data_plane::canary_share, run::Simulation};
 
 impl Simulation {
     /// No weight on a backend without a ready pod.
@@ -29,12 +33,19 @@ impl Simulation {
         if !self.routed() || !serving || self.void_allowed || rollout.spec.replicas == 0 {
             return;
         }
+        let attempt = rollout.status.as_ref().and_then(|s| s.attempt.as_ref());
+        let first = attempt.is_some_and(|a| a.reason.as_deref() == Some(reason::DEPLOYED));
         let faults: Vec<String> = self
             .shares()
             .into_iter()
             .filter_map(|(service, share)| {
-                // What was there before Serin is no revision.
-                let hash = self.cluster.behind(&service).filter(|h| !h.is_empty())?;
+                // What was there before Serin is no revision; and what a first deploy replaces
+                // served nobody.
+                let behind = match first {
+                    true => self.cluster.selected(&service),
+                    false => self.cluster.behind(&service),
+                };
+                let hash = behind.filter(|h| !h.is_empty())?;
                 let void = share > 0 && self.cluster.ready_of(hash, self.now) == 0;
                 void.then(|| {
                     format!(
@@ -87,9 +98,11 @@ impl Simulation {
         if status.stable_revision.as_deref() == Some(hash) {
             return;
         }
+        // A first deploy has no steps.
+        let first = status.stable_revision.is_none();
         let allowed = engine::strategy::allowed_weight(status);
         let attempt = status.attempt.as_ref().map(|a| a.hash.as_str());
-        if allowed < 100 || attempt != Some(hash) {
+        if !first && (allowed < 100 || attempt != Some(hash)) {
             self.timeline.broke(
                 self.now,
                 &format!("S3: everything is sent to {hash} where {allowed} is allowed"),
@@ -137,7 +150,11 @@ impl Simulation {
             .get(&target.object.name)
             .map(|p| p.hash.clone())
             .unwrap_or_default();
-        if !self.routed() || replicas == 0 {
+        if !self.routed() {
+            self.check_availability(&hash, wanted);
+            return;
+        }
+        if replicas == 0 {
             return;
         }
         if status.stable_revision.as_deref() == Some(&hash) && wanted < replicas {
@@ -165,6 +182,23 @@ impl Simulation {
         }
     }
 
+    /// S12 where pods are the weight: what is ready stays above what may be unavailable.
+    fn check_availability(&mut self, hash: &str, wanted: u32) {
+        let rollout = self.cluster.rollout.as_ref();
+        let Some(spec) = rollout.and_then(|r| Spec::examine(r).0) else {
+            return;
+        };
+        let ready = self.cluster.ready_of(hash, self.now);
+        let all = self.cluster.pods.values();
+        let all: u32 = all.map(|p| p.ready(self.now)).sum();
+        let left = all - ready.saturating_sub(wanted);
+        let least = spec.replicas.saturating_sub(spec.course.max_unavailable);
+        if wanted < ready && left < least {
+            let what = format!("S12: {hash} is scaled to {wanted}, which leaves {left} ready pods");
+            self.timeline.broke(self.now, &what);
+        }
+    }
+
     fn check_weights(&mut self, status: &RolloutStatus, operations: &[Value]) {
         let weights: Vec<u32> = operations
             .iter()
@@ -189,6 +223,18 @@ impl Simulation {
         } else {
             *canary
         };
+        let routes = self.cluster.objects.iter();
+        let mut routes = routes.filter(|(r, _)| r.kind == HTTP_ROUTE);
+        let raised = routes.any(|(_, route)| canary_share(route) < share);
+        let replicas = self.cluster.rollout.as_ref().map_or(0, |r| r.spec.replicas);
+        let needed = need(share, u32::try_from(replicas).unwrap_or(0));
+        let service = &self.cluster.names.services.canary;
+        let ready = self.cluster.selected(service);
+        let ready = ready.map_or(0, |hash| self.cluster.ready_of(hash, self.now));
+        if raised && ready < needed {
+            let what = format!("S1: {} is sent to {ready} ready pods", show(share));
+            self.timeline.broke(self.now, &what);
+        }
         // A trace is how an edge is left and reached, in a retreat as well.
         if share > percent(allowed).max(1) && !(allowed == 0 && share + 1 == FULL) {
             self.timeline.broke(

@@ -42,7 +42,12 @@ impl Cluster {
             .collect();
         let endpoints = services
             .iter()
-            .filter(|(_, s)| text(s, "/metadata/labels/serin.dev~1rollout") == name)
+            .filter(|(n, s)| {
+                let roles = &self.names.services;
+                text(s, "/metadata/labels/serin.dev~1rollout") == name
+                    || **n == roles.stable
+                    || **n == roles.canary
+            })
             .map(|(n, s)| {
                 let selected = s
                     .pointer("/spec/selector")
