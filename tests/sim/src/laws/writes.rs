@@ -240,8 +240,8 @@ pub fn route(world: &World, past: &Past, seen: &Seen, truth: &Seen, broken: &mut
         // Back to stable, traffic may go where it is served no worse.
         let rescue = role == 0
             && seen.decided.retreat
-            && served(world, seen, truth, to, replicas)
-                >= served(world, seen, truth, from, replicas);
+            && served(world, to, replicas, |h| seen.ready(h).max(truth.ready(h)))
+                >= served(world, from, replicas, |h| seen.ready(h).min(truth.ready(h)));
         if ready < needed && !rescue {
             broken.push(format!(
                 "S1: a share of {is} to {hash}, which has {ready} ready pods of {needed}"
@@ -252,7 +252,7 @@ pub fn route(world: &World, past: &Past, seen: &Seen, truth: &Seen, broken: &mut
 
 /// How well requests are served at a share of the canary, in thousandths of what is needed: the
 /// worse of the two Services.
-fn served(world: &World, seen: &Seen, truth: &Seen, share: u32, replicas: u64) -> u64 {
+fn served(world: &World, share: u32, replicas: u64, ready: impl Fn(&str) -> u64) -> u64 {
     let mut shares: BTreeMap<String, u32> = BTreeMap::new();
     for (role, share) in [(0, FULL - share), (1, share)] {
         // Both may select the same pods.
@@ -262,8 +262,7 @@ fn served(world: &World, seen: &Seen, truth: &Seen, share: u32, replicas: u64) -
     }
     let of = |(hash, share): (&String, &u32)| {
         let needed = need(*share, replicas);
-        let ready = seen.ready(hash).max(truth.ready(hash));
-        (needed > 0).then(|| ready.min(needed) * 1000 / needed)
+        (needed > 0).then(|| ready(hash).min(needed) * 1000 / needed)
     };
     shares.iter().filter_map(of).min().unwrap_or(1000)
 }
