@@ -91,10 +91,19 @@ async fn one(seed: u64, client: Client) -> Result<(usize, Vec<String>)> {
         ));
     }
     let pairs = simulated.iter().zip(&real);
+    let mut before = vec![];
     for (number, (simulated, real)) in pairs.enumerate() {
+        if simulated.to != real.to {
+            // What follows stands beside something else.
+            differences.push(format!("{number} {}, really {}", simulated.to, real.to));
+            break;
+        }
         for difference in differ::differences(simulated, real) {
+            // What led there, once.
+            differences.append(&mut before);
             differences.push(format!("{number} {}: {difference}", real.to));
         }
+        before.push(format!("{number} {}: {}, the same", real.to, real.code));
     }
     Ok((real.len(), differences))
 }

@@ -102,10 +102,15 @@ impl Side {
         self.ask(&Ask::plain(ROLLOUT, OWNER, create)).await?;
         let start = self.newest;
         for ask in asks {
-            self.ask(ask).await?;
+            self.ask(ask).await.map_err(|e| format!("{ask}: {e}"))?;
         }
         for kind in Ask::kinds(asks) {
-            self.watch(kind, start).await?;
+            let watched = self.watch(kind, start).await;
+            watched.map_err(|e| format!("watch of {}: {e}", KINDS[kind].of.kind))?;
+        }
+        let custom = Ask::kinds(asks).into_iter().filter(|k| KINDS[*k].custom());
+        for kind in custom {
+            self.watch_from_long_ago(kind).await?;
         }
         Ok(std::mem::take(&mut self.answers))
     }

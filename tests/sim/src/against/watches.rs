@@ -46,6 +46,12 @@ impl Side {
             .events(kind, streamed, |e| text(e, ALL_TOLD) == "true")
             .await?;
         self.tell(kind, "streamed list", &told);
+        Ok(())
+    }
+
+    /// Whoever watches from long ago is told that it is gone. The real one remembers everything since
+    /// it first heard of a kind; of those that are defined later, the first versions were before that.
+    pub(super) async fn watch_from_long_ago(&mut self, kind: Id) -> Result {
         if let Some(world) = &self.world {
             let mut world = lock(world);
             world.store.oldest = world.store.version();

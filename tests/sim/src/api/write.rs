@@ -159,9 +159,6 @@ fn put_new(
                     "Precondition failed: UID in precondition",
                 ));
             }
-            if !meta["resourceVersion"].is_null() {
-                return Err(Refusal::not_found(path));
-            }
             create(store, path, new, terms, now)
         }
         Edit::Replace(_) | Edit::Json(_) | Edit::Merge(_) => Err(Refusal::not_found(path)),
@@ -186,7 +183,15 @@ pub fn update(
     let Some(old) = store.get(path) else {
         return put_new(store, path, edit, terms, now);
     };
+    let replaces = matches!(edit, Edit::Replace(_));
     let mut new = match edit {
+        Edit::Replace(new) if other_uid(&new, old) => {
+            return Err(Refusal::new(
+                409,
+                "Conflict",
+                "Precondition failed: UID in precondition",
+            ));
+        }
         Edit::Replace(new)
             if new["metadata"]["resourceVersion"].is_null()
                 && !KINDS[path.kind].unconditional() =>
@@ -227,13 +232,17 @@ pub fn update(
         )
     };
     let (before, after) = (&old["metadata"], &new["metadata"]);
-    if !after["uid"].is_null() && after["uid"] != before["uid"] {
-        return Err(conflict("Precondition failed: UID in precondition"));
-    }
     if !after["resourceVersion"].is_null() && after["resourceVersion"] != before["resourceVersion"]
     {
         return Err(conflict(
             "the object has been modified; please apply your changes to the latest version and try again",
+        ));
+    }
+    if !replaces && other_uid(&new, old) {
+        return Err(Refusal::new(
+            422,
+            "Invalid",
+            "metadata.uid: Invalid value: field is immutable",
         ));
     }
     if KINDS[path.kind].status {
@@ -290,6 +299,12 @@ pub fn update(
     }
     manage(path, Some(old), &mut new, &terms.manager, now);
     Ok(Change::Put(new))
+}
+
+/// Whether a write is about another object of the same name.
+fn other_uid(new: &Value, old: &Value) -> bool {
+    let (new, old) = (&new["metadata"]["uid"], &old["metadata"]["uid"]);
+    !new.is_null() && new != old
 }
 
 /// What the API server fills in where a status is not told, or not all of it.
