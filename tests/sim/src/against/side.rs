@@ -34,6 +34,8 @@ pub const LIMIT: Duration = Duration::from_secs(60);
 const NOBODY: &str = "00000000-0000-0000-0000-000000000000";
 /// What owns some of the others; nothing happens to it.
 const OWNER: &str = "owner";
+/// Tells the first change of a Rollout from those that are drawn.
+const FIRST: u64 = 1000;
 
 /// An answer, without what may differ.
 #[derive(Clone, Debug)]
@@ -99,7 +101,8 @@ impl Side {
             held: false,
             dry: false,
         };
-        self.ask(&Ask::plain(ROLLOUT, OWNER, create)).await?;
+        let owner = Ask::plain(ROLLOUT, OWNER, create);
+        self.ask(&owner).await?;
         let start = self.newest;
         for ask in asks {
             self.ask(ask).await.map_err(|e| format!("{ask}: {e}"))?;
@@ -207,6 +210,12 @@ impl Side {
         };
         let dry = matches!(ask.verb, Verb::Create { dry: true, .. });
         self.keep(ask, code, &answer, dry);
+        if ask.kind == ROLLOUT && code == 201 && !dry {
+            // The real one counts the status that it fills in as the creator's, and no longer does at
+            // the next write: the first one gets a new version even where it changes nothing.
+            let first = Verb::Merge(Change::Note(FIRST));
+            Box::pin(self.ask(&Ask::plain(ROLLOUT, ask.name, first))).await?;
+        }
         let writes = !dry && ask.verb != Verb::Get;
         if ask.kind == SET && writes && code < 300 {
             self.settle(ask.name).await?;
