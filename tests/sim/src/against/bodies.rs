@@ -69,6 +69,10 @@ pub fn sets(kind: Id, change: Change) -> Vec<(&'static str, Option<Value>)> {
         ROLLOUT => json!({"observedGeneration": n, "message": n.to_string()}),
         RUN => json!({"phase": "Running", "message": n.to_string()}),
         SET => json!({"replicas": n}),
+        SERVICE => {
+            json!({"loadBalancer": {}, "conditions": [{"type": "Seen", "status": "True", "reason": "Seen",
+            "message": n.to_string(), "lastTransitionTime": "2027-01-01T00:00:00Z"}]})
+        }
         ROUTE => {
             json!({"parents": [{"controllerName": "example.net/gateway", "parentRef": {"name": "nowhere"},
             "conditions": [{"type": "Accepted", "status": "True", "reason": "Accepted", "message": "",

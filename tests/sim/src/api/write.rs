@@ -238,7 +238,9 @@ pub fn update(
             "the object has been modified; please apply your changes to the latest version and try again",
         ));
     }
-    if !replaces && other_uid(&new, old) {
+    // A patch of a status takes the metadata as they are, where the kind comes from a definition.
+    let as_it_is = terms.status && KINDS[path.kind].custom();
+    if !replaces && !as_it_is && other_uid(&new, old) {
         return Err(Refusal::new(
             422,
             "Invalid",
