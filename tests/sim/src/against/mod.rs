@@ -124,8 +124,7 @@ fn simulated(seed: u64, asks: Vec<Ask>) -> Result<Vec<Answer>> {
                 .await
         })
     });
-    let joined = thread.join().map_err(|_| "the simulated one panicked")?;
-    joined
+    thread.join().map_err(|_| "the simulated one panicked")?
 }
 
 /// The real one, in a namespace that goes afterwards.
