@@ -81,10 +81,12 @@ scenarios: cargo ## The scenarios on the virtual cluster (UPDATE=1 writes their 
 
 .PHONY: e2e
 e2e: lab-tools ## End to end: the core and what SEED picks (E2E=full: all; CASE=name: one)
+	cargo build --profile figures -p serin-sim
 	cargo test --test e2e -- $(CASE)
 
 .PHONY: e2e-full
 e2e-full: lab-tools ## End to end: everything; the table goes to tests/e2e/TABLE.md
+	cargo build --profile figures -p serin-sim
 	@mkdir -p target/e2e; status=0; rm -f target/e2e/last.log; \
 	for mode in full alone; do \
 	  E2E=$$mode cargo test --test e2e 2>&1 | tee -a target/e2e/last.log || status=$$?; \

@@ -20,6 +20,7 @@
     reason = "the tests' names and bodies are their documentation"
 )]
 
+mod against;
 mod analysis;
 mod app;
 mod blue_green;
@@ -113,6 +114,7 @@ fn main() {
         waiters::helm_rolls_a_bad_release_back,
         waiters::alerts_and_dashboard,
         lint::lint_agrees_with_the_api_server,
+        against::simulated_api_server_answers_as_the_real_one,
         streams::streams_outlive_the_promotion,
     );
     let suite = list!(

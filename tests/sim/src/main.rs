@@ -1,5 +1,6 @@
 //! The real controller in a simulated world.
 
+mod against;
 mod api;
 mod cases;
 mod copies;
@@ -63,6 +64,9 @@ struct Options {
     /// This plan alone, for a machine
     #[arg(long, hide = true)]
     report_plan: Option<Plan>,
+    /// The seeds' requests to the simulated API server and to the one of this kubeconfig, compared
+    #[arg(long, value_name = "KUBECONFIG")]
+    against: Option<std::path::PathBuf>,
     /// So many at a time
     #[arg(long, default_value_t = 2)]
     jobs: u64,
@@ -115,6 +119,9 @@ fn smallest(seed: u64, broken: &str) -> String {
 
 fn main() -> ExitCode {
     let options = Options::parse();
+    if let Some(kubeconfig) = &options.against {
+        return against::compare(kubeconfig, options.from, options.seeds);
+    }
     if let Some(seed) = options.seed {
         return one(&seeded(seed, &options.without, true));
     }

@@ -238,7 +238,7 @@ impl World {
         match crate::api::write::delete(&self.store, &rollout(), &json!({}), &stamp) {
             Ok(Change::Remove) => drop(self.put(Who::People, &rollout(), None)),
             Ok(Change::Put(new)) => drop(self.put(Who::People, &rollout(), Some(new))),
-            Ok(Change::Answer(_)) | Err(_) => {}
+            Ok(Change::LetGo(_) | Change::Answer(_)) | Err(_) => {}
         }
     }
 }
