@@ -339,7 +339,7 @@ impl Arena {
     /// After all rounds: what the judge must not be blind to, and whether there was something to
     /// judge.
     pub fn last_look(&self) -> Vec<String> {
-        let mut wrong = vec![];
+        let (mut wrong, mut sum) = (vec![], 0);
         for side in &self.sides {
             let history = side.recorder.history();
             let name = &side.world.namespace;
@@ -352,9 +352,10 @@ impl Arena {
             let all = checker::judge(&history, side.facts);
             let (judged, late, gaps) = (all.judged, all.late, history.gaps.len());
             println!("{name}: {judged} judged, {late} landed late, {gaps} gaps");
-            if judged < self.round * 2 {
-                wrong.push(format!("{name}: only {judged} writes were judged"));
-            }
+            sum += judged;
+        }
+        if sum < self.round * 4 {
+            wrong.push(format!("only {sum} writes were judged"));
         }
         wrong
     }
