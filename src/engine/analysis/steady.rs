@@ -9,18 +9,12 @@ use crate::{
     model::{progress::after, spec::Spec},
 };
 
-use super::record::BACKGROUND;
-
 /// Since when the split of the traffic has been what it is; none while it changes.
 ///
-/// The run of a step begins when its weight is in force, and ends before another is wanted. A run in
-/// the background lives through changes of weight: it is steady while the weight that is wanted is
-/// the one that is accepted.
+/// A run in the background lives through changes of weight, and somebody else may change it under any
+/// run: it is steady while the weight that is wanted is the one that is accepted.
 pub fn steady_since(run: &AnalysisRun, rollout: &Rollout) -> Option<Timestamp> {
     let start = run.spec.start.as_ref().map(|t| t.0);
-    if run.spec.step != BACKGROUND {
-        return start;
-    }
     let status = rollout.status.as_ref()?;
     let changing = status
         .tracks
@@ -94,16 +88,12 @@ mod tests {
     }
 
     #[test]
-    fn the_background_waits_while_the_weight_moves() {
-        assert_eq!(
-            steady_since(&run("background"), &rollout(10, Some(10))),
-            Some(at(207))
-        );
-        assert_eq!(
-            steady_since(&run("background"), &rollout(50, Some(10))),
-            None
-        );
-        assert_eq!(steady_since(&run("background"), &rollout(50, None)), None);
-        assert_eq!(steady_since(&run("2"), &rollout(50, None)), Some(at(100)));
+    fn every_run_waits_while_the_weight_moves() {
+        for step in ["background", "2"] {
+            let run = run(step);
+            assert_eq!(steady_since(&run, &rollout(10, Some(10))), Some(at(207)));
+            assert_eq!(steady_since(&run, &rollout(50, Some(10))), None);
+            assert_eq!(steady_since(&run, &rollout(50, None)), None);
+        }
     }
 }
