@@ -62,8 +62,18 @@ mutants: cargo ## src/engine broken in N=300 ways drawn by SEED=1: what the fast
 	@python3 tests/mutants/run.py
 
 .PHONY: sim
-sim: cargo ## The real controller in a simulated world (SEEDS=n, FROM=n; REPLAY=n: one seed with its log; PLANS=1: every plan; PLAN=name: one with its log)
-	cargo run -q --profile figures -p serin-sim -- $(if $(REPLAY),--seed $(REPLAY),$(if $(PLAN),--plan $(PLAN),$(if $(PLANS),--plans,--seeds $(or $(SEEDS),1000) --from $(or $(FROM),0))))
+sim: cargo ## The real controller in a simulated world (SEEDS=n, FROM=n; REPLAY=n: one seed with its log, WITHOUT=parts: less of it; PLANS=1: every plan; PLAN=name: one with its log)
+	cargo test -q --profile figures -p serin-sim
+	cargo run -q --profile figures -p serin-sim -- $(if $(REPLAY),--seed $(REPLAY) --without "$(WITHOUT)",$(if $(PLAN),--plan $(PLAN),$(if $(PLANS),--plans,--seeds $(or $(SEEDS),1000) --from $(or $(FROM),0))))
+
+# Seeds that no test run plays.
+.PHONY: sim-full
+sim-full: cargo ## SEEDS=200000 seeds and every plan, by hand; the table goes to tests/sim/TABLE.md
+	@printf '# The simulation at %s\n\n`make sim-full` writes this table.\n' "$(COMMIT)" > tests/sim/TABLE.md; status=0; \
+	for what in "--seeds $(or $(SEEDS),200000) --from 1000000" --plans; do \
+	  cargo run -q --profile figures -p serin-sim -- $$what --table tests/sim/TABLE.md || status=$$?; \
+	done; \
+	echo "written to tests/sim/TABLE.md"; exit $$status
 
 .PHONY: scenarios
 scenarios: cargo ## The scenarios on the virtual cluster (UPDATE=1 writes their timelines anew)
@@ -71,10 +81,12 @@ scenarios: cargo ## The scenarios on the virtual cluster (UPDATE=1 writes their 
 
 .PHONY: e2e
 e2e: lab-tools ## End to end: the core and what SEED picks (E2E=full: all; CASE=name: one)
+	cargo build --profile figures -p serin-sim
 	cargo test --test e2e -- $(CASE)
 
 .PHONY: e2e-full
 e2e-full: lab-tools ## End to end: everything; the table goes to tests/e2e/TABLE.md
+	cargo build --profile figures -p serin-sim
 	@mkdir -p target/e2e; status=0; rm -f target/e2e/last.log; \
 	for mode in full alone; do \
 	  E2E=$$mode cargo test --test e2e 2>&1 | tee -a target/e2e/last.log || status=$$?; \
@@ -84,6 +96,16 @@ e2e-full: lab-tools ## End to end: everything; the table goes to tests/e2e/TABLE
 	  sed -nE 's/^test ([a-z0-9_:]+) \.\.\. (ok|FAILED) \(([0-9.]+) s\)$$/| \1 | \2 | \3 |/p' target/e2e/last.log; \
 	  printf '\n'; grep '^test result:' target/e2e/last.log || echo 'not finished'; } > tests/e2e/TABLE.md; \
 	echo "written to tests/e2e/TABLE.md"; exit $$status
+
+.PHONY: hostile
+hostile: lab-tools ## End to end in a hostile world, fault by fault (SEED=n: the dice); the table goes to tests/e2e/HOSTILE.md
+	@mkdir -p target/e2e; status=0; \
+	E2E=hostile SEED=$(or $(SEED),1) cargo test --test e2e 2>&1 | tee target/e2e/hostile.log || status=$$?; \
+	{ printf '# A hostile world at %s\n\n`make hostile SEED=%s` writes this table; docs/reliability.md says what it means.\n\n' "$(COMMIT)" "$(or $(SEED),1)"; \
+	  printf '| Fault | Requests | Failed | explained | unexplained | Struck | Serin ended | Canary | Blue-green | Laws | Seconds |\n|---|---|---|---|---|---|---|---|---|---|---|\n'; \
+	  sed -n '/^| /p' target/e2e/hostile.log; \
+	  printf '\n'; grep '^test result:' target/e2e/hostile.log || echo 'not finished'; } > tests/e2e/HOSTILE.md; \
+	echo "written to tests/e2e/HOSTILE.md"; exit $$status
 
 .PHONY: bench
 bench: lab-tools ## Figures: requests, times, memory (FIGURE=name: one group; SIZE=small: a quick look; MOST=3000: fewer at rest, LEAST=10000: only so many)
@@ -106,10 +128,17 @@ lint: cargo ## Clippy, with the shell and without it
 	cargo clippy --workspace --all-targets -- -D warnings
 	cargo clippy -p serin --no-default-features --all-targets --test model -- -D warnings
 
+# Not in CI: it wants a tool that takes minutes to build, and a database from elsewhere.
+.PHONY: audit
+audit: cargo ## cargo-deny on deny.toml, with the advisories as they are today
+	@command -v cargo-deny > /dev/null || { echo "cargo-deny is missing: cargo install cargo-deny --locked" >&2; exit 1; }
+	@cargo deny fetch db > /dev/null 2>&1 || { echo "the database of advisories is out of reach" >&2; exit 1; }
+	cargo deny check
+
 .PHONY: chart
 chart: lab-tools ## Lint the chart, and render it in each of its modes
 	@helm=$$($(LAB) prepare | sed -n 's/^Helm: //p'); \
-	for values in "" "namespaces={a,b}" "namespaces={a},rbac.clusterRoles=false" "rbac.create=false" \
+	for values in "" "namespaces={a,b}" "namespaces={a},rbac.clusterRoles=false" "commandPolicy.enabled=true" "rbac.create=false" \
 	  "crds.install=false,serviceAccount.create=false,service.enabled=false" \
 	  "replicas=2,metricProviders.default=http://prometheus:9090,alertmanager.url=http://alertmanager:9093" \
 	  "serviceMonitor.enabled=true,prometheusRule.enabled=true,dashboard.enabled=true,networkPolicy.enabled=true"; do \
@@ -134,6 +163,29 @@ image-binary: cargo ## The image's binary, built as in the Dockerfile and tried:
 	@root=$$(mktemp -d); trap 'rm -r "$$root"' EXIT; cp $(STATIC) "$$root/serin"; \
 	echo "in a root with no other file:"; env -i $$(command -v unshare) --map-root-user --root="$$root" /serin version
 	@ls -l --block-size=KiB $(STATIC)
+
+# What paths leave in a binary is written as the Dockerfile's.
+REMAP = --remap-path-prefix=$(1)=/src --remap-path-prefix=$${CARGO_HOME:-$$HOME/.cargo}=/usr/local/cargo \
+  --remap-path-prefix=$$(rustc --print sysroot)/lib/rustlib/src/rust=/rustc/$$(rustc -vV | sed -n 's/^commit-hash: //p')
+
+.PHONY: reproducible
+reproducible: cargo ## The image's binary of the commit, built in two folders: the sums must be the same (two releases' time)
+	@root=$$(mktemp -d $(or $(TMPDIR),/tmp)/serin-XXXXXX); trap 'rm -rf "$$root"' EXIT; \
+	for folder in "$$root/one" "$$root/two/with/a/longer/path"; do \
+	  mkdir -p "$$folder"; git archive HEAD | tar -x -C "$$folder"; \
+	  (cd "$$folder"; RUSTFLAGS="-C target-feature=+crt-static $(call REMAP,$$folder)" CFLAGS="-ffile-prefix-map=$$folder=/src" \
+	    cargo build --quiet --locked --bin serin --target $(HOST) --target-dir "$$folder/target" $(if $(filter debug,$(PROFILE)),,--release)); \
+	  cp "$$folder/target/$(HOST)/$(or $(PROFILE),release)/serin" "$$root/serin-$${#folder}"; rm -rf "$$folder"; \
+	done; \
+	(cd "$$root"; sha256sum serin-*); \
+	if grep -aqF "$$root" "$$root"/serin-*; then echo "the folder it was built in stands in the binary" >&2; exit 1; fi; \
+	cmp "$$root"/serin-* && echo "the same"
+
+# Signing and publishing are in docs/releasing.md.
+.PHONY: sbom
+sbom: cargo ## What is in the binary, as CycloneDX: target/serin.cdx.json (SBOM=file: elsewhere)
+	@mkdir -p target
+	SBOM=$(or $(SBOM),target/serin.cdx.json) cargo test -q --test sbom
 
 .PHONY: image-test
 image-test: image-binary lab-tools ## The image's binary, installed by the chart in the lab

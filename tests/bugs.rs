@@ -10,7 +10,7 @@
 use std::{collections::BTreeMap, fs, path::Path};
 
 /// The last bug that has a row.
-const LAST: u32 = 38;
+const LAST: u32 = 77;
 
 /// Rows by bug: their third cell, what answers the bug here.
 fn rows(table: &str) -> BTreeMap<String, String> {

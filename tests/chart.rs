@@ -219,3 +219,50 @@ fn artifact_hub_is_told_of_every_kind() {
         .expect("an annotation");
     assert!(changes[0]["kind"].is_string(), "{changes}");
 }
+
+/// The policy guards every command, and no word that is none.
+#[test]
+fn the_policy_knows_every_command() {
+    let template = read("charts/serin/templates/commandpolicy.yaml");
+    let list = template
+        .split_once("$commands := list ")
+        .and_then(|(_, rest)| rest.split_once(" }}"))
+        .map_or("", |(list, _)| list);
+    let guarded: Vec<&str> = list.split(' ').map(|w| w.trim_matches('"')).collect();
+    let all = serin::model::command::Verb::ALL.map(serin::model::command::Verb::as_str);
+    assert_eq!(guarded, all);
+}
+
+/// The account gives its token to no pod by itself; the two pods of the chart ask for it.
+#[test]
+fn only_the_charts_pods_mount_the_token() {
+    let at = |file: &str| read(&format!("charts/serin/templates/{file}"));
+    assert!(at("serviceaccount.yaml").contains("\nautomountServiceAccountToken: false\n"));
+    for entry in fs::read_dir("charts/serin/templates").expect("templates") {
+        let text = read(&entry.expect("an entry").path().to_string_lossy());
+        let pods = text.matches("serviceAccountName: ").count();
+        let asked = text.matches("automountServiceAccountToken: true\n").count();
+        assert_eq!(pods, asked, "{text}");
+    }
+    assert!(at("deployment.yaml").contains("automountServiceAccountToken: true\n"));
+}
+
+/// A stamp that no policy writes is anybody's word: it is believed where the policy is installed, by
+/// the same condition, and nowhere else.
+#[test]
+fn a_stamp_is_believed_only_with_its_policy() {
+    let helper = "include \"serin.stampVersion\" .";
+    let policy = read("charts/serin/templates/commandpolicy.yaml");
+    assert!(policy.contains(&format!("$stamp := {helper}")));
+    let (before, _) = policy
+        .split_once("kind: MutatingAdmissionPolicy\n")
+        .expect("the policy");
+    let (_, opened) = before.rsplit_once("{{- if ").expect("a condition");
+    assert!(opened.starts_with("$stamp }}"), "{opened}");
+    let deployment = read("charts/serin/templates/deployment.yaml");
+    let flag = format!(
+        "{{{{- if {helper} }}}}\n            - --trust-command-actor\n            {{{{- end }}}}"
+    );
+    assert!(deployment.contains(&flag));
+    assert_eq!(deployment.matches("trust-command-actor").count(), 1);
+}

@@ -76,6 +76,8 @@ fn roles_of_the_chart() {
         ("lease", rbac::lease()),
         ("view", rbac::view()),
         ("edit", rbac::edit()),
+        ("promote", rbac::command(rbac::PROMOTE)),
+        ("abort", rbac::command(rbac::ABORT)),
     ] {
         let text = serde_saphyr::to_string(&rules).expect("yaml");
         let text = format!("# Generated from src/cli/rbac.rs.\n{}\n", text.trim_end());

@@ -25,6 +25,8 @@ pub const FINALIZER: &str = "serin.dev/route";
 
 /// Prefix of every command annotation.
 pub const COMMAND_PREFIX: &str = "serin.dev/";
+/// Ends the annotation beside a command's that says who gave it.
+pub const STAMP_SUFFIX: &str = "-by";
 
 /// The condition types of a Rollout.
 pub mod condition {

@@ -312,6 +312,10 @@ pub struct HandledCommand {
     /// In a sentence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+    /// Who gave it, as the API server knows them; at most 128 characters. Only where the chart's
+    /// `commandPolicy` is on and the API server has MutatingAdmissionPolicies.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
     /// When.
     pub at: Time,
 }

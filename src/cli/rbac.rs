@@ -3,7 +3,10 @@
 
 use k8s_openapi::api::rbac::v1::PolicyRule;
 
-use crate::{api::names::GROUP, model::object::Kind};
+use crate::{
+    api::names::GROUP,
+    model::{command::Verb, object::Kind},
+};
 
 /// The lease's name unless a flag says otherwise; the chart puts its own in.
 pub const LEASE_NAME: &str = "serin-controller";
@@ -94,6 +97,25 @@ pub fn edit() -> Vec<PolicyRule> {
     ]
 }
 
+/// The commands that bring a new revision further.
+pub const PROMOTE: &[Verb] = &[Verb::Promote, Verb::PromoteFull, Verb::Resume, Verb::Retry];
+/// The commands that hold it back.
+pub const ABORT: &[Verb] = &[Verb::Abort, Verb::Pause];
+
+/// For people who may give these commands and change nothing else, where the chart's policy holds:
+/// each is a subresource that is nowhere served, and `update` is missing on purpose.
+pub fn command(verbs: &[Verb]) -> Vec<PolicyRule> {
+    let parts: Vec<String> = verbs
+        .iter()
+        .map(|v| format!("rollouts/{}", v.as_str()))
+        .collect();
+    let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+    vec![
+        rule(GROUP, &["rollouts"], &["get", "list", "watch", "patch"]),
+        rule(GROUP, &parts, &["update"]),
+    ]
+}
+
 /// Each right by itself: its rule, the group, the resource (with its subresource) and the verb.
 pub fn each(rules: &[PolicyRule]) -> impl Iterator<Item = (&PolicyRule, &str, &str, &str)> {
     rules.iter().flat_map(|rule| {
@@ -115,7 +137,16 @@ mod tests {
     #[test]
     fn no_right_is_wider_than_its_use() {
         let routes = crate::controller::rollouts::route_kinds();
-        let all = [namespaced(&routes), cluster(), lease(), view(), edit()].concat();
+        let all = [
+            namespaced(&routes),
+            cluster(),
+            lease(),
+            view(),
+            edit(),
+            command(PROMOTE),
+            command(ABORT),
+        ]
+        .concat();
         for rule in all {
             let resources = rule.resources.clone().unwrap_or_default();
             let groups = rule.api_groups.clone().unwrap_or_default();
@@ -128,5 +159,16 @@ mod tests {
         }
         let routes = namespaced(&routes).pop().expect("a rule");
         assert_eq!(routes.resources, Some(vec!["httproutes".to_owned()]));
+    }
+    /// One role brings it further, the other holds it back; neither writes by `update`, by which the
+    /// policy tells who may edit.
+    #[test]
+    fn every_command_is_in_one_role() {
+        let mut all = [PROMOTE, ABORT].concat();
+        all.sort_unstable();
+        assert_eq!(all, Verb::ALL);
+        for rules in [command(PROMOTE), command(ABORT)] {
+            assert!(each(&rules).all(|(_, _, r, verb)| r != "rollouts" || verb != "update"));
+        }
     }
 }

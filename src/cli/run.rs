@@ -44,6 +44,10 @@ pub struct Options {
     /// Look after Rollouts whose spec.controllerName is this
     #[arg(long, env = "SERIN_CONTROLLER_NAME", default_value = CONTROLLER_NAME, value_name = "NAME")]
     pub controller_name: String,
+    /// Believe the annotations that say who gave a command. Only where an admission policy writes
+    /// them: otherwise whoever may annotate a Rollout can name somebody else
+    #[arg(long, env = "SERIN_TRUST_COMMAND_ACTOR")]
+    pub trust_command_actor: bool,
     /// A server with Prometheus' HTTP API, by the name that templates give as `ref`. Repeatable
     #[arg(
         long,
@@ -189,6 +193,7 @@ fn context(
         metrics,
         clock,
         controller_name: options.controller_name.clone(),
+        trust_command_actor: options.trust_command_actor,
         failures: Failures::default(),
     };
     Ok((Arc::new(cx), signals))

@@ -62,6 +62,8 @@ pub struct Context {
     pub clock: Clock,
     /// `spec.controllerName` of the Rollouts that are ours.
     pub controller_name: String,
+    /// Whether it is the API server's word who gave a command.
+    pub trust_command_actor: bool,
     /// Rounds in a row that failed, by controller and object.
     pub failures: Failures,
 }

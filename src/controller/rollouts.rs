@@ -7,8 +7,9 @@ use crate::{
     api::Rollout,
     engine,
     model::{
+        command::unstamp,
         object::Kind,
-        observed::{Current, References},
+        observed::{Current, Observed, References},
         plan::Requeue,
         spec::Spec,
     },
@@ -41,12 +42,12 @@ pub async fn round(cx: &Context, key: &Key) -> Result<Requeue, RoundError> {
     if !known.is_some_and(|r| cx.ours(r.value.glance.controller.as_deref())) {
         return Ok(Requeue::OnChange(IDLE));
     }
-    let Some(mut observed) = cx.cluster.observe(key).await? else {
+    let Some(mut observed) = believed(cx, cx.cluster.observe(key).await?) else {
         return Ok(Requeue::OnChange(IDLE));
     };
     let mut plan = engine::plan(&observed, cx.clock.now());
     if plan.look_closer {
-        let Some(closer) = cx.cluster.observe_live(key).await? else {
+        let Some(closer) = believed(cx, cx.cluster.observe_live(key).await?) else {
             return Ok(Requeue::OnChange(IDLE));
         };
         observed = closer;
@@ -65,6 +66,15 @@ pub async fn round(cx: &Context, key: &Key) -> Result<Requeue, RoundError> {
         requeue = sooner(cx, requeue, ASK_AGAIN);
     }
     Ok(requeue)
+}
+
+/// Without what says who gave a command, unless it is the API server's word.
+fn believed(cx: &Context, mut look: Option<Observed>) -> Option<Observed> {
+    let found = look.as_mut().filter(|_| !cx.trust_command_actor);
+    if let Some(annotations) = found.and_then(|o| o.rollout.metadata.annotations.as_mut()) {
+        unstamp(annotations);
+    }
+    look
 }
 
 /// Tells what was decided. After which time there is more to tell; an Event never fails a round.

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::api::{names::COMMAND_PREFIX, status::HandledCommand};
+use crate::api::{
+    names::{COMMAND_PREFIX, STAMP_SUFFIX},
+    status::HandledCommand,
+};
 
 /// What somebody asks for. In the order in which one wins over another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -47,6 +50,11 @@ impl Verb {
     pub fn annotation(self) -> String {
         format!("{COMMAND_PREFIX}{}", self.as_str())
     }
+    /// The annotation that says who gave it. The chart's policy writes it; without that policy anybody
+    /// can.
+    pub fn stamp(self) -> String {
+        format!("{}{STAMP_SUFFIX}", self.annotation())
+    }
     /// Whether any value will do.
     pub fn takes_anything(self) -> bool {
         matches!(self, Self::Abort | Self::Pause)
@@ -62,6 +70,8 @@ pub struct Command {
     pub token: String,
     /// What it is asked of.
     pub target: Result<Target, Malformed>,
+    /// Who gave it, where that is known.
+    pub by: Option<String>,
 }
 
 /// What a command is asked of.
@@ -118,9 +128,36 @@ pub fn pending(annotations: &BTreeMap<String, String>, handled: &[HandledCommand
                 verb,
                 target: parse(&token),
                 token,
+                by: annotations.get(&verb.stamp()).and_then(|s| actor(s)),
             })
         })
         .collect()
+}
+
+/// The longest name of an actor, in characters.
+pub const ACTOR_MAX: usize = 128;
+
+/// A user's name as it may stand in a message: in one piece, without what a terminal or a reader
+/// could take for something else, and bounded.
+pub fn actor(name: &str) -> Option<String> {
+    let plain = |c: char| c.is_alphanumeric() || c.is_ascii_graphic();
+    let clean = |c: char| if plain(c) { c } else { '_' };
+    let mut out: String = name.chars().take(ACTOR_MAX).map(clean).collect();
+    if name.chars().nth(ACTOR_MAX).is_some() {
+        out = out
+            .chars()
+            .take(ACTOR_MAX - 3)
+            .chain("...".chars())
+            .collect();
+    }
+    (!out.is_empty()).then_some(out)
+}
+
+/// Forgets who gave the commands: what says so can be written by anybody.
+pub fn unstamp(annotations: &mut BTreeMap<String, String>) {
+    for verb in Verb::ALL {
+        annotations.remove(&verb.stamp());
+    }
 }
 
 #[cfg(test)]
@@ -173,11 +210,52 @@ mod tests {
             token: token.into(),
             outcome: "Done".into(),
             message: None,
+            by: None,
             at: k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(jiff::Timestamp::UNIX_EPOCH),
         };
         assert_eq!(
             verbs(&[done("promote", "abc/1"), done("abort", "yes")]),
             [Verb::Abort]
+        );
+    }
+
+    #[test]
+    fn who_gave_a_command_is_bounded_and_in_one_piece() {
+        let user = "system:serviceaccount:prod:oncall";
+        assert_eq!(actor(user).as_deref(), Some(user));
+        assert_eq!(actor("Jörg\n\u{202e}x y").as_deref(), Some("Jörg__x_y"));
+        assert_eq!(actor(""), None);
+        let longest = "ä".repeat(ACTOR_MAX);
+        assert_eq!(actor(&longest), Some(longest.clone()));
+        let cut = actor(&format!("{longest}x")).expect("a name");
+        assert!(cut.ends_with("ä...") && cut.chars().count() == ACTOR_MAX);
+    }
+
+    /// Each command has a stamp of its own, and what is no command's stamp stays.
+    #[test]
+    fn stamps_are_read_and_forgotten() {
+        let given = |k: &str, v: &str| (format!("serin.dev/{k}"), v.to_owned());
+        let mut annotations: BTreeMap<_, _> = [
+            given("abort", "yes"),
+            given("abort-by", "anna"),
+            given("promote", "abc/1"),
+            given("pause-by", "carl"),
+            given("decision", "3"),
+        ]
+        .into();
+        let by = |annotations: &BTreeMap<String, String>| -> Vec<Option<String>> {
+            pending(annotations, &[])
+                .into_iter()
+                .map(|c| c.by)
+                .collect()
+        };
+        assert_eq!(by(&annotations), [Some("anna".to_owned()), None]);
+        unstamp(&mut annotations);
+        assert_eq!(by(&annotations), [None, None]);
+        let left: Vec<&String> = annotations.keys().collect();
+        assert_eq!(
+            left,
+            ["serin.dev/abort", "serin.dev/decision", "serin.dev/promote"]
         );
     }
 }

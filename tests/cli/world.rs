@@ -163,10 +163,10 @@ impl World {
         let mut cluster = self.cluster.take().expect("a scenario");
         let live = self.server.get(ROLLOUTS, "app").expect("the Rollout");
         let live: Rollout = serde_json::from_value(live).expect("a Rollout");
-        cluster.edit(false, |r| {
-            r.spec = live.spec.clone();
-            r.metadata.generation = live.metadata.generation;
-        });
+        cluster.edit(|r| r.spec = live.spec.clone());
+        if let Some(rollout) = &mut cluster.rollout {
+            rollout.metadata.generation = live.metadata.generation;
+        }
         decide(&mut cluster, self.now);
         let status = cluster.rollout.as_ref().expect("a Rollout").status.clone();
         self.server
@@ -273,7 +273,7 @@ impl World {
                 let told = live.metadata.annotations.clone();
                 let known = cluster.rollout.as_ref().expect("a Rollout");
                 if told != known.metadata.annotations {
-                    cluster.edit(false, |r| r.metadata.annotations = told);
+                    cluster.edit(|r| r.metadata.annotations = told);
                     decide(&mut cluster, now);
                     let status = cluster.rollout.as_ref().expect("a Rollout").status.clone();
                     server.edit(ROLLOUTS, "app", |r| r["status"] = json!(status));

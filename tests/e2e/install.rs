@@ -12,19 +12,19 @@ use serin_lab::Lab;
 
 use crate::world::{LIMIT, Result, Setup, World, ensure, hash, phase};
 
-const CHART: &str = "charts/serin";
+pub const CHART: &str = "charts/serin";
 /// The chart before this one, as it was.
 const PREVIOUS: &str = "tests/e2e/charts/serin-0.1.0-previous";
 
 /// A release of the chart, by the name `serin`.
-struct Release {
+pub struct Release {
     lab: Arc<Lab>,
     namespace: String,
     values: Vec<String>,
 }
 
 impl Release {
-    fn new(lab: &Arc<Lab>, namespace: &str, values: &[&str]) -> Self {
+    pub fn new(lab: &Arc<Lab>, namespace: &str, values: &[&str]) -> Self {
         // `make image-test` gives the binary that goes into the image.
         let binary = std::env::var_os("SERIN_BINARY");
         let binary = binary.map_or_else(|| env!("CARGO_BIN_EXE_serin").into(), PathBuf::from);
@@ -40,7 +40,7 @@ impl Release {
         }
     }
 
-    async fn helm(&self, verb: &[&str], chart: &str, flags: &[&str]) -> Result {
+    pub async fn helm(&self, verb: &[&str], chart: &str, flags: &[&str]) -> Result {
         let chart = Path::new(env!("CARGO_MANIFEST_DIR")).join(chart);
         let chart = chart.display().to_string();
         let mut args = verb.to_vec();
@@ -78,7 +78,7 @@ impl Release {
     }
 
     /// `helm uninstall`, and its pods have gone.
-    async fn uninstall(&self) -> Result {
+    pub async fn uninstall(&self) -> Result {
         let ns = self.namespace.as_str();
         self.lab.helm(&["uninstall", "serin", "-n", ns]).await?;
         let pods = "app.kubernetes.io/instance=serin";
@@ -358,6 +358,8 @@ pub async fn chart_rendered(lab: Arc<Lab>) -> Result {
         "PrometheusRule",
         "ConfigMap",
         "Secret",
+        "ValidatingAdmissionPolicy",
+        "MutatingAdmissionPolicy",
     ] {
         ensure(
             !kinds(&plain).contains(&kind),

@@ -3,7 +3,8 @@
 //! a failure that is not the app's own.
 //!
 //! Without `E2E` the core is run, and a sample of the rest that `SEED` picks; `E2E=full` runs everything
-//! that can share a lab, `E2E=alone` what needs one for itself.
+//! that can share a lab, `E2E=alone` what needs one for itself, `E2E=hostile` what turns the world
+//! against it.
 
 #![allow(
     clippy::expect_used,
@@ -19,17 +20,20 @@
     reason = "the tests' names and bodies are their documentation"
 )]
 
+mod against;
 mod analysis;
 mod app;
 mod blue_green;
 mod both;
 mod cli;
 mod commands;
+mod door;
 mod faults;
 mod first;
 mod flight;
 mod gitops;
 mod history;
+mod hostile;
 mod install;
 mod lint;
 mod rights;
@@ -67,7 +71,10 @@ fn main() {
     // Named tests are run whatever the seed says.
     let named = std::env::args().skip(1).any(|a| !a.starts_with('-'));
     let mode = std::env::var("E2E").unwrap_or_default();
-    let (full, others) = (named || mode == "full", named || mode != "alone");
+    let (full, others) = (
+        named || mode == "full",
+        named || !["alone", "hostile"].contains(&mode.as_str()),
+    );
     let day = std::time::SystemTime::UNIX_EPOCH
         .elapsed()
         .map_or(0, |d| d.as_secs() / 86_400);
@@ -79,7 +86,11 @@ fn main() {
         println!("the core, and what SEED={seed} picks of the rest");
     }
     // What needs the lab for itself runs one by one.
-    let suite = Suite::new().at_once(if mode == "alone" { 1 } else { 4 });
+    let suite = Suite::new().at_once(if mode.is_empty() || mode == "full" {
+        4
+    } else {
+        1
+    });
     let suite = list!(
         suite,
         |_: &str| others,
@@ -97,16 +108,20 @@ fn main() {
         both::the_same_on_both,
         install::installed_in_the_whole_cluster,
         install::chart_rendered,
+        door::who_may_give_which_command,
         install::check_finds_what_is_missing,
         waiters::helm_waits_for_the_promotion,
         waiters::helm_rolls_a_bad_release_back,
         waiters::alerts_and_dashboard,
         lint::lint_agrees_with_the_api_server,
+        against::simulated_api_server_answers_as_the_real_one,
         streams::streams_outlive_the_promotion,
     );
     let suite = list!(
         suite,
-        |name: &str| full || (others && picked(seed, name)),
+        |name: &str| full
+            || (others && picked(seed, name))
+            || (mode == "hostile" && name == "hostile_mix"),
         flight::promote_with_a_cluster_for_each_backend,
         lint::lint_agrees_on_every_field,
         analysis::latency,
@@ -149,6 +164,7 @@ fn main() {
         waiters::kubectl_waits,
         waiters::scaled_at_rest,
         waiters::an_alert_fires_and_ends,
+        hostile::hostile_mix,
     );
     // The first wants a cluster that has never seen Serin, the other holds the whole data plane back.
     let alone = named || mode == "alone";
@@ -158,10 +174,26 @@ fn main() {
         install::controller_upgraded_in_flight,
         faults::slow_data_plane,
     );
+    // The world turns hostile: each wants a lab that nobody else is in.
+    let hostile = mode == "hostile";
+    let suite = list!(
+        suite,
+        |_: &str| hostile,
+        hostile::hostile_requests,
+        hostile::hostile_watches,
+        hostile::hostile_metrics,
+        hostile::hostile_copies,
+        hostile::hostile_parts,
+    );
     let least = if named { 0 } else { 100 };
-    let mut suite = suite.last("nothing_refused", move |lab| async move {
-        rights::nothing_refused(&lab, least)
-    });
+    // An API server that has just started refuses everything for a moment.
+    let mut suite = if hostile {
+        suite
+    } else {
+        suite.last("nothing_refused", move |lab| async move {
+            rights::nothing_refused(&lab, least)
+        })
+    };
     if mode == "full" && !named {
         suite = suite.last("every_right_used", |lab| async move {
             rights::every_right_used(&lab)

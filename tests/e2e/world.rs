@@ -182,7 +182,19 @@ impl World {
             .run_dir()
             .join(format!("serin-{}-{}.log", self.namespace, self.starts));
         let file = std::fs::File::create(&log)?;
-        let child = Command::new(env!("CARGO_BIN_EXE_serin"))
+        let child = self
+            .serin_command(port)
+            .stdout(Stdio::from(file.try_clone()?))
+            .stderr(Stdio::from(file))
+            .spawn()?;
+        self.serin = Some(Serin { child, log, port });
+        Ok(())
+    }
+
+    /// The controller for this namespace, to be started.
+    pub fn serin_command(&self, port: u16) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_serin"));
+        command
             .arg("run")
             .args([
                 "--namespaces",
@@ -195,12 +207,8 @@ impl World {
             .args(["--listen", &format!("127.0.0.1:{port}")])
             .env("KUBECONFIG", &self.kubeconfig)
             .env("SERIN_LOG", "info,serin=debug")
-            .stdout(Stdio::from(file.try_clone()?))
-            .stderr(Stdio::from(file))
-            .kill_on_drop(true)
-            .spawn()?;
-        self.serin = Some(Serin { child, log, port });
-        Ok(())
+            .kill_on_drop(true);
+        command
     }
 
     /// SIGKILL: no goodbye, the lease stays taken.

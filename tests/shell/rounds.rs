@@ -21,6 +21,13 @@ use crate::{
 
 /// A controller at work.
 pub async fn start(server: &Arc<Server>) -> (JoinHandle<()>, watch::Sender<bool>) {
+    start_with(server, false).await
+}
+
+async fn start_with(
+    server: &Arc<Server>,
+    trust_command_actor: bool,
+) -> (JoinHandle<()>, watch::Sender<bool>) {
     let (cluster, signals) = cluster(server).await;
     let cx = Context {
         cluster,
@@ -28,6 +35,7 @@ pub async fn start(server: &Arc<Server>) -> (JoinHandle<()>, watch::Sender<bool>
         metrics: Metrics::default(),
         clock: Clock::starting_at(Timestamp::from_second(1_800_000_000).expect("a time")),
         controller_name: CONTROLLER_NAME.to_owned(),
+        trust_command_actor,
         failures: Failures::default(),
     };
     let (stop, stopped) = watch::channel(false);
@@ -221,4 +229,39 @@ async fn a_list_or_a_watch_that_is_never_answered_is_asked_for_again() {
     let begun = tokio::time::timeout(Duration::from_secs(600), start(&server)).await;
     let (_work, _stop) = begun.expect("it does not wait for ever");
     deployed(&server).await;
+}
+
+/// Anybody can write who gave a command, unless a policy does: it is believed only where that is said.
+#[tokio::test(start_paused = true)]
+async fn who_gave_a_command_is_believed_only_where_told_to() {
+    for (trusted, said, by) in [
+        (false, "somebody paused", json!(null)),
+        (true, "paused by anna", json!("anna")),
+    ] {
+        let server = Server::new();
+        server.put(ROLLOUTS, rollout("web:1"));
+        let (_work, _stop) = start_with(&server, trusted).await;
+        deployed(&server).await;
+        server.edit(ROLLOUTS, "web", |r| {
+            r["spec"]["template"] = rollout("web:2")["spec"]["template"].clone();
+            r["metadata"]["generation"] = json!(2);
+        });
+        pass(2).await;
+        server.edit(ROLLOUTS, "web", |r| {
+            r["metadata"]["annotations"]["serin.dev/pause"] = json!("now");
+            r["metadata"]["annotations"]["serin.dev/pause-by"] = json!("anna");
+        });
+        pass(5).await;
+        let stands = server.get(ROLLOUTS, "web").expect("is there");
+        let status = &stands["status"];
+        assert_eq!(status["pause"]["message"], said, "{status:#}");
+        assert_eq!(status["commands"][0]["by"], by);
+        // With the command goes what was believed; what was not is somebody else's.
+        let annotations = &stands["metadata"]["annotations"];
+        assert!(
+            annotations.get("serin.dev/pause").is_none(),
+            "{annotations}"
+        );
+        assert_eq!(annotations.get("serin.dev/pause-by").is_none(), trusted);
+    }
 }

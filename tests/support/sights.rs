@@ -49,7 +49,7 @@ fn sight(cluster: &Cluster, at: Timestamp) -> Option<Sight> {
     Some(Sight {
         at,
         observed: cluster.observe(at)?,
-        served: cluster.gateway.share,
+        served: cluster.share(),
         rollout,
         ready,
     })

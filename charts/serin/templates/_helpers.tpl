@@ -57,6 +57,18 @@ true
 {{- end -}}
 {{- end -}}
 
+{{/* The version by which the API server has MutatingAdmissionPolicies, where it stamps commands. */}}
+{{- define "serin.stampVersion" -}}
+{{- if .Values.commandPolicy.enabled -}}
+{{- $kind := "admissionregistration.k8s.io/%s/MutatingAdmissionPolicy" -}}
+{{- if .Capabilities.APIVersions.Has (printf $kind "v1") -}}
+v1
+{{- else if .Capabilities.APIVersions.Has (printf $kind "v1beta1") -}}
+v1beta1
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
 {{- define "serin.subject" -}}
 subjects:
   - kind: ServiceAccount

@@ -169,11 +169,7 @@ pub fn rebuild(cx: &Context<'_>, status: &mut RolloutStatus) -> bool {
     let selected = selected
         .filter(|r| good(r) || !cx.spec.switched() && cx.observed.revisions.iter().any(good));
     let promoted = || {
-        let good = cx
-            .observed
-            .revisions
-            .iter()
-            .filter(|r| r.verdict == reason::PROMOTED);
+        let good = cx.observed.revisions.iter().filter(|r| good(r));
         good.max_by_key(|r| (r.available(), r.number))
     };
     let Some(stable) = selected.or_else(promoted).map(|r| r.hash.clone()) else {

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::{
     api::{
-        names::reason,
+        names::{COMMAND_PREFIX, STAMP_SUFFIX, reason},
         status::{HandledCommand, RolloutStatus},
     },
     model::{
@@ -126,12 +126,13 @@ fn record(
         token: command.token.clone(),
         outcome: if plain { "Removing" } else { outcome }.to_owned(),
         message: Some(brief(&message)),
+        by: command.by.clone(),
         at: Time(cx.now),
     });
     // What still stands on the object must not be forgotten.
     let stands = |h: &HandledCommand| {
         annotations
-            .get(&format!("{}{}", crate::api::names::COMMAND_PREFIX, h.name))
+            .get(&format!("{}{}", COMMAND_PREFIX, h.name))
             .is_some_and(|v| v.starts_with(&h.token))
     };
     while status.commands.len() > REMEMBERED {
@@ -139,11 +140,21 @@ fn record(
         status.commands.remove(oldest);
     }
     let token: String = command.token.chars().take(80).collect();
-    let text = format!("{name} {token:?}: {message}");
+    let by = command.by.as_ref();
+    let by = by.map(|who| format!(" by {who}")).unwrap_or_default();
+    let text = format!("{name} {token:?}{by}: {message}");
     match outcome {
         "Done" => note(status, cx.now, "Normal", reason::COMMAND_DONE, &text),
         "Refused" | "Stale" => note(status, cx.now, "Warning", reason::COMMAND_REFUSED, &text),
         _ => {}
+    }
+}
+
+/// What somebody did, and who that was where it is known.
+fn did(command: &Command, what: &str) -> String {
+    match &command.by {
+        Some(who) => format!("{what} by {who}"),
+        None => format!("somebody {what}"),
     }
 }
 
@@ -153,7 +164,7 @@ pub fn tidy(observed: &Observed, status: &mut RolloutStatus) -> Vec<Intent> {
     let stands = |name: &str, token: &str| {
         meta.annotations
             .as_ref()
-            .and_then(|a| a.get(&format!("{}{name}", crate::api::names::COMMAND_PREFIX)))
+            .and_then(|a| a.get(&format!("{}{name}", COMMAND_PREFIX)))
             .is_some_and(|v| v == token)
     };
     for handled in status
@@ -165,11 +176,16 @@ pub fn tidy(observed: &Observed, status: &mut RolloutStatus) -> Vec<Intent> {
             handled.outcome = "Done".into();
         }
     }
-    let removals: Vec<Value> = status
-        .commands
-        .iter()
-        .filter(|h| h.outcome == "Removing")
-        .map(|h| json!({"op": "remove", "path": format!("/metadata/annotations/serin.dev~1{}", h.name)}))
+    let handled = status.commands.iter().filter(|h| h.outcome == "Removing");
+    let keys = handled.flat_map(|h| {
+        let stamp = format!("{}{STAMP_SUFFIX}", h.name);
+        let stamped = meta.annotations.as_ref();
+        let stamped = stamped.is_some_and(|a| a.contains_key(&format!("{COMMAND_PREFIX}{stamp}")));
+        [Some(h.name.clone()), stamped.then_some(stamp)]
+    });
+    let removals: Vec<Value> = keys
+        .flatten()
+        .map(|k| json!({"op": "remove", "path": format!("/metadata/annotations/serin.dev~1{k}")}))
         .collect();
     if removals.is_empty() {
         return vec![];
@@ -218,7 +234,6 @@ fn answer(cx: &Context<'_>, status: &mut RolloutStatus, command: &Command) -> An
     if let Some(stale) = target.as_ref().and_then(|t| stale(cx, status, t)) {
         return Answer("Stale", stale);
     }
-    let step = target.and_then(|t| t.step);
     match command.verb {
         Verb::Abort if in_flight => {
             give_up(
@@ -226,7 +241,7 @@ fn answer(cx: &Context<'_>, status: &mut RolloutStatus, command: &Command) -> An
                 status,
                 reason::ABORTED,
                 reason::ABORTED,
-                "somebody aborted",
+                &did(command, "aborted"),
             );
             Answer("Done", format!("revision {hash} is given up"))
         }
@@ -235,16 +250,16 @@ fn answer(cx: &Context<'_>, status: &mut RolloutStatus, command: &Command) -> An
             "nothing is in flight that an abort could change".into(),
         ),
         Verb::Pause if in_flight && status.pause.is_none() => {
-            pause(cx, status, "Command", "somebody paused");
+            pause(cx, status, "Command", &did(command, "paused"));
             Answer("Done", "paused".into())
         }
         Verb::Pause => Answer(
             "Done",
             "nothing is in flight that is not paused already".into(),
         ),
-        Verb::Resume => resume_command(cx, status),
+        Verb::Resume => resume_command(cx, status, command),
         Verb::Retry => retry(cx, status, &hash, stage),
-        Verb::Promote => promote(cx, status, step.as_deref(), stage),
+        Verb::Promote => promote(cx, status, command, stage),
         Verb::PromoteFull if in_flight => {
             status.pause = None;
             let end = attempt.map_or(0, |a| a.steps.len());
@@ -255,7 +270,10 @@ fn answer(cx: &Context<'_>, status: &mut RolloutStatus, command: &Command) -> An
                 cx.now,
                 "Normal",
                 reason::PROMOTING,
-                "somebody promoted it in full: the steps left are skipped",
+                &format!(
+                    "{}: the steps left are skipped",
+                    did(command, "promoted it in full")
+                ),
             );
             Answer(
                 "Done",
@@ -303,7 +321,7 @@ fn stale(cx: &Context<'_>, status: &RolloutStatus, target: &Target) -> Option<St
     }
 }
 
-fn resume_command(cx: &Context<'_>, status: &mut RolloutStatus) -> Answer {
+fn resume_command(cx: &Context<'_>, status: &mut RolloutStatus, command: &Command) -> Answer {
     let Some(paused) = status.pause.clone() else {
         return Answer("Refused", "it is not paused".into());
     };
@@ -320,7 +338,7 @@ fn resume_command(cx: &Context<'_>, status: &mut RolloutStatus) -> Answer {
             _ => {}
         }
     }
-    resume(cx, status, "somebody resumed");
+    resume(cx, status, &did(command, "resumed"));
     Answer(
         "Done",
         "it goes on; an analysis that could not say measures anew".into(),
@@ -347,7 +365,7 @@ fn retry(cx: &Context<'_>, status: &mut RolloutStatus, hash: &str, stage: Option
 fn promote(
     cx: &Context<'_>,
     status: &mut RolloutStatus,
-    step: Option<&str>,
+    command: &Command,
     stage: Option<Stage>,
 ) -> Answer {
     let Some(attempt) = status
@@ -357,7 +375,6 @@ fn promote(
     else {
         return Answer("Refused", "no step is in progress".into());
     };
-    let _ = step;
     if status
         .pause
         .as_ref()
@@ -378,7 +395,10 @@ fn promote(
         resume(
             cx,
             status,
-            "somebody promoted although the analysis in the background could not say",
+            &format!(
+                "{} although the analysis in the background could not say",
+                did(command, "promoted")
+            ),
         );
         return Answer(
             "Done",

@@ -64,6 +64,16 @@ pub(crate) fn token_file() -> String {
 /// A kubeconfig as text (JSON, which is YAML).
 pub(crate) fn kubeconfig(ca_pem: &str, user: &str, token: &str) -> Result<String> {
     let server = format!("https://{HOST_IP}:{API_PORT}");
+    kubeconfig_at(&server, ca_pem, user, &json!({"token": token}))
+}
+
+/// The same by way of another server.
+pub(crate) fn kubeconfig_at(
+    server: &str,
+    ca_pem: &str,
+    user: &str,
+    identity: &serde_json::Value,
+) -> Result<String> {
     let config = json!({
         "apiVersion": "v1",
         "kind": "Config",
@@ -71,7 +81,7 @@ pub(crate) fn kubeconfig(ca_pem: &str, user: &str, token: &str) -> Result<String
             "server": server,
             "certificate-authority-data": base64(ca_pem.as_bytes()),
         }}],
-        "users": [{"name": user, "user": {"token": token}}],
+        "users": [{"name": user, "user": identity}],
         "contexts": [{"name": "lab", "context": {"cluster": "lab", "user": user}}],
         "current-context": "lab",
     });
@@ -80,13 +90,24 @@ pub(crate) fn kubeconfig(ca_pem: &str, user: &str, token: &str) -> Result<String
 
 /// A client by a kubeconfig.
 pub(crate) async fn client(kubeconfig: &str) -> Result<Client> {
+    Client::try_from(config(kubeconfig).await?).context(|| "making a client")
+}
+
+/// A client that has no identity and passes on that of each request; it never tries again.
+pub(crate) async fn passing_on(kubeconfig: &str) -> Result<Client> {
+    let mut config = config(kubeconfig).await?;
+    config.default_retry = false;
+    config.read_timeout = None;
+    Client::try_from(config).context(|| "making a client")
+}
+
+async fn config(kubeconfig: &str) -> Result<Config> {
     let wrong = |e: &dyn std::fmt::Display| Error::Invalid(format!("kubeconfig: {e}"));
     let parsed: Kubeconfig = serde_json::from_str(kubeconfig).context(|| "kubeconfig")?;
     let options = KubeConfigOptions::default();
-    let config = Config::from_custom_kubeconfig(parsed, &options)
+    Config::from_custom_kubeconfig(parsed, &options)
         .await
-        .map_err(|e| wrong(&e))?;
-    Client::try_from(config).context(|| "making a client")
+        .map_err(|e| wrong(&e))
 }
 
 /// A token of a ServiceAccount, valid for a day; bound to a pod when one is given.

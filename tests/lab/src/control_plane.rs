@@ -7,6 +7,7 @@ use std::{
 };
 
 use kube::Client;
+use tokio::sync::Mutex;
 
 use crate::{
     access::{self, API_PORT},
@@ -41,7 +42,9 @@ pub(crate) struct ControlPlane {
     ca_pem: String,
     pki: PathBuf,
     run_dir: PathBuf,
-    _parts: Vec<Part>,
+    etcd: Mutex<Option<Part>>,
+    api_server: Mutex<Option<Part>>,
+    _manager: Option<Part>,
 }
 
 impl ControlPlane {
@@ -54,23 +57,50 @@ impl ControlPlane {
             ca_pem,
             pki,
             run_dir,
-            _parts: Vec::new(),
+            etcd: Mutex::default(),
+            api_server: Mutex::default(),
+            _manager: None,
         };
-        plane
-            ._parts
-            .push(supervisor.start("etcd", plane.etcd(parts))?);
-        plane
-            ._parts
-            .push(supervisor.start("kube-apiserver", plane.api_server(parts)?)?);
-        let client = access::client(&plane.kubeconfig_of(&access::ADMIN)?).await?;
+        plane.start_etcd(parts, supervisor).await?;
+        plane.start_api_server(parts, supervisor).await?;
+        let manager = plane.controller_manager(parts)?;
+        plane._manager = Some(supervisor.start("kube-controller-manager", manager)?);
+        Ok(plane)
+    }
+
+    /// Starts etcd on the data that is there, unless it runs.
+    pub(crate) async fn start_etcd(&self, parts: &Parts, supervisor: &Supervisor) -> Result<()> {
+        let mut running = self.etcd.lock().await;
+        if running.is_none() {
+            *running = Some(supervisor.start("etcd", self.etcd(parts))?);
+        }
+        Ok(())
+    }
+
+    /// Starts the API server, unless it runs, and awaits it.
+    pub(crate) async fn start_api_server(
+        &self,
+        parts: &Parts,
+        supervisor: &Supervisor,
+    ) -> Result<()> {
+        let mut running = self.api_server.lock().await;
+        if running.is_none() {
+            *running = Some(supervisor.start("kube-apiserver", self.api_server(parts)?)?);
+        }
+        let client = access::client(&self.kubeconfig_of(&access::ADMIN)?).await?;
         supervisor
             .await_or_fail("the API server", LIMIT, ready(&client))
-            .await?;
-        let manager = plane.controller_manager(parts)?;
-        plane
-            ._parts
-            .push(supervisor.start("kube-controller-manager", manager)?);
-        Ok(plane)
+            .await
+    }
+
+    /// etcd, if it runs.
+    pub(crate) fn etcd_part(&self) -> &Mutex<Option<Part>> {
+        &self.etcd
+    }
+
+    /// The API server, if it runs.
+    pub(crate) fn api_server_part(&self) -> &Mutex<Option<Part>> {
+        &self.api_server
     }
 
     pub(crate) fn ca_pem(&self) -> &str {

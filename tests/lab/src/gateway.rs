@@ -46,7 +46,7 @@ const ENVOY_VERSION: &str = "1.40.0";
 
 /// The running gateway.
 pub(crate) struct Gateway {
-    _server: Part,
+    server: Part,
     relay: Relay,
 }
 
@@ -72,10 +72,12 @@ impl Gateway {
         supervisor
             .await_or_fail("the first answer of Envoy", LIMIT, answers(supervisor))
             .await??;
-        Ok(Self {
-            _server: server,
-            relay,
-        })
+        Ok(Self { server, relay })
+    }
+
+    /// Envoy's gateway; Envoy runs on when it is stopped.
+    pub(crate) fn server(&self) -> &Part {
+        &self.server
     }
 
     pub(crate) fn relay(&self) -> &Relay {

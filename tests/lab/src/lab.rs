@@ -71,19 +71,19 @@ impl Default for Options {
 ///
 /// Without [`Lab::down`] its run folder is kept, with every log, and the program says where it is.
 pub struct Lab {
-    client: Client,
+    pub(crate) client: Client,
     kubeconfig: PathBuf,
-    parts: Parts,
-    plane: ControlPlane,
+    pub(crate) parts: Parts,
+    pub(crate) plane: ControlPlane,
     applier: Applier,
     images: Images,
-    http: reqwest::Client,
-    gateway: Option<Gateway>,
+    pub(crate) http: reqwest::Client,
+    pub(crate) gateway: Option<Gateway>,
     prometheus: Mutex<Option<Part>>,
     _alertmanager: Option<Part>,
     kubelet: Option<Kubelet>,
     _paper: Option<Paper>,
-    supervisor: Supervisor,
+    pub(crate) supervisor: Supervisor,
     took: Duration,
     names: AtomicU32,
 }

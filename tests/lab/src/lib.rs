@@ -12,6 +12,8 @@ mod audit;
 mod control_plane;
 mod error;
 mod gateway;
+mod harm;
+mod hostile;
 mod inside;
 mod kubelet;
 mod lab;
@@ -31,6 +33,8 @@ pub use self::{
     audit::AuditEntry,
     error::{Error, Result},
     gateway::{GATEWAY_NAME, GATEWAY_NAMESPACE, GATEWAY_PORT},
+    harm::Piece,
+    hostile::{Asked, Fault, Metrics, Proxy, Requests, Rule, Sick},
     inside::{HOST_IP, enter},
     kubelet::{Images, NODE},
     lab::{Lab, Options},

@@ -10,7 +10,7 @@ use std::{
 };
 
 use nix::{
-    sys::signal::{Signal, killpg},
+    sys::signal::{self, Signal, killpg},
     unistd::Pid,
 };
 use tokio::{
@@ -39,6 +39,7 @@ struct Failure {
 /// A running part.
 #[derive(Debug)]
 pub(crate) struct Part {
+    pid: Option<Pid>,
     stop: mpsc::Sender<oneshot::Sender<()>>,
 }
 
@@ -51,6 +52,19 @@ async fn kill(child: &mut Child) {
 }
 
 impl Part {
+    /// Stops it where it is, or lets it go on; what it started runs on.
+    pub(crate) fn freeze(&self, frozen: bool) -> Result<()> {
+        let signal = if frozen {
+            Signal::SIGSTOP
+        } else {
+            Signal::SIGCONT
+        };
+        let pid = self
+            .pid
+            .ok_or_else(|| Error::Invalid("a part that has ended".into()))?;
+        signal::kill(pid, signal).context(|| "stopping a part, or letting it go on")
+    }
+
     /// Ends the part at once, as a crash would, and waits for its end.
     pub(crate) async fn kill(self) {
         let (done, wait) = oneshot::channel();
@@ -106,6 +120,10 @@ impl Supervisor {
             .kill_on_drop(true)
             .spawn()
             .context(|| format!("starting {part}"))?;
+        let pid = child
+            .id()
+            .and_then(|id| i32::try_from(id).ok())
+            .map(Pid::from_raw);
         let (stop, mut stopped) = mpsc::channel::<oneshot::Sender<()>>(1);
         let (failed, part) = (self.failed.clone(), part.to_owned());
         let mut ending = self.ending.subscribe();
@@ -124,7 +142,7 @@ impl Supervisor {
             }
         });
         self.tasks().push(task);
-        Ok(Part { stop })
+        Ok(Part { pid, stop })
     }
 
     /// Awaits `future`, but not longer than `limit`, nor beyond the failure of a part.

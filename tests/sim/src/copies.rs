@@ -41,7 +41,10 @@ impl Drop for Copy {
 /// Starts a process; `elects`, as one of two.
 pub fn start(world: &Shared, life: usize, elects: bool) -> Copy {
     let client = wire::client(world, life);
-    let past = i64::try_from(lock(world).now()).unwrap_or(0);
+    let past = {
+        let mut world = lock(world);
+        i64::try_from(world.now()).unwrap_or(0) + world.weather.off(life)
+    };
     let now = Timestamp::from_millisecond(EPOCH * 1000 + past);
     let clock = Clock::starting_at(now.unwrap_or(Timestamp::MAX));
     let now: Now = Arc::new(move || clock.now());
@@ -64,6 +67,7 @@ pub fn start(world: &Shared, life: usize, elects: bool) -> Copy {
             metrics: Metrics::default(),
             clock,
             controller_name: CONTROLLER_NAME.to_owned(),
+            trust_command_actor: false,
             failures: Failures::default(),
         };
         // Who ends by itself has lost the lease, and is started anew.

@@ -1,5 +1,6 @@
 //! The real controller in a simulated world.
 
+mod against;
 mod api;
 mod cases;
 mod copies;
@@ -10,6 +11,7 @@ mod nature;
 mod people;
 mod plans;
 mod play;
+mod shrink;
 mod storm;
 mod weather;
 mod wire;
@@ -17,6 +19,9 @@ mod world;
 
 use std::{
     collections::BTreeMap,
+    fs::OpenOptions,
+    io::Write,
+    path::Path,
     process::{Command, ExitCode, Stdio},
     sync::{
         Mutex, MutexGuard, PoisonError,
@@ -50,15 +55,24 @@ struct Options {
     /// Every plan: each workload with one thing going wrong, wherever it could
     #[arg(long)]
     plans: bool,
+    /// Leaves parts of the seed's run out: act1,gust0,lag
+    #[arg(long, default_value = "")]
+    without: String,
     /// This plan alone, with its log
     #[arg(long)]
     plan: Option<Plan>,
     /// This plan alone, for a machine
     #[arg(long, hide = true)]
     report_plan: Option<Plan>,
+    /// The seeds' requests to the simulated API server and to the one of this kubeconfig, compared
+    #[arg(long, value_name = "KUBECONFIG")]
+    against: Option<std::path::PathBuf>,
     /// So many at a time
     #[arg(long, default_value_t = 2)]
     jobs: u64,
+    /// A file to which a table of what struck is appended
+    #[arg(long)]
+    table: Option<std::path::PathBuf>,
     /// Print the hash of each run's log
     #[arg(long)]
     hashes: bool,
@@ -75,16 +89,47 @@ fn storm(seed: u64) -> Storm {
     Storm::of(seed, cases::cases().len())
 }
 
+/// A seed is played without some parts.
+fn seeded(seed: u64, without: &str, verbose: bool) -> Report {
+    let whole = storm(seed);
+    match whole.without(&shrink::parse(without)) {
+        Some(storm) => play(seed, &storm, &BTreeMap::new(), verbose),
+        None => play::failed(format!(
+            "--without {without}: seed {seed} has no such part; it has {}",
+            shrink::parts(&whole).join(",")
+        )),
+    }
+}
+
+/// The smallest run of a seed that breaks the same law, as a command.
+fn smallest(seed: u64, broken: &str) -> String {
+    let law = shrink::law(broken);
+    let left_out = shrink::shrink(&shrink::parts(&storm(seed)), |out| {
+        let report = apart("--report", &seed.to_string(), &shrink::words(out));
+        report.broken.first().is_some_and(|b| shrink::law(b) == law)
+    });
+    if left_out.is_empty() {
+        return format!("make sim REPLAY={seed}");
+    }
+    format!(
+        "make sim REPLAY={seed} WITHOUT={}  (all of it: make sim REPLAY={seed})",
+        shrink::words(&left_out)
+    )
+}
+
 fn main() -> ExitCode {
     let options = Options::parse();
+    if let Some(kubeconfig) = &options.against {
+        return against::compare(kubeconfig, options.from, options.seeds);
+    }
     if let Some(seed) = options.seed {
-        return one(&play(seed, &storm(seed), &BTreeMap::new(), true));
+        return one(&seeded(seed, &options.without, true));
     }
     if let Some(plan) = &options.plan {
         return one(&planned(plan, true));
     }
     if let Some(seed) = options.report {
-        return told(&play(seed, &storm(seed), &BTreeMap::new(), false));
+        return told(&seeded(seed, &options.without, false));
     }
     if let Some(plan) = &options.report_plan {
         return told(&planned(plan, false));
@@ -139,10 +184,10 @@ fn outcome(good: bool) -> ExitCode {
 
 /// One run in a process of its own: libraries count what they made so far, and take their random
 /// numbers from that.
-fn apart(flag: &str, what: &str) -> Report {
+fn apart(flag: &str, what: &str, without: &str) -> Report {
     let child = std::env::current_exe().and_then(|exe| {
         Command::new(exe)
-            .args([flag, what])
+            .args([flag, what, "--without", without])
             .stderr(Stdio::inherit())
             .output()
     });
@@ -175,15 +220,44 @@ impl Sum {
         self.failed += u64::from(!report.broken.is_empty());
     }
 
-    fn print(&self, what: &str, seconds: f64) {
-        println!(
+    fn line(&self, what: &str, seconds: f64) -> String {
+        format!(
             "{} {what}, {} broke a law; {} writes, {} simulated hours; {:.1} {what} a second",
             self.runs,
             self.failed,
             self.writes,
             self.lasted / 3_600_000,
             self.runs as f64 / seconds
-        );
+        )
+    }
+
+    /// Says what came of it all, and writes it down.
+    fn end(&self, what: &str, began: Instant, table: Option<&Path>) -> ExitCode {
+        let line = self.line(what, began.elapsed().as_secs_f64());
+        self.print(&line);
+        let written = table.is_none_or(|path| {
+            let file = OpenOptions::new().append(true).create(true).open(path);
+            let written = file.and_then(|mut f| f.write_all(self.table(&line).as_bytes()));
+            written
+                .inspect_err(|e| eprintln!("{}: {e}", path.display()))
+                .is_ok()
+        });
+        outcome(self.failed == 0 && written)
+    }
+
+    fn table(&self, line: &str) -> String {
+        let mut text = format!("\n{line}\n");
+        for (what, rows) in [("Case", &self.cases), ("Fault", &self.struck)] {
+            text.push_str(&format!("\n| {what} | Times |\n|---|---|\n"));
+            for (name, n) in rows {
+                text.push_str(&format!("| {name} | {n} |\n"));
+            }
+        }
+        text
+    }
+
+    fn print(&self, line: &str) {
+        println!("{line}");
         for (case, n) in &self.cases {
             println!("  {case}: {n} runs");
         }
@@ -230,22 +304,21 @@ fn many(options: &Options) -> ExitCode {
     let seeds: Vec<u64> = (options.from..options.from + options.seeds).collect();
     let sum = Mutex::new(Sum::default());
     each(options, &seeds, &sum, |seed| {
-        let mut report = apart("--report", &seed.to_string());
+        let mut report = apart("--report", &seed.to_string(), "");
         // The same seed is the same run, to the last byte.
-        if seed % TWICE == 0 && apart("--report", &seed.to_string()).hash != report.hash {
+        if seed % TWICE == 0 && apart("--report", &seed.to_string(), "").hash != report.hash {
             report.broken.push("the same seed is another run".into());
         }
         if options.hashes {
             println!("seed {seed} {:016x}", report.hash);
         }
         if let Some(law) = report.broken.first() {
-            println!("{law}\n  to see it: make sim REPLAY={seed}");
+            println!("seed {seed}: {law}\n  to see it: {}", smallest(*seed, law));
         }
         report
     });
     let sum = sum.into_inner().unwrap_or_else(PoisonError::into_inner);
-    sum.print("seeds", began.elapsed().as_secs_f64());
-    outcome(sum.failed == 0)
+    sum.end("seeds", began, options.table.as_deref())
 }
 
 /// One seed in so many is played twice.
@@ -259,14 +332,14 @@ fn plans(options: &Options) -> ExitCode {
             workload,
             wrong: Wrong::Nothing,
         };
-        let clean = apart("--report-plan", &nothing.to_string());
+        let clean = apart("--report-plan", &nothing.to_string(), "");
         for law in &clean.broken {
             println!("{law}\n  to see it: make sim PLAN={nothing}");
         }
         let all = Plan::all(workload, &clean);
         println!("workload {workload}, {}: {} plans", clean.case, all.len());
         each(options, &all, &sum, |plan| {
-            let mut report = apart("--report-plan", &plan.to_string());
+            let mut report = apart("--report-plan", &plan.to_string(), "");
             if report.end != clean.end {
                 let odd = report.end.iter().filter(|line| !clean.end.contains(line));
                 let odd: Vec<&str> = odd.map(String::as_str).collect();
@@ -283,8 +356,7 @@ fn plans(options: &Options) -> ExitCode {
         lock(&sum).add(clean);
     }
     let sum = sum.into_inner().unwrap_or_else(PoisonError::into_inner);
-    sum.print("plans", began.elapsed().as_secs_f64());
-    outcome(sum.failed == 0)
+    sum.end("plans", began, options.table.as_deref())
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

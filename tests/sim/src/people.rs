@@ -20,6 +20,12 @@ pub enum Act {
     Release(usize),
     /// More pods are wanted, or fewer.
     Replicas(u64),
+    /// An autoscaler wants another number of pods; where none are wanted it rests.
+    Autoscale(u64),
+    /// There may be no more than so many pods in the namespace.
+    Quota(u64),
+    /// There may be any number.
+    NoQuota,
     /// A command is given.
     Command(&'static str),
     /// `spec.paused`.
@@ -92,9 +98,16 @@ impl World {
         self.log.note(now, &format!("people: {act:?}"));
         let quiet = matches!(
             act,
-            Act::Release(_) | Act::Command(_) | Act::Pause(_) | Act::Create | Act::CreateRoute
+            Act::Release(_)
+                | Act::Command(_)
+                | Act::Pause(_)
+                | Act::Create
+                | Act::CreateRoute
+                | Act::Quota(_)
+                | Act::NoQuota
         );
-        let grows = matches!(act, Act::Replicas(n) if n > 0 && self.replicas() > 0);
+        let more = |n: u64| n > 0 && self.replicas() > 0;
+        let grows = matches!(act, Act::Replicas(n) | Act::Autoscale(n) if more(n));
         self.nature.disturbed |= !quiet && !grows;
         self.nature.scaled_by_hand |= matches!(act, Act::ScaleSet(_));
         match act {
@@ -104,6 +117,19 @@ impl World {
             Act::Replicas(n) => self.edit(Who::People, &rollout(), |r| {
                 r["spec"]["replicas"] = json!(n)
             }),
+            Act::Autoscale(n) => {
+                if self.replicas() > 0 {
+                    self.weather.strike("autoscaled");
+                    self.edit(Who::People, &rollout(), |r| {
+                        r["spec"]["replicas"] = json!(n)
+                    });
+                }
+            }
+            Act::Quota(n) => {
+                self.weather.strike("quota");
+                self.nature.quota = Some(n);
+            }
+            Act::NoQuota => self.nature.quota = None,
             Act::Command(verb) => {
                 let token = format!("*/{now}");
                 self.edit(Who::People, &rollout(), |r| {
@@ -200,6 +226,7 @@ impl World {
         let set = self.some_set().and_then(|p| self.store.get(&p).cloned());
         let hash = set.map(|s| text(&s, crate::laws::seen::HASH).to_owned());
         if let (Some(path), Some(hash)) = (self.role(role), hash) {
+            self.nature.turned.insert(path.name.clone());
             self.edit(Who::People, &path, |s| {
                 s["spec"]["selector"]["pod-template-hash"] = json!(hash)
             });
@@ -211,7 +238,7 @@ impl World {
         match crate::api::write::delete(&self.store, &rollout(), &json!({}), &stamp) {
             Ok(Change::Remove) => drop(self.put(Who::People, &rollout(), None)),
             Ok(Change::Put(new)) => drop(self.put(Who::People, &rollout(), Some(new))),
-            Ok(Change::Answer(_)) | Err(_) => {}
+            Ok(Change::LetGo(_) | Change::Answer(_)) | Err(_) => {}
         }
     }
 }

@@ -64,7 +64,8 @@ pub enum Wrong {
     Write(u64, Fate),
     /// At this time a kind is no more heard of, for so many seconds.
     Hide(u64, usize),
-    /// At this time a kind is listed anew, as it was half a minute before.
+    /// At this time a kind is listed anew, as it was half a minute before; a quarter of a minute later
+    /// the API server has caught up.
     Past(u64, usize),
     /// From this time on a second process works for 20 s.
     Twin(u64),
@@ -148,7 +149,7 @@ impl Plan {
             Wrong::Nothing => {}
             Wrong::Write(n, fate) => drop(fates.insert(n, fate)),
             Wrong::Hide(at, kind) => gusts.push((at, Gust::Hide(kind, 60))),
-            Wrong::Past(at, kind) => gusts.push((at, Gust::Past(kind, 30))),
+            Wrong::Past(at, kind) => gusts.push((at, Gust::Past(kind, 30, 15))),
             Wrong::Twin(at) => gusts.push((at, Gust::Twin(20))),
         }
         let storm = Storm {
@@ -163,6 +164,7 @@ impl Plan {
             until: 300_000,
             elects: false,
             no_streams: false,
+            skew: 0,
         };
         (storm, fates)
     }

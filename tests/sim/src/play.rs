@@ -213,7 +213,12 @@ impl Run {
                     lock(&self.world).kill(life);
                 }
             }
-            Gust::Twin(_) | Gust::Cut(_) | Gust::Hide(..) | Gust::Past(..) | Gust::Compact => {}
+            Gust::Twin(_)
+            | Gust::Cut(_)
+            | Gust::Hide(..)
+            | Gust::Past(..)
+            | Gust::Forbid(..)
+            | Gust::Compact => {}
         }
     }
 
@@ -225,6 +230,7 @@ impl Run {
         world.weather.clear_up();
         world.last_write = now;
         world.act(Act::CreateRoute);
+        world.act(Act::NoQuota);
         world.act(Act::Pause(false));
         world.changed.send_modify(|n| *n += 1);
         if let Some(life) = self.twin {

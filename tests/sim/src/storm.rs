@@ -9,6 +9,9 @@ use crate::{
     world::World,
 };
 
+/// The farthest that a clock may be off, so that two differ by twice as much at most.
+const SKEW: u64 = 200;
+
 /// An accident.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Gust {
@@ -16,8 +19,11 @@ pub enum Gust {
     Cut(usize),
     /// A kind is not heard of for so many seconds, though its watch stands.
     Hide(usize, u64),
-    /// A kind is listed anew, as it was so many seconds before, and from then on told of so much late.
-    Past(usize, u64),
+    /// A kind is listed anew, as it was so many seconds before, and told of so much late for the
+    /// seconds named last.
+    Past(usize, u64, u64),
+    /// Admission refuses every write of a kind for so many seconds.
+    Forbid(usize, u64),
     /// The API server forgets what was before, and all watches end.
     Compact,
     /// The process dies.
@@ -53,6 +59,8 @@ pub struct Storm {
     pub elects: bool,
     /// No list is streamed.
     pub no_streams: bool,
+    /// How far the clocks of processes are off at most, in milliseconds.
+    pub skew: u64,
 }
 
 impl Storm {
@@ -85,6 +93,15 @@ impl Storm {
             };
             acts.push((at, act(&mut dice, wild)));
         }
+        if dice.once_in(4) {
+            autoscale(&mut dice, until, &mut acts);
+        }
+        if dice.once_in(5) {
+            let from = dice.range(1, until);
+            acts.push((from, Act::Quota(dice.range(1, 6))));
+            acts.push((from + dice.range(5, 200) * 1000, Act::NoQuota));
+        }
+        acts.sort_by_key(|(at, _)| *at);
         let mut gusts = vec![];
         if !calm {
             for _ in 0..dice.below(7) {
@@ -114,6 +131,17 @@ impl Storm {
             climate,
             elects: dice.once_in(4),
             no_streams: dice.once_in(4),
+            skew: dice.pick(&[0, 0, 0, SKEW]),
+        }
+    }
+}
+
+/// An autoscaler looks every so often, and now and then wants another number.
+fn autoscale(dice: &mut Dice, until: u64, acts: &mut Vec<(u64, Act)>) {
+    let every = dice.range(15, 60) * 1000;
+    for n in 1..until / every {
+        if dice.once_in(2) {
+            acts.push((n * every, Act::Autoscale(dice.range(1, 5))));
         }
     }
 }
@@ -153,8 +181,9 @@ fn act(dice: &mut Dice, wild: bool) -> Act {
 
 fn gust(dice: &mut Dice) -> Gust {
     let kind = usize::try_from(dice.below(EVENT as u64)).unwrap_or(0);
-    match dice.below(14) {
-        12..=13 => Gust::Past(kind, dice.range(1, 60)),
+    match dice.below(16) {
+        14..=15 => Gust::Forbid(kind, dice.range(5, 120)),
+        12..=13 => Gust::Past(kind, dice.range(1, 60), dice.range(1, 200)),
         0..=2 => Gust::Cut(kind),
         3..=6 => Gust::Hide(kind, dice.range(1, 120)),
         7 => Gust::Compact,
@@ -169,6 +198,10 @@ impl World {
         self.nature.health.clone_from(&storm.health);
         self.weather.climate = storm.climate.clone();
         self.weather.no_streams = storm.no_streams;
+        self.weather.skew = storm.skew;
+        // A new leader reads the times that the old one wrote: what clocks differ by is missing at the
+        // end of `propagationDelay`.
+        self.nature.propagation -= 2 * storm.skew;
         for (at, act) in &storm.acts {
             self.nature.later(0, *at, *at, What::People(*act));
         }
@@ -203,11 +236,17 @@ impl World {
     pub fn blow(&mut self, gust: Gust, lives: &[usize]) {
         let now = self.now();
         self.log.note(now, &format!("weather: {gust:?}"));
+        if let Gust::Forbid(kind, seconds) = gust {
+            self.weather.forbid(kind, now + seconds * 1000);
+        }
         for &life in lives {
             match gust {
                 Gust::Cut(kind) => self.weather.cut(life, kind),
                 Gust::Hide(kind, seconds) => self.weather.hide(life, kind, now + seconds * 1000),
-                Gust::Past(kind, seconds) => self.weather.go_back(life, kind, seconds * 1000),
+                Gust::Past(kind, seconds, last) => {
+                    let until = now + last * 1000;
+                    self.weather.go_back(life, kind, seconds * 1000, until);
+                }
                 Gust::Compact => {
                     self.store.oldest = self.store.version();
                     self.weather.strike("compaction");
@@ -215,7 +254,7 @@ impl World {
                         self.weather.cut(life, kind);
                     }
                 }
-                Gust::Crash | Gust::Twin(_) | Gust::EndTwin => {}
+                Gust::Forbid(..) | Gust::Crash | Gust::Twin(_) | Gust::EndTwin => {}
             }
         }
         self.changed.send_modify(|n| *n += 1);

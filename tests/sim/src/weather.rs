@@ -70,14 +70,20 @@ pub struct Weather {
     pub climate: Climate,
     /// No list is streamed.
     pub no_streams: bool,
+    /// How far clocks are off at most, in milliseconds.
+    pub skew: u64,
     /// What is to become of certain writes, by their number.
     pub plan: BTreeMap<u64, Fate>,
     /// How often each fault struck.
     pub struck: BTreeMap<&'static str, u64>,
     dice: Dice,
     lags: BTreeMap<(usize, Id), u64>,
+    /// How far behind the API server of a copy's watch is, and until when.
+    pasts: BTreeMap<(usize, Id), (u64, u64)>,
     hidden: BTreeMap<(usize, Id), u64>,
     cuts: BTreeMap<(usize, Id), u64>,
+    /// Until when admission refuses the writes of a kind.
+    forbidden: BTreeMap<Id, u64>,
 }
 
 impl Weather {
@@ -86,18 +92,49 @@ impl Weather {
         Self {
             climate: Climate::default(),
             no_streams: false,
+            skew: 0,
             plan: BTreeMap::new(),
             struck: BTreeMap::new(),
             dice,
             lags: BTreeMap::new(),
+            pasts: BTreeMap::new(),
             hidden: BTreeMap::new(),
             cuts: BTreeMap::new(),
+            forbidden: BTreeMap::new(),
         }
     }
 
     /// Counts a fault.
     pub fn strike(&mut self, what: &'static str) {
         *self.struck.entry(what).or_insert(0) += 1;
+    }
+
+    /// Admission refuses every write of a kind until then.
+    pub fn forbid(&mut self, kind: Id, until: u64) {
+        self.forbidden.insert(kind, until);
+    }
+
+    /// Whether it does.
+    pub fn forbids(&mut self, kind: Id, now: u64) -> bool {
+        let forbids = self.forbidden.get(&kind).is_some_and(|until| now < *until);
+        if forbids {
+            self.strike("refused by admission");
+        }
+        forbids
+    }
+
+    /// How far the clock of a process is off, in milliseconds.
+    pub fn off(&mut self, life: usize) -> i64 {
+        if self.skew == 0 {
+            return 0;
+        }
+        self.strike("clock off");
+        let most = i64::try_from(self.skew).unwrap_or(0);
+        match life % 3 {
+            0 => most,
+            1 => -most,
+            _ => 0,
+        }
     }
 
     /// What becomes of the `n`th write; Leases and Events are none.
@@ -151,9 +188,20 @@ impl Weather {
         *self.lags.entry((copy, kind)).or_insert_with(new)
     }
 
+    /// How far behind a list is that a copy is served of a kind.
+    pub fn behind(&mut self, copy: usize, kind: Id, now: u64) -> u64 {
+        match self.pasts.get(&(copy, kind)) {
+            Some((lag, until)) if now < *until => *lag,
+            _ => self.lag(copy, kind),
+        }
+    }
+
     /// When a change of `at` is told.
     pub fn delivery(&mut self, copy: usize, kind: Id, at: u64) -> u64 {
-        let due = at + self.lag(copy, kind);
+        let mut due = at + self.lag(copy, kind);
+        if let Some((lag, until)) = self.pasts.get(&(copy, kind)) {
+            due = due.max((at + lag).min(*until));
+        }
         due.max(self.hidden.get(&(copy, kind)).copied().unwrap_or(0))
     }
 
@@ -168,14 +216,16 @@ impl Weather {
         self.strike("watch cut");
         *self.cuts.entry((copy, kind)).or_insert(0) += 1;
         self.lags.remove(&(copy, kind));
+        self.pasts.remove(&(copy, kind));
         self.hidden.remove(&(copy, kind));
     }
 
-    /// A copy's watch of a kind is served from now on by an API server that is so far behind.
-    pub fn go_back(&mut self, copy: usize, kind: Id, lag: u64) {
+    /// A copy's watch of a kind is served from now on by an API server that is so far behind, until it
+    /// catches up.
+    pub fn go_back(&mut self, copy: usize, kind: Id, lag: u64, until: u64) {
         self.cut(copy, kind);
         self.strike("time travel");
-        self.lags.insert((copy, kind), lag);
+        self.pasts.insert((copy, kind), (lag, until));
     }
 
     /// How often they have.
@@ -202,7 +252,9 @@ impl Weather {
     pub fn clear_up(&mut self) {
         self.climate = Climate::default();
         self.plan.clear();
+        self.forbidden.clear();
         self.lags.clear();
+        self.pasts.clear();
         self.hidden.clear();
     }
 }

@@ -11,7 +11,7 @@ use tokio::time::sleep;
 use crate::{
     api::{
         answer::{self, Asked},
-        kinds::{EVENT, LEASE, ROLLOUT},
+        kinds::{EVENT, KINDS, LEASE, ROLLOUT},
         store::text,
         watch,
         write::{self, Refusal},
@@ -111,9 +111,12 @@ fn depart(world: &mut World, life: usize, asked: &Asked) -> Option<(Fate, u64, u
     let counts = asked.writes() && !matches!(asked.path.kind, EVENT | LEASE);
     let number = counts.then_some(world.writes);
     world.writes += u64::from(counts);
-    let fate = world.weather.fate(number);
+    let now = world.now();
+    let fate = match number {
+        Some(_) if world.weather.forbids(asked.path.kind, now) => Fate::Refused(403),
+        _ => world.weather.fate(number),
+    };
     if fate != Fate::Done {
-        let now = world.now();
         let line = format!("serin-{life}: {} {}", asked.words(), fate.word());
         world.log.note(now, &line);
     }
@@ -171,10 +174,17 @@ fn carry_out(world: &Shared, life: usize, asked: &Asked, seen: &Seen) -> Respons
     }
     match change(&world, asked) {
         Ok((path, change)) => {
+            let there = world.store.get(&path).is_some();
             let object = world.land(life, &path, change, seen);
             let stays = world.store.get(&path).cloned();
             world.laws.learn(life, &path, stays.as_ref());
-            answer::ok(&object)
+            match asked.method.as_str() {
+                "POST" | "PUT" if !there => answer::made(&object),
+                "DELETE" if stays.is_none() && !KINDS[path.kind].shows_gone() => {
+                    answer::ok(&answer::gone(&path, &object))
+                }
+                _ => answer::ok(&object),
+            }
         }
         Err(refusal) => {
             let now = world.now();

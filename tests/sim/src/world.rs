@@ -120,6 +120,9 @@ impl World {
             return self.store.get(path).cloned();
         };
         self.log.line(now, who, &past);
+        if path.kind == SERVICE && who != Who::People {
+            self.nature.turned.remove(&path.name);
+        }
         if matches!(who, Who::Serin(_)) && !matches!(path.kind, LEASE | EVENT) {
             self.last_write = now;
         }
@@ -147,7 +150,8 @@ impl World {
         let (new, answer) = match change {
             Change::Answer(value) => return Arc::new(value),
             Change::Put(new) => (Some(new), None),
-            Change::Remove => (None, self.store.get(path).cloned()),
+            Change::Remove => (None, None),
+            Change::LetGo(last) => (None, Some(Arc::new(last))),
         };
         let before = self.store.version();
         let after = self.put(who, path, new);
@@ -158,7 +162,7 @@ impl World {
                 self.broke(&law);
             }
         }
-        after.or(answer).unwrap_or_default()
+        answer.or(after).unwrap_or_default()
     }
 
     /// A law is broken.

@@ -134,6 +134,24 @@ pub fn ok(value: &Value) -> Response<Body> {
     Response::new(Body::from(value.to_string()))
 }
 
+/// An answer with an object that was made.
+pub fn made(value: &Value) -> Response<Body> {
+    let mut response = ok(value);
+    *response.status_mut() = StatusCode::CREATED;
+    response
+}
+
+/// What is said of an object that was deleted and is gone.
+pub fn gone(path: &Path, object: &Value) -> Value {
+    let kind = KINDS[path.kind].of;
+    let mut details =
+        json!({"name": path.name, "kind": kind.plural, "uid": object["metadata"]["uid"]});
+    if !kind.group.is_empty() {
+        details["group"] = json!(kind.group);
+    }
+    json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details})
+}
+
 /// An answer that says no.
 pub fn refused(refusal: &Refusal) -> Response<Body> {
     let mut response = ok(&refusal.status());
@@ -156,6 +174,18 @@ pub fn read(store: &Store, asked: &Asked) -> Result<(Value, Vec<Arc<Value>>), Re
         return Ok(((**found).clone(), vec![Arc::clone(found)]));
     }
     list(store.all(asked.path.kind), store.version(), asked)
+}
+
+/// An object in a list: the real one leaves out what all of a kind have, where the kind is its own.
+fn listed(kind: Id, object: &Value) -> Value {
+    let mut object = object.clone();
+    if !KINDS[kind].custom()
+        && let Some(fields) = object.as_object_mut()
+    {
+        fields.remove("kind");
+        fields.remove("apiVersion");
+    }
+    object
 }
 
 /// A list; in pages where that is asked for: the token says the version and the last name.
@@ -188,7 +218,7 @@ fn list<'a>(
         }
     }
     let kind: Id = asked.path.kind;
-    let bodies: Vec<&Value> = items.iter().map(AsRef::as_ref).collect();
+    let bodies: Vec<Value> = items.iter().map(|o| listed(kind, o)).collect();
     let body = json!({
         "kind": format!("{}List", KINDS[kind].of.kind), "apiVersion": KINDS[kind].of.api_version(),
         "metadata": {"resourceVersion": version.to_string(), "continue": token}, "items": bodies,

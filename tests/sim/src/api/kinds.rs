@@ -59,6 +59,25 @@ const fn kind(
     }
 }
 
+impl Kind {
+    /// Whether it comes from a CustomResourceDefinition.
+    pub fn custom(&self) -> bool {
+        self.of.group.contains("gateway") || self.of.group == "serin.dev"
+    }
+    /// Whether a PUT makes what is not there.
+    pub fn made_by_put(&self) -> bool {
+        matches!(self.of.kind, "Lease" | "Service" | "Event")
+    }
+    /// Whether a DELETE answers with what is gone, not only that it is.
+    pub fn shows_gone(&self) -> bool {
+        matches!(self.of.kind, "Service" | "Pod")
+    }
+    /// Whether a PUT without a resourceVersion is taken.
+    pub fn unconditional(&self) -> bool {
+        !self.custom() && self.of.kind != "Lease"
+    }
+}
+
 /// All of them.
 pub const KINDS: &[Kind] = &[
     kind("serin.dev", "v1alpha1", "Rollout", "rollouts", (true, true)),

@@ -124,7 +124,9 @@ impl Store {
         if let Some(old) = &old {
             let meta = &old["metadata"];
             for kept in ["resourceVersion", "uid", "generation", "creationTimestamp"] {
-                new["metadata"][kept] = meta[kept].clone();
+                if !meta[kept].is_null() {
+                    new["metadata"][kept] = meta[kept].clone();
+                }
             }
             if new == **old {
                 return None;

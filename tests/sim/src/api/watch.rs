@@ -85,8 +85,9 @@ pub fn begin(shared: &Shared, copy: usize, asked: Asked) -> Response<Body> {
 /// What there is, as a streamed list, and the version up to which it tells. An API server whose
 /// cache is behind tells what it knows.
 fn initial(world: &mut World, copy: usize, asked: &Asked, ready: &mut VecDeque<String>) -> u64 {
-    let lag = world.weather.lag(copy, asked.path.kind);
-    let seen = world.now().saturating_sub(lag);
+    let now = world.now();
+    let lag = world.weather.behind(copy, asked.path.kind, now);
+    let seen = now.saturating_sub(lag);
     let history = world.store.history();
     let known = history.partition_point(|p| p.at <= seen);
     let version = match known.checked_sub(1) {

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{
-    kinds::{KINDS, ROLLOUT, ROUTE, SERVICE, SET},
+    kinds::{KINDS, REVISION, ROLLOUT, ROUTE, SERVICE, SET},
     store::{Path, Store, text},
 };
 
@@ -14,6 +14,8 @@ pub enum Change {
     Put(Value),
     /// It will be gone.
     Remove,
+    /// It will be gone, since nothing holds it any more; this is the answer.
+    LetGo(Value),
     /// Nothing is written; this is the answer.
     Answer(Value),
 }
@@ -92,11 +94,10 @@ pub fn create(
             "the kind in the body is not the path's",
         ));
     }
-    default(path, &mut object, terms.dry);
-    if terms.dry {
-        return Ok(Change::Answer(object));
-    }
-    if path.name.is_empty() {
+    default(path, &mut object);
+    let made_up =
+        terms.dry && path.name.is_empty() && object["metadata"]["generateName"].is_string();
+    if path.name.is_empty() && !made_up {
         return Err(Refusal::new(
             422,
             "Invalid",
@@ -110,6 +111,10 @@ pub fn create(
         );
         return Err(Refusal::new(409, "AlreadyExists", message));
     }
+    if made_up {
+        let name = format!("{}dry", text(&object, "/metadata/generateName"));
+        object["metadata"]["name"] = json!(name);
+    }
     object["metadata"]["namespace"] = json!(path.namespace);
     if let Some(meta) = object["metadata"].as_object_mut() {
         for field in ["resourceVersion", "uid", "generation", "deletionTimestamp"] {
@@ -120,12 +125,44 @@ pub fn create(
         && let Some(fields) = object.as_object_mut()
     {
         fields.remove("status");
-        if path.kind == ROLLOUT {
-            fields.insert("status".into(), json!({"observedGeneration": -1}));
-        }
     }
+    complete(path, &mut object);
     manage(path, None, &mut object, &terms.manager, now);
+    tidy(&mut object);
+    if terms.dry {
+        // As it would be, but for a version.
+        object["metadata"]["uid"] = json!("dry-uid");
+        object["metadata"]["creationTimestamp"] = json!(now);
+        if kind.generation {
+            object["metadata"]["generation"] = json!(1);
+        }
+        return Ok(Change::Answer(object));
+    }
     Ok(Change::Put(object))
+}
+
+/// PUT or PATCH of what is not there: some kinds are made by a PUT.
+fn put_new(
+    store: &Store,
+    path: &Path,
+    edit: Edit,
+    terms: &Terms,
+    now: &str,
+) -> Result<Change, Refusal> {
+    match edit {
+        Edit::Replace(new) if KINDS[path.kind].made_by_put() && !terms.status => {
+            let meta = &new["metadata"];
+            if !meta["uid"].is_null() {
+                return Err(Refusal::new(
+                    409,
+                    "Conflict",
+                    "Precondition failed: UID in precondition",
+                ));
+            }
+            create(store, path, new, terms, now)
+        }
+        Edit::Replace(_) | Edit::Json(_) | Edit::Merge(_) => Err(Refusal::not_found(path)),
+    }
 }
 
 /// PUT or PATCH.
@@ -136,8 +173,35 @@ pub fn update(
     terms: &Terms,
     now: &str,
 ) -> Result<Change, Refusal> {
-    let old = store.get(path).ok_or_else(|| Refusal::not_found(path))?;
+    if terms.status && !KINDS[path.kind].status {
+        return Err(Refusal::new(
+            404,
+            "NotFound",
+            "the server could not find the requested resource",
+        ));
+    }
+    let Some(old) = store.get(path) else {
+        return put_new(store, path, edit, terms, now);
+    };
+    let replaces = matches!(edit, Edit::Replace(_));
     let mut new = match edit {
+        Edit::Replace(new) if other_uid(&new, old) => {
+            return Err(Refusal::new(
+                409,
+                "Conflict",
+                "Precondition failed: UID in precondition",
+            ));
+        }
+        Edit::Replace(new)
+            if new["metadata"]["resourceVersion"].is_null()
+                && !KINDS[path.kind].unconditional() =>
+        {
+            return Err(Refusal::new(
+                422,
+                "Invalid",
+                "metadata.resourceVersion: Invalid value: 0: must be specified for an update",
+            ));
+        }
         Edit::Replace(new) => new,
         Edit::Json(patch) => {
             let failed = |_| {
@@ -159,6 +223,7 @@ pub fn update(
             new
         }
     };
+    tidy(&mut new);
     let conflict = |what: &str| {
         Refusal::new(
             409,
@@ -167,20 +232,30 @@ pub fn update(
         )
     };
     let (before, after) = (&old["metadata"], &new["metadata"]);
-    if !after["uid"].is_null() && after["uid"] != before["uid"] {
-        return Err(conflict("Precondition failed: UID in precondition"));
-    }
     if !after["resourceVersion"].is_null() && after["resourceVersion"] != before["resourceVersion"]
     {
         return Err(conflict(
             "the object has been modified; please apply your changes to the latest version and try again",
         ));
     }
+    // A patch of a status takes the metadata as they are, where the kind comes from a definition.
+    let as_it_is = terms.status && KINDS[path.kind].custom();
+    if !replaces && !as_it_is && other_uid(&new, old) {
+        return Err(Refusal::new(
+            422,
+            "Invalid",
+            "metadata.uid: Invalid value: field is immutable",
+        ));
+    }
     if KINDS[path.kind].status {
         if terms.status {
-            let status = new["status"].take();
+            let (status, metadata) = (new["status"].take(), new["metadata"].take());
             new = (**old).clone();
             new["status"] = status;
+            // Whose kind comes from a definition keeps its metadata.
+            if !KINDS[path.kind].custom() {
+                new["metadata"] = metadata;
+            }
         } else {
             new["status"] = old["status"].clone();
         }
@@ -206,12 +281,68 @@ pub fn update(
         }
         new["metadata"]["deletionTimestamp"] = before["deletionTimestamp"].clone();
         if wanted.is_empty() {
-            return Ok(Change::Remove);
+            validate(path, &new)?;
+            for kept in ["resourceVersion", "uid", "generation", "creationTimestamp"] {
+                if !before[kept].is_null() {
+                    new["metadata"][kept] = before[kept].clone();
+                }
+            }
+            return Ok(Change::LetGo(new));
         }
     }
+    complete(path, &mut new);
     validate(path, &new)?;
+    if path.kind == REVISION && new["data"] != old["data"] {
+        return Err(Refusal::new(
+            422,
+            "Invalid",
+            "data: Forbidden: field is immutable",
+        ));
+    }
     manage(path, Some(old), &mut new, &terms.manager, now);
     Ok(Change::Put(new))
+}
+
+/// Whether a write is about another object of the same name.
+fn other_uid(new: &Value, old: &Value) -> bool {
+    let (new, old) = (&new["metadata"]["uid"], &old["metadata"]["uid"]);
+    !new.is_null() && new != old
+}
+
+/// What the API server fills in where a status is not told, or not all of it.
+fn complete(path: &Path, object: &mut Value) {
+    match path.kind {
+        ROLLOUT => {
+            if !object["status"].is_object() {
+                object["status"] = json!({"observedGeneration": -1});
+            }
+            for field in [
+                "replicas",
+                "readyReplicas",
+                "availableReplicas",
+                "updatedReplicas",
+            ] {
+                if object["status"][field].is_null() {
+                    object["status"][field] = json!(0);
+                }
+            }
+        }
+        SET if object["status"].is_null() => object["status"] = json!({"replicas": 0}),
+        SERVICE if object["status"].is_null() => object["status"] = json!({"loadBalancer": {}}),
+        _ => {}
+    }
+}
+
+/// What is empty in the metadata is not there.
+fn tidy(object: &mut Value) {
+    if let Some(meta) = object["metadata"].as_object_mut() {
+        meta.retain(|_, value| match value {
+            Value::Null => false,
+            Value::Array(all) => !all.is_empty(),
+            Value::Object(map) => !map.is_empty(),
+            _ => true,
+        });
+    }
 }
 
 /// DELETE.
@@ -262,7 +393,7 @@ fn validate(path: &Path, object: &Value) -> Result<(), Refusal> {
 }
 
 /// What the API server fills in.
-fn default(path: &Path, object: &mut Value, dry: bool) {
+fn default(path: &Path, object: &mut Value) {
     match path.kind {
         SET => {
             let spec = &mut object["spec"]["template"]["spec"];
@@ -274,9 +405,6 @@ fn default(path: &Path, object: &mut Value, dry: bool) {
                 if spec[field].is_null() {
                     spec[field] = value;
                 }
-            }
-            if dry {
-                object["metadata"]["name"] = json!("dry");
             }
         }
         SERVICE if object["spec"]["clusterIP"].is_null() => {

@@ -1,12 +1,15 @@
 //! What somebody knows of the pods, the traffic and the decision.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use serde_json::Value;
 
 use crate::{
     api::{
-        kinds::{POD, ROLLOUT, ROUTE, SET, SLICE},
+        kinds::{POD, ROLLOUT, ROUTE, SERVICE, SET, SLICE},
         store::{Path, number, text},
         write::owner,
     },
@@ -21,6 +24,9 @@ use super::FULL;
 
 /// The label with a revision's hash.
 pub const HASH: &str = "/metadata/labels/pod-template-hash";
+
+/// The revision that a Service selects.
+pub const SELECTOR: &str = "/spec/selector/pod-template-hash";
 
 /// What was committed last.
 #[derive(Clone, Debug, Default)]
@@ -79,6 +85,8 @@ pub struct Seen {
     pub share: Option<u32>,
     /// Whether the Rollout is there.
     pub there: bool,
+    /// Which revisions each Service selects, in one view or another.
+    pub selects: BTreeMap<String, BTreeSet<String>>,
 }
 
 impl Seen {
@@ -97,6 +105,10 @@ impl Seen {
                     names.insert(path.name.clone(), hash);
                 }
                 SLICE => slices.push(object),
+                SERVICE => {
+                    let hash = text(object, SELECTOR).to_owned();
+                    seen.selects.insert(path.name.clone(), [hash].into());
+                }
                 ROUTE => seen.share = Some(share(written(object))),
                 ROLLOUT => {
                     let replicas = number(object, "/spec/replicas");
@@ -138,6 +150,10 @@ impl Seen {
         }
         for (hash, n) in &other.desired {
             self.desired.entry(hash.clone()).or_insert(*n);
+        }
+        for (name, hashes) in &other.selects {
+            let views = self.selects.entry(name.clone()).or_default();
+            views.extend(hashes.iter().cloned());
         }
         self.replicas = (
             self.replicas.0.min(other.replicas.0),

@@ -16,7 +16,7 @@ use crate::{
 
 use super::{
     FULL,
-    seen::{HASH, Seen},
+    seen::{HASH, SELECTOR, Seen},
 };
 
 /// Pods that a share needs: rounded up, and one for any share at all.
@@ -29,13 +29,20 @@ pub fn need(share: u32, replicas: u64) -> u64 {
     }
 }
 
-const SELECTOR: &str = "/spec/selector/pod-template-hash";
-
 /// Which revision a role Service selects.
 fn selects(world: &World, role: usize) -> Option<String> {
     let name = &world.laws.case.roles.as_ref()?[role];
     let service = world.store.get(&Path::new(SERVICE, name.as_str()))?;
     Some(text(service, SELECTOR).to_owned())
+}
+
+/// Whether somebody turned a role Service to a revision, and whoever writes has not heard of it.
+fn turned_unseen(world: &World, role: usize, hash: &str, seen: &Seen) -> bool {
+    let Some(name) = world.laws.case.roles.as_ref().map(|r| &r[role]) else {
+        return false;
+    };
+    let views = seen.selects.get(name);
+    world.nature.turned.contains(name) && views.is_none_or(|v| v.iter().any(|h| h != hash))
 }
 
 /// S26: what Serin makes, changes and deletes is its own.
@@ -135,7 +142,9 @@ pub fn set(world: &World, past: &Past, seen: &Seen, truth: &Seen, broken: &mut V
         };
         for (role, share) in shares.into_iter().enumerate() {
             let needed = need(share, wanted);
-            if selects(world, role).as_deref() == Some(&hash) && to < needed && held(&hash) > to {
+            let gets = selects(world, role).as_deref() == Some(&hash)
+                && !turned_unseen(world, role, &hash, seen);
+            if gets && to < needed && held(&hash) > to {
                 broken.push(format!("S4: {hash} is scaled to {to} where it may get a share of {share} ({needed} pods)"));
             }
         }
@@ -231,8 +240,8 @@ pub fn route(world: &World, past: &Past, seen: &Seen, truth: &Seen, broken: &mut
         // Back to stable, traffic may go where it is served no worse.
         let rescue = role == 0
             && seen.decided.retreat
-            && served(world, seen, truth, to, replicas)
-                >= served(world, seen, truth, from, replicas);
+            && served(world, to, replicas, |h| seen.ready(h).max(truth.ready(h)))
+                >= served(world, from, replicas, |h| seen.ready(h).min(truth.ready(h)));
         if ready < needed && !rescue {
             broken.push(format!(
                 "S1: a share of {is} to {hash}, which has {ready} ready pods of {needed}"
@@ -243,7 +252,7 @@ pub fn route(world: &World, past: &Past, seen: &Seen, truth: &Seen, broken: &mut
 
 /// How well requests are served at a share of the canary, in thousandths of what is needed: the
 /// worse of the two Services.
-fn served(world: &World, seen: &Seen, truth: &Seen, share: u32, replicas: u64) -> u64 {
+fn served(world: &World, share: u32, replicas: u64, ready: impl Fn(&str) -> u64) -> u64 {
     let mut shares: BTreeMap<String, u32> = BTreeMap::new();
     for (role, share) in [(0, FULL - share), (1, share)] {
         // Both may select the same pods.
@@ -253,8 +262,7 @@ fn served(world: &World, seen: &Seen, truth: &Seen, share: u32, replicas: u64) -
     }
     let of = |(hash, share): (&String, &u32)| {
         let needed = need(*share, replicas);
-        let ready = seen.ready(hash).max(truth.ready(hash));
-        (needed > 0).then(|| ready.min(needed) * 1000 / needed)
+        (needed > 0).then(|| ready(hash).min(needed) * 1000 / needed)
     };
     shares.iter().filter_map(of).min().unwrap_or(1000)
 }

@@ -79,6 +79,10 @@ pub struct Nature {
     pub story: VecDeque<(&'static str, Act)>,
     /// Services that have had a ready pod.
     pub served: BTreeSet<String>,
+    /// The most pods that there may be.
+    pub quota: Option<u64>,
+    /// Services that people turned last.
+    pub turned: BTreeSet<String>,
     /// Whether people ever scaled a ReplicaSet.
     pub scaled_by_hand: bool,
     /// Whether nature or people ever took something away.
@@ -98,6 +102,8 @@ impl Nature {
             propagation: 900,
             story: VecDeque::new(),
             served: BTreeSet::new(),
+            quota: None,
+            turned: BTreeSet::new(),
             scaled_by_hand: false,
             disturbed: false,
         }

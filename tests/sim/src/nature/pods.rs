@@ -51,16 +51,37 @@ impl World {
                 self.terminate(&pod);
             }
         }
+        let mut failure = None;
         for _ in pods.len()..wanted {
+            let there = self.store.all(POD).count();
+            if self.nature.quota.is_some_and(|most| there as u64 >= most) {
+                failure = Some(
+                    json!([{"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate",
+                    "message": format!("pods \"{name}-\" is forbidden: exceeded quota: pods")}]),
+                );
+                self.later(3_000, 20_000, What::Sync(name.to_owned()));
+                break;
+            }
             self.create_pod(&set);
         }
         let pods = self.pods_of(&uid);
         let ready = pods.iter().filter(|(_, p)| serves(p)).count();
         let generation = set["metadata"]["generation"].clone();
-        self.edit(Who::Nature, &path, |set| {
-            set["status"] = json!({"replicas": pods.len(), "readyReplicas": ready, "availableReplicas": ready,
-                "fullyLabeledReplicas": pods.len(), "observedGeneration": generation});
-        });
+        let mut status = json!({"replicas": pods.len(), "observedGeneration": generation});
+        // The real one leaves out what is nothing.
+        for (field, count) in [
+            ("readyReplicas", ready),
+            ("availableReplicas", ready),
+            ("fullyLabeledReplicas", pods.len()),
+        ] {
+            if count > 0 {
+                status[field] = json!(count);
+            }
+        }
+        if let Some(failure) = failure {
+            status["conditions"] = failure;
+        }
+        self.edit(Who::Nature, &path, |set| set["status"] = status);
     }
 
     fn create_pod(&mut self, set: &Value) {
