@@ -106,7 +106,8 @@ pub fn enter(cx: &Context<'_>, status: &mut RolloutStatus, stage: Stage) {
     }
 }
 
-fn progressed(cx: &Context<'_>, attempt: &mut Attempt) {
+/// The progress deadline begins anew.
+pub fn progressed(cx: &Context<'_>, attempt: &mut Attempt) {
     attempt.progress_at = MicroTime(cx.now);
     attempt.progress_mark = 0;
 }
@@ -291,7 +292,7 @@ pub fn turn(cx: &Context<'_>, status: &mut RolloutStatus) -> bool {
                 supersede(cx, status, &wanted);
                 return true;
             }
-            stage == Some(Stage::Starting) && renew(cx, status)
+            false
         }
         (Some(Stage::RollingBack), Some(stable))
             if wanted != stable && hash.as_ref() != Some(&wanted) =>
@@ -310,21 +311,6 @@ pub fn turn(cx: &Context<'_>, status: &mut RolloutStatus) -> bool {
         }
         _ => false,
     }
-}
-
-/// Before its first step an attempt takes what is written by now: what was wrong may have been mended.
-fn renew(cx: &Context<'_>, status: &mut RolloutStatus) -> bool {
-    let course = &cx.spec.course;
-    let Some(attempt) = &mut status.attempt else {
-        return false;
-    };
-    if attempt.steps == course.steps && attempt.analysis == course.analysis {
-        return false;
-    }
-    attempt.steps.clone_from(&course.steps);
-    attempt.analysis.clone_from(&course.analysis);
-    progressed(cx, attempt);
-    true
 }
 
 fn supersede(cx: &Context<'_>, status: &mut RolloutStatus, wanted: &str) {

@@ -16,7 +16,7 @@ use crate::{
 
 use super::{
     Context, Decided, Wait,
-    attempt::{enter, enter_step, fenced, give_up, paused_wait},
+    attempt::{enter, enter_step, fenced, give_up, paused_wait, progressed},
     balance::balance,
     both, stepping,
 };
@@ -139,6 +139,9 @@ fn starting(
     stable: &str,
     attempt: &Attempt,
 ) -> Decided {
+    if renew(cx, status) {
+        return Decided::moved();
+    }
     let hash = &attempt.hash;
     let then = "the first step begins";
     let mut decided = Decided::default();
@@ -189,6 +192,21 @@ fn starting(
     };
     decided.wake = decided.waiting.as_ref().and_then(|w| w.until);
     decided
+}
+
+/// Before its first step an attempt takes what is written by now: what was wrong may have been mended.
+fn renew(cx: &Context<'_>, status: &mut RolloutStatus) -> bool {
+    let course = &cx.spec.course;
+    let Some(attempt) = &mut status.attempt else {
+        return false;
+    };
+    if attempt.steps == course.steps && attempt.analysis == course.analysis {
+        return false;
+    }
+    attempt.steps.clone_from(&course.steps);
+    attempt.analysis.clone_from(&course.analysis);
+    progressed(cx, attempt);
+    true
 }
 
 /// A revision keeps its size; named all the same, so that it is fenced.
