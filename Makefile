@@ -63,7 +63,7 @@ mutants: cargo ## src/engine broken in N=300 ways drawn by SEED=1: what the fast
 
 .PHONY: sim
 sim: cargo ## The real controller in a simulated world (SEEDS=n, FROM=n; REPLAY=n: one seed with its log, WITHOUT=parts: less of it; PLANS=1: every plan; PLAN=name: one with its log)
-	cargo test -q --profile figures -p serin-sim
+	$(if $(REPLAY)$(PLAN)$(PLANS),,cargo test -q --profile figures -p serin-sim)
 	cargo run -q --profile figures -p serin-sim -- $(if $(REPLAY),--seed $(REPLAY) --without "$(WITHOUT)",$(if $(PLAN),--plan $(PLAN),$(if $(PLANS),--plans,--seeds $(or $(SEEDS),1000) --from $(or $(FROM),0))))
 
 # Seeds that no test run plays.

@@ -114,15 +114,11 @@ impl World {
             Act::Release(version) => self.edit(Who::People, &rollout(), |r| {
                 r["spec"]["template"] = template(version);
             }),
-            Act::Replicas(n) => self.edit(Who::People, &rollout(), |r| {
-                r["spec"]["replicas"] = json!(n)
-            }),
+            Act::Replicas(n) => self.resize(n),
             Act::Autoscale(n) => {
                 if self.replicas() > 0 {
                     self.weather.strike("autoscaled");
-                    self.edit(Who::People, &rollout(), |r| {
-                        r["spec"]["replicas"] = json!(n)
-                    });
+                    self.resize(n);
                 }
             }
             Act::Quota(n) => {
@@ -185,6 +181,12 @@ impl World {
         self.store
             .get(&rollout())
             .map_or(0, |r| number(r, "/spec/replicas"))
+    }
+
+    fn resize(&mut self, replicas: u64) {
+        self.edit(Who::People, &rollout(), |r| {
+            r["spec"]["replicas"] = json!(replicas)
+        });
     }
 
     fn weights(&mut self, stable: u64, canary: u64) {

@@ -2,26 +2,22 @@
 
 use std::collections::BTreeSet;
 
-use crate::{nature::Health, storm::Storm, weather::Climate};
+use crate::{nature::Health, storm::Storm};
 
 /// Parts of a run, by their names: `act3`, `gust0`, `lag`.
 pub type Parts = BTreeSet<String>;
 
 /// What of a storm can be left out: the larger parts first.
 pub fn parts(storm: &Storm) -> Vec<String> {
-    let quiet = Climate::default();
-    let climate = &storm.climate;
     let mut parts = vec![];
     let mut add = |there: bool, name: String| {
         if there {
             parts.push(name);
         }
     };
-    add(climate.requests != quiet.requests, "requests".into());
-    add(climate.metrics != quiet.metrics, "metrics".into());
-    add(climate.doubles != quiet.doubles, "doubles".into());
-    add(climate.latency != quiet.latency, "latency".into());
-    add(climate.lag != quiet.lag, "lag".into());
+    for (name, value) in storm.climate.clone().parts() {
+        add(*value != 0, name.into());
+    }
     add(storm.elects, "elects".into());
     add(storm.no_streams, "no-streams".into());
     add(storm.skew != 0, "skew".into());
@@ -46,14 +42,7 @@ impl Storm {
         }
         let out = |name: &str| left_out.contains(name);
         let mut storm = self.clone();
-        let climate = &mut storm.climate;
-        for (name, value) in [
-            ("requests", &mut climate.requests),
-            ("metrics", &mut climate.metrics),
-            ("doubles", &mut climate.doubles),
-            ("latency", &mut climate.latency),
-            ("lag", &mut climate.lag),
-        ] {
+        for (name, value) in storm.climate.parts() {
             if out(name) {
                 *value = 0;
             }

@@ -63,6 +63,19 @@ pub struct Climate {
     pub lag: u64,
 }
 
+impl Climate {
+    /// Each part by its name; in fine weather all are 0.
+    pub fn parts(&mut self) -> [(&'static str, &mut u64); 5] {
+        [
+            ("requests", &mut self.requests),
+            ("metrics", &mut self.metrics),
+            ("doubles", &mut self.doubles),
+            ("latency", &mut self.latency),
+            ("lag", &mut self.lag),
+        ]
+    }
+}
+
 /// The weather.
 #[derive(Debug)]
 pub struct Weather {

@@ -50,11 +50,7 @@ async fn respond(
     let (head, body) = request.into_parts();
     let body = body.collect().await.map_err(|_| broken())?.to_bytes();
     let Some(asked) = Asked::parse(&head, &body) else {
-        return Ok(answer::refused(&Refusal::new(
-            404,
-            "NotFound",
-            "the server could not find the requested resource",
-        )));
+        return Ok(answer::refused(&Refusal::no_such_path()));
     };
     let Some((fate, there, back, seen)) = depart(&mut lock(world), life, &asked) else {
         return std::future::pending().await;

@@ -122,12 +122,7 @@ impl Store {
             return Some(self.record(path, at, old, None, Some(Arc::new(last))));
         };
         if let Some(old) = &old {
-            let meta = &old["metadata"];
-            for kept in ["resourceVersion", "uid", "generation", "creationTimestamp"] {
-                if !meta[kept].is_null() {
-                    new["metadata"][kept] = meta[kept].clone();
-                }
-            }
+            keep_identity(&mut new, old);
             if new == **old {
                 return None;
             }
@@ -169,6 +164,15 @@ impl Store {
         };
         self.history.push(past.clone());
         past
+    }
+}
+
+/// What no write changes stays as it was.
+pub fn keep_identity(new: &mut Value, old: &Value) {
+    for kept in ["resourceVersion", "uid", "generation", "creationTimestamp"] {
+        if !old["metadata"][kept].is_null() {
+            new["metadata"][kept] = old["metadata"][kept].clone();
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::{
     kinds::{KINDS, REVISION, ROLLOUT, ROUTE, SERVICE, SET},
-    store::{Path, Store, text},
+    store::{Path, Store, keep_identity, text},
 };
 
 /// A write that is fit to be done.
@@ -48,6 +48,18 @@ impl Refusal {
             "NotFound",
             format!("{}.{} {:?} not found", kind.plural, kind.group, path.name),
         )
+    }
+    /// There is no such path.
+    pub fn no_such_path() -> Self {
+        Self::new(
+            404,
+            "NotFound",
+            "the server could not find the requested resource",
+        )
+    }
+    /// The object of that name is another one.
+    fn other_uid() -> Self {
+        Self::new(409, "Conflict", "Precondition failed: UID in precondition")
     }
     /// As the API server says it.
     pub fn status(&self) -> Value {
@@ -153,15 +165,49 @@ fn put_new(
         Edit::Replace(new) if KINDS[path.kind].made_by_put() && !terms.status => {
             let meta = &new["metadata"];
             if !meta["uid"].is_null() {
-                return Err(Refusal::new(
-                    409,
-                    "Conflict",
-                    "Precondition failed: UID in precondition",
-                ));
+                return Err(Refusal::other_uid());
             }
             create(store, path, new, terms, now)
         }
         Edit::Replace(_) | Edit::Json(_) | Edit::Merge(_) => Err(Refusal::not_found(path)),
+    }
+}
+
+/// The object as an edit would have it, before anything else is looked at.
+fn edited(path: &Path, old: &Value, edit: Edit) -> Result<Value, Refusal> {
+    match edit {
+        Edit::Replace(new) => {
+            if other_uid(&new, old) {
+                return Err(Refusal::other_uid());
+            }
+            if new["metadata"]["resourceVersion"].is_null() && !KINDS[path.kind].unconditional() {
+                return Err(Refusal::new(
+                    422,
+                    "Invalid",
+                    "metadata.resourceVersion: Invalid value: 0: must be specified for an update",
+                ));
+            }
+            Ok(new)
+        }
+        Edit::Json(patch) => {
+            let failed = |_| {
+                Refusal::new(
+                    422,
+                    "Invalid",
+                    "the server rejected our request due to an error in our request",
+                )
+            };
+            let patch: json_patch::Patch = serde_json::from_value(patch)
+                .map_err(|e| Refusal::new(400, "BadRequest", e.to_string()))?;
+            let mut new = old.clone();
+            json_patch::patch(&mut new, &patch).map_err(failed)?;
+            Ok(new)
+        }
+        Edit::Merge(patch) => {
+            let mut new = old.clone();
+            json_patch::merge(&mut new, &patch);
+            Ok(new)
+        }
     }
 }
 
@@ -174,55 +220,13 @@ pub fn update(
     now: &str,
 ) -> Result<Change, Refusal> {
     if terms.status && !KINDS[path.kind].status {
-        return Err(Refusal::new(
-            404,
-            "NotFound",
-            "the server could not find the requested resource",
-        ));
+        return Err(Refusal::no_such_path());
     }
     let Some(old) = store.get(path) else {
         return put_new(store, path, edit, terms, now);
     };
     let replaces = matches!(edit, Edit::Replace(_));
-    let mut new = match edit {
-        Edit::Replace(new) if other_uid(&new, old) => {
-            return Err(Refusal::new(
-                409,
-                "Conflict",
-                "Precondition failed: UID in precondition",
-            ));
-        }
-        Edit::Replace(new)
-            if new["metadata"]["resourceVersion"].is_null()
-                && !KINDS[path.kind].unconditional() =>
-        {
-            return Err(Refusal::new(
-                422,
-                "Invalid",
-                "metadata.resourceVersion: Invalid value: 0: must be specified for an update",
-            ));
-        }
-        Edit::Replace(new) => new,
-        Edit::Json(patch) => {
-            let failed = |_| {
-                Refusal::new(
-                    422,
-                    "Invalid",
-                    "the server rejected our request due to an error in our request",
-                )
-            };
-            let patch: json_patch::Patch = serde_json::from_value(patch)
-                .map_err(|e| Refusal::new(400, "BadRequest", e.to_string()))?;
-            let mut new = (**old).clone();
-            json_patch::patch(&mut new, &patch).map_err(failed)?;
-            new
-        }
-        Edit::Merge(patch) => {
-            let mut new = (**old).clone();
-            json_patch::merge(&mut new, &patch);
-            new
-        }
-    };
+    let mut new = edited(path, old, edit)?;
     tidy(&mut new);
     let conflict = |what: &str| {
         Refusal::new(
@@ -282,11 +286,7 @@ pub fn update(
         new["metadata"]["deletionTimestamp"] = before["deletionTimestamp"].clone();
         if wanted.is_empty() {
             validate(path, &new)?;
-            for kept in ["resourceVersion", "uid", "generation", "creationTimestamp"] {
-                if !before[kept].is_null() {
-                    new["metadata"][kept] = before[kept].clone();
-                }
-            }
+            keep_identity(&mut new, old);
             return Ok(Change::LetGo(new));
         }
     }
