@@ -1,25 +1,21 @@
 //! The list of what is in the release's binary, as CycloneDX. `SBOM=file cargo test --test sbom`
 //! writes it; `make sbom` does that.
 
+#[path = "support/packages.rs"]
+mod packages;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    process::Command,
 };
 
 use serde_json::{Value, json};
 
+use packages::{cargo, locked, metadata};
+
 /// What images are built for.
 const PLATFORMS: [&str; 2] = ["x86_64-unknown-linux-gnu", "aarch64-unknown-linux-gnu"];
 const ROOT: &str = "serin";
-
-fn cargo(args: &[&str]) -> String {
-    let out = Command::new(env!("CARGO")).args(args).output();
-    let out = out.expect("cargo");
-    let said = String::from_utf8_lossy(&out.stderr);
-    assert!(out.status.success(), "cargo {args:?}: {said}");
-    String::from_utf8(out.stdout).expect("utf-8")
-}
 
 fn text<'a>(value: &'a Value, key: &str) -> &'a str {
     value[key].as_str().unwrap_or_default()
@@ -37,20 +33,8 @@ fn purl(package: &Value) -> String {
 
 /// Every checksum of the lock file, by name and version.
 fn checksums() -> BTreeMap<(String, String), String> {
-    let lock = fs::read_to_string("Cargo.lock").expect("Cargo.lock");
-    let packages = lock.split("\n[[package]]\n").skip(1);
-    let field = |package: &str, key: &str| {
-        let start = format!("{key} = \"");
-        let line = package.lines().find_map(|l| l.strip_prefix(&start));
-        line.map(|l| l.trim_end_matches('"').to_owned())
-    };
-    packages
-        .filter_map(|p| {
-            Some((
-                (field(p, "name")?, field(p, "version")?),
-                field(p, "checksum")?,
-            ))
-        })
+    let sums = locked().into_iter();
+    sums.filter_map(|p| Some(((p.name, p.version), p.checksum?)))
         .collect()
 }
 
@@ -62,11 +46,7 @@ struct Graph {
 
 impl Graph {
     fn read() -> Self {
-        let mut args = vec!["metadata", "--locked", "--format-version", "1"];
-        for platform in PLATFORMS {
-            args.extend(["--filter-platform", platform]);
-        }
-        let all: Value = serde_json::from_str(&cargo(&args)).expect("json");
+        let all = metadata(&PLATFORMS);
         let by_id = |all: &Value| {
             list(all)
                 .map(|p| (text(p, "id").to_owned(), p.clone()))
@@ -193,11 +173,14 @@ fn the_list_is_what_cargo_builds() {
     assert_eq!(pairs(&["required", "excluded"]), all);
     assert_eq!(pairs(&["required"]), tree("normal,no-proc-macro"));
     let lock = fs::read_to_string("Cargo.lock").expect("Cargo.lock");
+    // All come from one: `tests/supply.rs` holds that.
+    let registry = locked().into_iter().find_map(|p| p.source);
+    let registry = registry.expect("a registry");
     for c in list(&sbom["components"]) {
         let (name, version) = (text(c, "name"), text(c, "version"));
         let sum = text(&c["hashes"][0], "content");
         let entry = format!(
-            "name = \"{name}\"\nversion = \"{version}\"\nsource = \"registry+https://github.com/rust-lang/crates.io-index\"\nchecksum = \"{sum}\"\n"
+            "name = \"{name}\"\nversion = \"{version}\"\nsource = \"{registry}\"\nchecksum = \"{sum}\"\n"
         );
         assert!(
             lock.contains(&entry),

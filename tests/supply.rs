@@ -1,8 +1,13 @@
 //! What Serin is built from beside what `deny.toml` allows: licences, sources, and what is banned.
 
-use std::{collections::BTreeSet, fs, process::Command};
+#[path = "support/packages.rs"]
+mod packages;
+
+use std::{collections::BTreeSet, fs};
 
 use serde_json::{Value, json};
+
+use packages::{locked, metadata};
 
 /// The strings of a list in `deny.toml`; of tables in it, each table's one string.
 fn list(table: &str, key: &str) -> Vec<String> {
@@ -22,20 +27,19 @@ fn list(table: &str, key: &str) -> Vec<String> {
         .collect()
 }
 
-/// Every package of the lock file, with its licence, as cargo tells it for Linux.
-fn packages() -> Vec<Value> {
-    let out = Command::new(env!("CARGO"))
-        .args(["metadata", "--locked", "--format-version", "1"])
-        .args(["--filter-platform", "x86_64-unknown-linux-gnu"])
-        .output()
-        .expect("cargo");
-    assert!(
-        out.status.success(),
-        "{}",
-        String::from_utf8_lossy(&out.stderr)
-    );
-    let all: Value = serde_json::from_slice(&out.stdout).expect("json");
-    all["packages"].as_array().cloned().unwrap_or_default()
+/// What `deny.toml` says.
+struct Policy {
+    licences: Vec<String>,
+    banned: Vec<String>,
+}
+
+impl Policy {
+    fn read() -> Self {
+        Self {
+            licences: list("licenses", "allow"),
+            banned: list("bans", "deny"),
+        }
+    }
 }
 
 /// Whether an SPDX expression can be met by what is allowed. `AND` binds more than `OR`.
@@ -59,18 +63,18 @@ fn met(expression: &str, allowed: &[String]) -> bool {
 }
 
 /// What is wrong with a package.
-fn faults(package: &Value) -> Vec<String> {
+fn faults(policy: &Policy, package: &Value) -> Vec<String> {
     let name = package["name"].as_str().unwrap_or_default();
     let licence = package["license"].as_str().unwrap_or_default();
     let mut out = vec![];
-    if !met(licence, &list("licenses", "allow")) {
+    if !met(licence, &policy.licences) {
         out.push(format!("{name}: licence {licence:?} is not allowed"));
     }
     let source = package["source"].as_str();
     if let Some(source) = source.filter(|s| !s.starts_with("registry+")) {
         out.push(format!("{name}: comes from {source}"));
     }
-    if list("bans", "deny").iter().any(|b| b == name) {
+    if policy.banned.iter().any(|b| b == name) {
         out.push(format!("{name}: is banned"));
     }
     out
@@ -78,33 +82,28 @@ fn faults(package: &Value) -> Vec<String> {
 
 #[test]
 fn dependencies_are_what_deny_toml_allows() {
-    let all = packages();
+    let (policy, all) = (Policy::read(), metadata(&["x86_64-unknown-linux-gnu"]));
+    let all = all["packages"].as_array().expect("packages");
     assert!(all.len() > 100, "{} packages", all.len());
-    let faults: Vec<String> = all.iter().flat_map(faults).collect();
+    let faults: Vec<String> = all.iter().flat_map(|p| faults(&policy, p)).collect();
     assert!(faults.is_empty(), "\n{}", faults.join("\n"));
 }
 
 /// The lock file has more than this platform builds.
 #[test]
 fn the_lock_file_has_sums_and_nothing_that_is_banned() {
-    let lock = fs::read_to_string("Cargo.lock").expect("Cargo.lock");
     let mut registries = BTreeSet::new();
-    let banned = list("bans", "deny");
-    for package in lock.split("\n[[package]]\n").skip(1) {
-        let field = |key: &str| {
-            let start = format!("{key} = \"");
-            let line = package.lines().find_map(|l| l.strip_prefix(&start));
-            line.map(|l| l.trim_end_matches('"').to_owned())
-        };
-        let name = field("name").expect("a name");
-        assert!(!banned.contains(&name), "{name} is banned");
-        if let Some(source) = field("source") {
+    let policy = Policy::read();
+    for package in locked() {
+        let name = format!("{} {}", package.name, package.version);
+        assert!(!policy.banned.contains(&package.name), "{name} is banned");
+        if let Some(source) = package.source {
             assert!(
                 source.starts_with("registry+"),
                 "{name} comes from {source}"
             );
             registries.insert(source);
-            assert!(field("checksum").is_some(), "{name} has no sum");
+            assert!(package.checksum.is_some(), "{name} has no sum");
         }
     }
     assert_eq!(registries.len(), 1, "{registries:?}");
@@ -113,8 +112,13 @@ fn the_lock_file_has_sums_and_nothing_that_is_banned() {
 #[test]
 fn what_is_not_allowed_is_found() {
     let source = "registry+https://example.com/index";
+    let policy = Policy::read();
     let package = |name: &str, licence: &str, source: &str| {
-        faults(&json!({"name": name, "license": licence, "source": source})).len()
+        faults(
+            &policy,
+            &json!({"name": name, "license": licence, "source": source}),
+        )
+        .len()
     };
     for (licence, wanted) in [
         ("MIT", 0),
