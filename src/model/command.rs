@@ -142,14 +142,12 @@ pub const ACTOR_MAX: usize = 128;
 pub fn actor(name: &str) -> Option<String> {
     let plain = |c: char| c.is_alphanumeric() || c.is_ascii_graphic();
     let clean = |c: char| if plain(c) { c } else { '_' };
-    let mut out: String = name.chars().take(ACTOR_MAX).map(clean).collect();
-    if name.chars().nth(ACTOR_MAX).is_some() {
-        out = out
-            .chars()
-            .take(ACTOR_MAX - 3)
-            .chain("...".chars())
-            .collect();
-    }
+    let end = match name.chars().nth(ACTOR_MAX) {
+        Some(_) => "...",
+        None => "",
+    };
+    let kept = name.chars().take(ACTOR_MAX - end.len()).map(clean);
+    let out: String = kept.chain(end.chars()).collect();
     (!out.is_empty()).then_some(out)
 }
 

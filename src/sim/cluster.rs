@@ -355,6 +355,25 @@ impl Cluster {
         of.map(|p| p.ready(now)).sum()
     }
 
+    /// The Rollout's status; an empty one where there is none.
+    pub fn status(&self) -> RolloutStatus {
+        let status = self.rollout.as_ref().and_then(|r| r.status.clone());
+        status.unwrap_or_default()
+    }
+
+    /// Pods that the Rollout wants.
+    pub fn wanted(&self) -> u32 {
+        let rollout = self.rollout.as_ref();
+        rollout.map_or(0, |r| u32::try_from(r.spec.replicas).unwrap_or(0))
+    }
+
+    /// The pods of a version.
+    pub fn pods_of(&mut self, version: &str) -> impl Iterator<Item = &mut Pod> {
+        let sets = self.pods.values_mut();
+        sets.filter(move |s| s.version == version)
+            .flat_map(|s| &mut s.pods)
+    }
+
     /// The revision that a Service selects.
     pub fn selected(&self, service: &str) -> Option<&str> {
         let service = self.objects.get(&ObjectRef::new(SERVICE, service))?;

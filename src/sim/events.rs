@@ -68,12 +68,7 @@ impl Simulation {
             });
         }
         for (name, value) in &event.annotate {
-            let status = self
-                .cluster
-                .rollout
-                .as_ref()
-                .and_then(|r| r.status.clone())
-                .unwrap_or_default();
+            let status = self.cluster.status();
             let canary = status.attempt.map(|a| a.hash).unwrap_or_default();
             let value = value
                 .replace("$canary", &canary)
@@ -141,27 +136,15 @@ impl Simulation {
         if let Some(version) = &event.crash {
             self.timeline
                 .event(now, &format!("pods of {version} crash"));
-            for set in self
-                .cluster
-                .pods
-                .values_mut()
-                .filter(|s| s.version == *version)
-            {
-                for pod in &mut set.pods {
-                    pod.trouble = Some((
-                        "CrashLoopBackOff",
-                        "back-off restarting failed container".into(),
-                    ));
-                }
+            for pod in self.cluster.pods_of(version) {
+                let why = "back-off restarting failed container".to_owned();
+                pod.trouble = Some(("CrashLoopBackOff", why));
             }
         }
         if let Some(version) = &event.unready {
             self.timeline
                 .event(now, &format!("one pod of {version} stops being ready"));
-            let sets = self.cluster.pods.values_mut();
-            let pods = sets
-                .filter(|s| s.version == *version)
-                .flat_map(|s| &mut s.pods);
+            let pods = self.cluster.pods_of(version);
             // One that is ready, where there is one.
             if let Some(pod) =
                 pods.max_by_key(|p| (p.ready(now), std::cmp::Reverse(p.name.clone())))
@@ -172,11 +155,7 @@ impl Simulation {
         if let Some(version) = &event.ready {
             self.timeline
                 .event(now, &format!("all pods of {version} are ready again"));
-            let sets = self.cluster.pods.values_mut();
-            for pod in sets
-                .filter(|s| s.version == *version)
-                .flat_map(|s| &mut s.pods)
-            {
+            for pod in self.cluster.pods_of(version) {
                 pod.trouble = None;
                 pod.ready_at.get_or_insert(now);
             }

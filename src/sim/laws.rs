@@ -62,12 +62,7 @@ impl Simulation {
 
     /// S1, S2, S3, S4, S6: checked at each write.
     pub(super) fn check_action(&mut self, action: &Action) {
-        let status = self
-            .cluster
-            .rollout
-            .as_ref()
-            .and_then(|r| r.status.clone())
-            .unwrap_or_default();
+        let status = self.cluster.status();
         match action {
             Action::Scale {
                 target, replicas, ..
@@ -109,8 +104,7 @@ impl Simulation {
             );
         }
         let ready = self.cluster.ready_of(hash, self.now);
-        let replicas = self.cluster.rollout.as_ref().map_or(0, |r| r.spec.replicas);
-        if i64::from(ready) < i64::from(replicas) {
+        if ready < self.cluster.wanted() {
             self.timeline.broke(
                 self.now,
                 &format!("S1: everything is sent to {hash}, which has {ready} ready pods"),
@@ -120,14 +114,13 @@ impl Simulation {
 
     /// S7 where a route has the weights.
     fn check_turn(&mut self, service: &str, operations: &[Value]) {
-        let replicas = self.cluster.rollout.as_ref().map_or(0, |r| r.spec.replicas);
         let gets = self.shares().into_iter().find(|(name, _)| name == service);
         let (Some(hash), Some((_, share))) = (turned(operations), gets) else {
             return;
         };
         let (ready, needed) = (
             self.cluster.ready_of(hash, self.now),
-            need(share, u32::try_from(replicas).unwrap_or(0)),
+            need(share, self.cluster.wanted()),
         );
         if self.routed() && ready < needed {
             let what = format!(
@@ -139,11 +132,7 @@ impl Simulation {
     }
 
     fn check_scale(&mut self, status: &RolloutStatus, target: &Target, wanted: u32) {
-        let replicas = self
-            .cluster
-            .rollout
-            .as_ref()
-            .map_or(0, |r| u32::try_from(r.spec.replicas).unwrap_or(0));
+        let replicas = self.cluster.wanted();
         let hash = self
             .cluster
             .pods
@@ -226,8 +215,7 @@ impl Simulation {
         let routes = self.cluster.objects.iter();
         let mut routes = routes.filter(|(r, _)| r.kind == HTTP_ROUTE);
         let raised = routes.any(|(_, route)| canary_share(route) < share);
-        let replicas = self.cluster.rollout.as_ref().map_or(0, |r| r.spec.replicas);
-        let needed = need(share, u32::try_from(replicas).unwrap_or(0));
+        let needed = need(share, self.cluster.wanted());
         let service = &self.cluster.names.services.canary;
         let ready = self.cluster.selected(service);
         let ready = ready.map_or(0, |hash| self.cluster.ready_of(hash, self.now));

@@ -132,7 +132,7 @@ fn record(
     // What still stands on the object must not be forgotten.
     let stands = |h: &HandledCommand| {
         annotations
-            .get(&format!("{}{}", COMMAND_PREFIX, h.name))
+            .get(&format!("{COMMAND_PREFIX}{}", h.name))
             .is_some_and(|v| v.starts_with(&h.token))
     };
     while status.commands.len() > REMEMBERED {
@@ -161,27 +161,26 @@ fn did(command: &Command, what: &str) -> String {
 /// Takes plain values off that were handled, so that giving them again works.
 pub fn tidy(observed: &Observed, status: &mut RolloutStatus) -> Vec<Intent> {
     let meta = &observed.rollout.metadata;
-    let stands = |name: &str, token: &str| {
-        meta.annotations
-            .as_ref()
-            .and_then(|a| a.get(&format!("{}{name}", COMMAND_PREFIX)))
-            .is_some_and(|v| v == token)
+    let stands = |name: &str| {
+        let annotations = meta.annotations.as_ref()?;
+        annotations.get(&format!("{COMMAND_PREFIX}{name}"))
     };
     for handled in status
         .commands
         .iter_mut()
         .filter(|h| h.outcome == "Removing")
     {
-        if !stands(&handled.name, &handled.token) {
+        if stands(&handled.name) != Some(&handled.token) {
             handled.outcome = "Done".into();
         }
     }
     let handled = status.commands.iter().filter(|h| h.outcome == "Removing");
     let keys = handled.flat_map(|h| {
         let stamp = format!("{}{STAMP_SUFFIX}", h.name);
-        let stamped = meta.annotations.as_ref();
-        let stamped = stamped.is_some_and(|a| a.contains_key(&format!("{COMMAND_PREFIX}{stamp}")));
-        [Some(h.name.clone()), stamped.then_some(stamp)]
+        [
+            Some(h.name.clone()),
+            stands(&stamp).is_some().then_some(stamp),
+        ]
     });
     let removals: Vec<Value> = keys
         .flatten()
