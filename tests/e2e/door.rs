@@ -6,8 +6,8 @@ use serin::api::status::RolloutStatus;
 use serin_lab::Lab;
 
 use crate::{
-    install::{CHART, Release},
-    world::{Result, Setup, World, ensure, hash, phase},
+    install::{CHART, Release, in_flight},
+    world::{Result, Setup, World, ensure, hash},
 };
 
 const COMMANDS: [&str; 6] = [
@@ -29,7 +29,7 @@ const USERS: [(&str, &[&str]); 4] = [
 
 /// Runs kubectl as a ServiceAccount of the app's namespace.
 async fn act(w: &World, who: &str, args: &[&str]) -> std::result::Result<String, serin_lab::Error> {
-    let who = format!("--as=system:serviceaccount:{}:{who}", w.namespace);
+    let who = format!("--as={}", account(w, who));
     let mut all = vec!["-n", &w.namespace, &who];
     all.extend(args);
     w.lab.kubectl(&all).await
@@ -80,15 +80,14 @@ async fn users(w: &World, release: &str) -> Result {
         ("editor", "edit".to_owned()),
         ("onlooker", "view".to_owned()),
     ] {
-        let account = format!("--serviceaccount={}:{who}", w.namespace);
+        let bound = format!("--serviceaccount={}:{who}", w.namespace);
         let role = format!("--clusterrole={role}");
         let ns = ["-n", &w.namespace];
         let make = ["create", "serviceaccount", who];
         w.lab.kubectl(&[&ns[..], &make].concat()).await?;
-        let bind = ["create", "rolebinding", who, &role, &account];
+        let bind = ["create", "rolebinding", who, &role, &bound];
         w.lab.kubectl(&[&ns[..], &bind].concat()).await?;
-        let user = format!("system:serviceaccount:{}:{who}", w.namespace);
-        w.may(&user, "get", "rollouts.serin.dev").await?;
+        w.may(&account(w, who), "get", "rollouts.serin.dev").await?;
     }
     Ok(())
 }
@@ -107,13 +106,7 @@ pub async fn who_may_give_which_command(lab: Arc<Lab>) -> Result {
     let release = Release::new(&w.lab, &namespace, &values);
     release.helm(&["install"], CHART, &[]).await?;
     users(&w, &format!("{namespace}-serin")).await?;
-    w.apply_app("v1", 100, 0).await?;
-    w.until("v1 to be healthy", |s| phase(s) == "Healthy")
-        .await?;
-    w.first_answer().await?;
-    w.start_load()?;
-    w.deploy("v2").await?;
-    let status = w.step(1).await?;
+    let status = in_flight(&mut w).await?;
 
     // A policy holds a moment after it was made.
     let probe = [

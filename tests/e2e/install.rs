@@ -8,6 +8,7 @@ use std::{
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::Api;
 use serde_json::Value;
+use serin::api::RolloutStatus;
 use serin_lab::Lab;
 
 use crate::world::{LIMIT, Result, Setup, World, ensure, hash, phase};
@@ -98,15 +99,20 @@ impl Release {
     }
 }
 
-/// Installed, tested, one revision promoted.
-async fn ship(w: &mut World) -> Result {
+/// v1 is deployed, users send requests, v2 is at its first pause.
+pub async fn in_flight(w: &mut World) -> Result<RolloutStatus> {
     w.apply_app("v1", 100, 0).await?;
     w.until("v1 to be healthy", |s| phase(s) == "Healthy")
         .await?;
     w.first_answer().await?;
     w.start_load()?;
     w.deploy("v2").await?;
-    let status = w.step(1).await?;
+    w.step(1).await
+}
+
+/// Installed, tested, one revision promoted.
+async fn ship(w: &mut World) -> Result {
+    let status = in_flight(w).await?;
     w.served_by("v2").await?;
     w.annotate(&[("promote", &format!("{}/1", hash(&status)))])
         .await?;

@@ -39,6 +39,11 @@ pub const LIMIT: Duration = Duration::from_secs(240);
 static CRDS: OnceCell<()> = OnceCell::const_new();
 static PORT: AtomicU16 = AtomicU16::new(20_000);
 
+/// A port that no other controller listens on.
+pub fn free_port() -> u16 {
+    PORT.fetch_add(1, Ordering::SeqCst)
+}
+
 /// What a test wants.
 #[derive(Clone)]
 pub struct Setup {
@@ -176,7 +181,7 @@ impl World {
 
     pub fn start_serin(&mut self) -> Result {
         self.starts += 1;
-        let port = PORT.fetch_add(1, Ordering::SeqCst);
+        let port = free_port();
         let log = self
             .lab
             .run_dir()

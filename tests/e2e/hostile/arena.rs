@@ -383,11 +383,10 @@ impl Side {
         self.recorder.until(&self.world, what, 2, holds).await
     }
 
-    /// The template, by somebody who tries until the API server takes it.
+    /// The template.
     async fn deploy(&self, version: &str) -> Result {
-        let (w, lab) = (&self.world, &self.world.lab);
-        let trying = || async { timeout(PATIENCE, w.deploy(version)).await.ok()?.ok() };
-        Ok(lab.until("the template to be taken", LIMIT, trying).await?)
+        self.taken("the template", || self.world.deploy(version))
+            .await
     }
 
     async fn abort(&self) -> Result {
@@ -395,12 +394,18 @@ impl Side {
         self.command("abort", &format!("{}/1", hash(&status))).await
     }
 
-    /// A command, by somebody who tries until the API server takes it.
+    /// A command.
     async fn command(&self, name: &str, token: &str) -> Result {
-        let (w, lab) = (&self.world, &self.world.lab);
         let pairs = [(name, token)];
-        let trying = || async { timeout(PATIENCE, w.annotate(&pairs)).await.ok()?.ok() };
-        Ok(lab.until("the command to be taken", LIMIT, trying).await?)
+        self.taken("the command", || self.world.annotate(&pairs))
+            .await
+    }
+
+    /// Somebody asks until the API server takes it.
+    async fn taken<F: Future<Output = Result>>(&self, what: &str, ask: impl Fn() -> F) -> Result {
+        let trying = || async { timeout(PATIENCE, ask()).await.ok()?.ok() };
+        let what = format!("{what} to be taken");
+        Ok(self.world.lab.until(&what, LIMIT, trying).await?)
     }
 
     /// Awaits that nothing is in flight any more. Where an analysis could not say, a person lets it

@@ -77,6 +77,18 @@ fn number(object: &Value, pointer: &str) -> u64 {
         .unwrap_or_default()
 }
 
+/// The decision that an object carries.
+fn decision(object: &Value) -> u64 {
+    let number = text(object, "/metadata/annotations/serin.dev~1decision");
+    number.parse().unwrap_or_default()
+}
+
+/// The shares of two weights: the stable one's and the canary's.
+fn shares((stable, canary): (u64, u64)) -> (u64, u64) {
+    let all = (stable + canary).max(1);
+    (stable * FULL / all, canary * FULL / all)
+}
+
 /// Pods that a share needs: rounded up, and one for any share at all.
 fn need(share: u64, replicas: u64) -> u64 {
     if share == 0 {
@@ -120,26 +132,21 @@ impl State {
         ready.count() as u64
     }
 
-    /// The share of a Service, and the revision that it selects.
+    /// The share of a Service.
     fn share(&self, service: &str, facts: Facts) -> u64 {
-        let (stable, canary) = match self.weights {
-            Some((stable, canary)) => (stable, canary),
-            // Without a split everything goes to the one that users are served by.
-            None => (1, 0),
-        };
-        let all = (stable + canary).max(1);
+        // Without a split everything goes to the one that users are served by.
+        let (stable, canary) = shares(self.weights.unwrap_or((1, 0)));
         if service == facts.stable {
-            stable * FULL / all
+            stable
         } else if service == facts.canary {
-            canary * FULL / all
+            canary
         } else {
             0
         }
     }
 
     fn durable(&self, object: &Value, broken: &mut Vec<String>) {
-        let decision = text(object, "/metadata/annotations/serin.dev~1decision");
-        let decision = decision.parse::<u64>().unwrap_or_default();
+        let decision = decision(object);
         if decision > self.decided.sequence {
             let committed = self.decided.sequence;
             broken.push(format!(
@@ -247,12 +254,10 @@ impl State {
                 .push(format!("S2: {stable} and {canary} do not sum up"));
         }
         let before = self.weights.replace((stable, canary));
-        let Some((s, c)) = before.filter(|b| *b != (stable, canary)) else {
+        let Some(before) = before.filter(|b| *b != (stable, canary)) else {
             return;
         };
-        let all = (s + c).max(1);
-        let now = (stable * FULL / sum.max(1), canary * FULL / sum.max(1));
-        let was = (s * FULL / all, c * FULL / all);
+        let (was, now) = (shares(before), shares((stable, canary)));
         for (name, was, is) in [(facts.stable, was.0, now.0), (facts.canary, was.1, now.1)] {
             if is <= was {
                 continue;
@@ -278,8 +283,7 @@ impl State {
             judgement.occasion(&["S3"]);
         }
         let decided = &self.decided;
-        let by = text(object, "/metadata/annotations/serin.dev~1decision");
-        let by = by.parse::<u64>().unwrap_or_default();
+        let by = decision(object);
         if let Some(given_up) = decided.given_up {
             // What was sent before, may land until the object is touched by what came after.
             if by < given_up {
@@ -360,12 +364,13 @@ pub fn blind_to(history: &History, facts: Facts) -> Vec<&'static str> {
         let broken = judge(history, facts).broken;
         broken.iter().any(|line| line.starts_with(law))
     };
-    let with = |law: &'static str, spoil: &dyn Fn(&mut Seen)| {
+    let with = |law: &'static str, kind: &str, spoil: &dyn Fn(&mut Seen)| {
         if !matches!(law, "S2" | "S19") && !occasions.contains_key(law) {
             return None;
         }
         let mut spoilt = history.clone();
-        spoilt.seen.iter_mut().for_each(spoil);
+        let of = spoilt.seen.iter_mut().filter(|s| s.kind == kind);
+        of.for_each(spoil);
         (!found(law, &spoilt)).then_some(law)
     };
     let field = |seen: &mut Seen, pointer: &str, value: Value| {
@@ -381,55 +386,36 @@ pub fn blind_to(history: &History, facts: Facts) -> Vec<&'static str> {
         s.kind == "HTTPRoute" && s.name == "app" && backends.is_some()
     });
     let void = if routed { "S1" } else { "S7" };
-    [
-        with(void, &|s| {
-            if s.kind == "Pod" {
-                field(s, "/status/conditions", Value::Array(vec![]));
-            }
+    let weights = |s: &mut Seen| field(s, "/spec/rules/0/backendRefs/1/weight", 7.into());
+    let all = [
+        with(void, "Pod", &|s| {
+            field(s, "/status/conditions", Value::Array(vec![]));
         }),
         // Everything is allowed only where the stage says so.
-        with("S3", &|s| {
-            if s.kind == "Rollout" {
-                field(s, "/status/attempt/stage", "Starting".into());
-            }
+        with("S3", "Rollout", &|s| {
+            field(s, "/status/attempt/stage", "Starting".into());
         }),
-        with("S18", &|s| {
-            if s.kind == "Rollout" {
-                field(s, "/status/attempt/stage", "RollingBack".into());
-                field(s, "/status/decision/sequence", 0.into());
-            }
+        with("S18", "Rollout", &|s| {
+            field(s, "/status/attempt/stage", "RollingBack".into());
+            field(s, "/status/decision/sequence", 0.into());
         }),
-        with("S19", &|s| {
-            if s.kind == "Rollout" {
-                field(s, "/status/decision/sequence", 0.into());
-            }
+        with("S19", "Rollout", &|s| {
+            field(s, "/status/decision/sequence", 0.into());
         }),
-        with("S6", &|s| {
-            if s.kind == "Rollout" {
-                let hash = s
-                    .object
-                    .as_ref()
-                    .map(|o| o["status"]["attempt"]["hash"].clone());
-                // The one in flight is called stable: it is scaled down when it is given up.
-                field(s, "/status/stableRevision", hash.unwrap_or_default());
-            }
+        with("S6", "Rollout", &|s| {
+            let rollout = s.object.as_ref();
+            let hash = rollout.map(|o| o["status"]["attempt"]["hash"].clone());
+            // The one in flight is called stable: it is scaled down when it is given up.
+            field(s, "/status/stableRevision", hash.unwrap_or_default());
         }),
-        with("S15", &|s| {
-            if s.kind == "Rollout" {
-                field(s, "/status/attempt/hash", "another".into());
-            }
+        with("S15", "Rollout", &|s| {
+            field(s, "/status/attempt/hash", "another".into());
         }),
-        routed
-            .then(|| {
-                with("S2", &|s| {
-                    if s.kind == "HTTPRoute" {
-                        field(s, "/spec/rules/0/backendRefs/1/weight", 7.into());
-                    }
-                })
-            })
-            .flatten(),
-    ]
-    .into_iter()
-    .flatten()
-    .collect()
+        if routed {
+            with("S2", "HTTPRoute", &weights)
+        } else {
+            None
+        },
+    ];
+    all.into_iter().flatten().collect()
 }

@@ -5,16 +5,14 @@ use std::{
     process::Stdio,
     sync::{
         Arc,
-        atomic::{AtomicU16, AtomicU32, Ordering},
+        atomic::{AtomicU32, Ordering},
     },
     time::Duration,
 };
 
 use tokio::{process::Command, task::JoinHandle};
 
-use crate::world::{Result, World, ensure};
-
-static PORT: AtomicU16 = AtomicU16::new(30_000);
+use crate::world::{Result, World, ensure, free_port};
 
 /// How a copy is run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -49,12 +47,11 @@ impl Copied {
             Manner::FullDisk => PathBuf::from("/dev/full"),
             _ => w.lab.run_dir().join(file),
         };
-        let port = PORT.fetch_add(1, Ordering::SeqCst);
         let out = std::fs::OpenOptions::new()
             .create(true)
             .append(true)
             .open(&into)?;
-        let mut command = bounded(w.serin_command(port), manner);
+        let mut command = bounded(w.serin_command(free_port()), manner);
         command
             .stdout(Stdio::from(out.try_clone()?))
             .stderr(Stdio::from(out));

@@ -2,12 +2,15 @@
 
 use std::path::PathBuf;
 
+use tokio::sync::Mutex;
+
 use crate::{
     access,
     error::{Error, Result},
     hostile::{Metrics, Proxy},
     inside::HOST_IP,
     lab::Lab,
+    process::Part,
 };
 
 /// A part that may be stopped.
@@ -74,15 +77,22 @@ impl Lab {
     /// When it does not run.
     pub async fn freeze(&self, piece: Piece, frozen: bool) -> Result<()> {
         let none = || Error::Invalid(format!("{piece:?} does not run"));
-        let part = match piece {
-            Piece::Etcd => self.plane.etcd_part(),
-            Piece::ApiServer => self.plane.api_server_part(),
-            Piece::Gateway => {
+        match self.part(piece) {
+            Some(part) => part.lock().await.as_ref().ok_or_else(none)?.freeze(frozen),
+            None => {
                 let gateway = self.gateway.as_ref().ok_or_else(none)?;
-                return gateway.server().freeze(frozen);
+                gateway.server().freeze(frozen)
             }
-        };
-        part.lock().await.as_ref().ok_or_else(none)?.freeze(frozen)
+        }
+    }
+
+    /// A part of the control plane, if it runs; none for what is no part of it.
+    fn part(&self, piece: Piece) -> Option<&Mutex<Option<Part>>> {
+        match piece {
+            Piece::Etcd => Some(self.plane.etcd_part()),
+            Piece::ApiServer => Some(self.plane.api_server_part()),
+            Piece::Gateway => None,
+        }
     }
 
     /// Ends etcd or the API server at once, as a crash would.
@@ -90,11 +100,8 @@ impl Lab {
     /// # Errors
     /// When it cannot be crashed.
     pub async fn crash(&self, piece: Piece) -> Result<()> {
-        let part = match piece {
-            Piece::Etcd => self.plane.etcd_part(),
-            Piece::ApiServer => self.plane.api_server_part(),
-            Piece::Gateway => return Err(Error::Invalid("Envoy would go with its gateway".into())),
-        };
+        let part = self.part(piece);
+        let part = part.ok_or_else(|| Error::Invalid("Envoy would go with its gateway".into()))?;
         if let Some(part) = part.lock().await.take() {
             part.kill().await;
         }

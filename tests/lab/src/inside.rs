@@ -28,7 +28,10 @@ use nix::{
         wait::{WaitStatus, wait},
     },
 };
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+};
 
 use crate::{
     error::{Context, Error, Result},
@@ -40,6 +43,16 @@ const STAGE: &str = "SERIN_LAB_STAGE";
 const INSIDE: &str = "inside";
 /// The lab's own address on the pod network: the API server, the gateway and the metrics are here.
 pub const HOST_IP: &str = "10.99.0.1";
+
+/// A listener on [`HOST_IP`], and the port that it got. `what` listens, for whoever reads an error.
+pub(crate) async fn listen(what: &str) -> Result<(TcpListener, u16)> {
+    let listener = TcpListener::bind((HOST_IP, 0))
+        .await
+        .context(|| format!("listening as the {what}"))?;
+    let address = listener.local_addr();
+    let port = address.context(|| format!("the {what}'s port"))?.port();
+    Ok((listener, port))
+}
 
 /// Takes the program into the lab's namespaces; call it first thing in `main`, before any thread.
 ///

@@ -13,11 +13,11 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use futures::{StreamExt, stream};
-use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
+use tokio::{sync::watch, task::JoinHandle};
 
 use crate::{
-    error::{Context, Result},
-    inside::HOST_IP,
+    error::Result,
+    inside::{HOST_IP, listen},
 };
 
 /// What is wrong with it.
@@ -63,13 +63,7 @@ impl Drop for Metrics {
 
 impl Metrics {
     pub(crate) async fn start(http: reqwest::Client, prometheus: String) -> Result<Self> {
-        let listener = TcpListener::bind((HOST_IP, 0))
-            .await
-            .context(|| "listening as the hostile metrics server")?;
-        let port = listener
-            .local_addr()
-            .context(|| "the hostile metrics server's port")?
-            .port();
+        let (listener, port) = listen("hostile metrics server").await?;
         let shared = Arc::new(Shared {
             http,
             prometheus,

@@ -23,7 +23,7 @@ use rustls::{
     ServerConfig,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
 };
-use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
+use tokio::{sync::watch, task::JoinHandle};
 
 pub use self::{
     asked::{Asked, Requests},
@@ -31,8 +31,8 @@ pub use self::{
     metrics::{Metrics, Sick},
 };
 use crate::{
-    error::{Context, Error, Result},
-    inside::HOST_IP,
+    error::{Error, Result},
+    inside::{HOST_IP, listen},
     pki::Authority,
 };
 
@@ -74,13 +74,7 @@ impl Proxy {
         let authority = Authority::new("hostile proxy")?;
         let pair = authority.issue("hostile proxy", &[HOST_IP])?;
         let config = Arc::new(server_config(&pair.cert, &pair.key)?);
-        let listener = TcpListener::bind((HOST_IP, 0))
-            .await
-            .context(|| "listening as the hostile proxy")?;
-        let port = listener
-            .local_addr()
-            .context(|| "the hostile proxy's port")?
-            .port();
+        let (listener, port) = listen("hostile proxy").await?;
         let shared = Arc::new(Shared {
             upstream,
             rules: watch::Sender::default(),
