@@ -73,7 +73,8 @@ spec:
     pub fn template(&self, version: &str) -> Value {
         let env: Vec<Value> = version_env(version)
             .into_iter()
-            .chain([("SERVICE", "app")])
+            // And characters that the API server writes as escapes.
+            .chain([("SERVICE", "app"), ("NOTE", "1 && 2 > <3>\u{2028}\u{2029}")])
             .map(|(name, value)| json!({"name": name, "value": value}))
             .collect();
         let image = if version == "no-image" {

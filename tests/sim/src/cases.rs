@@ -90,7 +90,9 @@ pub fn cases() -> Vec<Case> {
 /// The pod template of a version.
 pub fn template(version: usize) -> Value {
     json!({"metadata": {"labels": {"app": "app"}},
-        "spec": {"containers": [{"name": "app", "image": format!("example.net/app:v{version}")}]}})
+        "spec": {"containers": [{"name": "app", "image": format!("example.net/app:v{version}"),
+            // Characters that the API server writes as escapes.
+            "args": ["one && two > three", "<four>", "five\u{2028}six\u{2029}"]}]}})
 }
 
 impl Case {

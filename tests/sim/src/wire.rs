@@ -173,6 +173,12 @@ fn carry_out(world: &Shared, life: usize, asked: &Asked, seen: &Seen) -> Respons
             let there = world.store.get(&path).is_some();
             let object = world.land(life, &path, change, seen);
             let stays = world.store.get(&path).cloned();
+            if !there && asked.bare {
+                world.store.bare.insert(path.clone());
+            }
+            if stays.is_none() {
+                world.store.bare.remove(&path);
+            }
             world.laws.learn(life, &path, stays.as_ref());
             match asked.method.as_str() {
                 "POST" | "PUT" if !there => answer::made(&object),

@@ -46,7 +46,9 @@ pub fn body(kind: Id, name: &str, namespace: &str) -> Value {
 
 fn template() -> Value {
     json!({"metadata": {"labels": {"app": "app"}},
-        "spec": {"containers": [{"name": "app", "image": "lab/app:none"}]}})
+        "spec": {"containers": [{"name": "app", "image": "lab/app:none",
+            // Characters that the API server writes as escapes.
+            "args": ["one && two > three", "<four>", "five\u{2028}six\u{2029}"]}]}})
 }
 
 fn rules(weight: i64) -> Value {

@@ -27,6 +27,8 @@ pub struct Asked {
     pub json_patch: bool,
     /// The body.
     pub body: Value,
+    /// The body holds characters as they are that the API server writes as escapes.
+    pub bare: bool,
 }
 
 impl Asked {
@@ -73,6 +75,8 @@ impl Asked {
             status: rest.get(2) == Some(&"status"),
             json_patch: content == Some("application/json-patch+json"),
             body: serde_json::from_slice(body).unwrap_or_default(),
+            bare: std::str::from_utf8(body)
+                .is_ok_and(|text| text.contains(['&', '<', '>', '\u{2028}', '\u{2029}'])),
         })
     }
 
@@ -94,6 +98,7 @@ impl Asked {
             status: self.status,
             dry: !self.param("dryRun").is_empty(),
             manager: self.param("fieldManager").to_owned(),
+            bare: self.bare,
         }
     }
     /// What a PUT or PATCH asks for.

@@ -1,6 +1,9 @@
 //! Objects with their resourceVersions, and every change there ever was.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use serde_json::{Value, json};
 
@@ -60,6 +63,9 @@ pub struct Store {
     history: Vec<Past>,
     /// Watches from before this version are told that it is gone.
     pub oldest: u64,
+    /// Objects that were made of a body with characters that the API server would have written as
+    /// escapes.
+    pub bare: BTreeSet<Path>,
 }
 
 /// A text in an object.
