@@ -12,8 +12,7 @@ use crate::{
 };
 
 use super::{
-    cluster::Cluster,
-    names::with_version,
+    cluster::{Cluster, names::with_version},
     run::{Simulation, span},
     scenario::Event,
     timeline::after,
@@ -138,7 +137,7 @@ impl Simulation {
                 .event(now, &format!("pods of {version} crash"));
             for pod in self.cluster.pods_of(version) {
                 let why = "back-off restarting failed container".to_owned();
-                pod.trouble = Some(("CrashLoopBackOff", why));
+                pod.trouble = Some(("CrashLoopBackOff".to_owned(), why));
             }
         }
         if let Some(version) = &event.unready {

@@ -18,7 +18,7 @@ use crate::{
     },
 };
 
-use super::{data_plane::canary_share, run::Simulation};
+use super::{cluster::data_plane::canary_share, run::Simulation};
 
 impl Simulation {
     /// No weight on a backend without a ready pod.

@@ -18,6 +18,7 @@ use crate::{
 
 use super::{
     cluster::{Cluster, Conflict},
+    moment::Moment,
     scenario::{Event, Scenario},
     timeline::{Timeline, after},
     world::answer,
@@ -28,6 +29,8 @@ const ROUNDS_AT_ONCE: usize = 60;
 
 /// Hears of every change.
 type Watcher = Box<dyn FnMut(&Cluster, Timestamp) + Send>;
+/// Is given every instant at which something changed.
+type Recorder = Box<dyn FnMut(Moment) + Send>;
 
 /// A scenario being played.
 pub struct Simulation {
@@ -48,7 +51,8 @@ pub struct Simulation {
     pub(super) due: Option<Timestamp>,
     /// When the next question of a run is due.
     pub(super) asked: Option<Timestamp>,
-    watcher: Option<Watcher>,
+    pub(super) watcher: Option<Watcher>,
+    pub(super) recorder: Option<Recorder>,
 }
 
 pub(super) fn span(d: Option<&HumanDuration>, default_ms: i64) -> SignedDuration {
@@ -131,6 +135,7 @@ impl Simulation {
             due: None,
             asked: None,
             watcher: None,
+            recorder: None,
         })
     }
 
@@ -145,6 +150,10 @@ impl Simulation {
     pub(super) fn show(&mut self) {
         if let Some(watcher) = &mut self.watcher {
             watcher(&self.cluster, self.now);
+        }
+        if let Some(mut recorder) = self.recorder.take() {
+            self.moment().into_iter().for_each(&mut recorder);
+            self.recorder = Some(recorder);
         }
     }
 

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::api::units::HumanDuration;
@@ -79,7 +79,7 @@ pub struct World {
 }
 
 /// How a version behaves.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Version {
     /// Share of the answers that are errors, 0 to 1.
@@ -100,7 +100,7 @@ pub struct Version {
 }
 
 /// Something that happens.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Event {
     /// When, from the beginning.

@@ -174,7 +174,7 @@ impl World {
     }
 
     /// A pod as the kubelet would tell of it.
-    fn pod(&self, pod: &serin::sim::pods::Pod, labels: &Value) -> Value {
+    fn pod(&self, pod: &serin::sim::cluster::pods::Pod, labels: &Value) -> Value {
         let ready = pod.ready(self.now);
         let mut container =
             json!({"name": "app", "image": "", "imageID": "", "ready": ready, "restartCount": 0});

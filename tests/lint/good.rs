@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use serin::{
     api::Rollout,
     cli::lint::{Severity, told},
-    sim::{Scenario, names::Names, run::template},
+    sim::{Scenario, cluster::names::Names, run::template},
 };
 
 use crate::words::{of, raw};

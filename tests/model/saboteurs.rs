@@ -8,7 +8,7 @@ use serin::{
         plan::{Action, Plan},
         share::FULL,
     },
-    sim::data_plane::accepted,
+    sim::cluster::data_plane::accepted,
 };
 
 use crate::world::{Case, GENERATION, STABLE, now};

@@ -20,7 +20,7 @@ use serin::{
         share::FULL,
         spec::Spec,
     },
-    sim::data_plane::accepted,
+    sim::cluster::data_plane::accepted,
 };
 
 use crate::flight::Flight;

@@ -240,4 +240,20 @@ mod tests {
         let none = RolloutStatus::default();
         assert_eq!(change(&none, &none, true).expect("json"), Some(json!({})));
     }
+    #[test]
+    fn fields_that_another_version_wrote_stay() {
+        let mut stored = json!({
+            "phase": "Progressing", "later": {"a": 1}, "decision": {"sequence": 7, "later": true},
+        });
+        let old: RolloutStatus = serde_json::from_value(stored.clone()).expect("a status");
+        let mut new = old.clone();
+        new.phase = Some("Healthy".to_owned());
+        new.decision.as_mut().expect("one").sequence = 8;
+        let patch = change(&old, &new, true).expect("json").expect("it is sent");
+        json_patch::merge(&mut stored, &patch);
+        assert_eq!(stored["later"], json!({"a": 1}));
+        assert_eq!(stored["decision"]["later"], json!(true));
+        assert_eq!(stored["decision"]["sequence"], json!(8));
+        assert_eq!(stored["phase"], json!("Healthy"));
+    }
 }

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::model::share::rounded;
 
 /// What the gateway was told, and when it acts on it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub struct DataPlane {
     /// Changes that have not been accepted yet: when, and the generation.
     accepting: Vec<(Timestamp, i64)>,

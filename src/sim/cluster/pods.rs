@@ -1,16 +1,17 @@
 //! What Kubernetes does about ReplicaSets: pods come up, become ready, crash, go.
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 /// A pod.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 pub struct Pod {
     /// Name.
     pub name: String,
     /// When it becomes ready; none for one that never does.
     pub ready_at: Option<Timestamp>,
     /// Why it cannot start, as the kubelet says it.
-    pub trouble: Option<(&'static str, String)>,
+    pub trouble: Option<(String, String)>,
 }
 
 impl Pod {
@@ -21,7 +22,7 @@ impl Pod {
 }
 
 /// The pods of one ReplicaSet.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 pub struct PodSet {
     /// Hash of its revision.
     pub hash: String,

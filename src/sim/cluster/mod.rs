@@ -1,5 +1,10 @@
 //! The virtual cluster: objects with resourceVersions, the six actions, and a look at all of it.
 
+pub mod data_plane;
+pub mod names;
+mod observe;
+pub mod pods;
+
 use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
@@ -21,12 +26,10 @@ use crate::{
     },
 };
 
-use super::{
-    data_plane::{DataPlane, accepted, canary_share},
-    names::Names,
-    pods::{Pod, PodSet},
-    scenario::Version,
-};
+use super::scenario::Version;
+use data_plane::{DataPlane, accepted, canary_share};
+use names::Names;
+use pods::{Pod, PodSet};
 
 /// Why a write was refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,7 +62,7 @@ pub struct Cluster {
     version: u64,
 }
 
-pub(super) fn number(value: &Value, path: &str) -> u32 {
+fn number(value: &Value, path: &str) -> u32 {
     value
         .pointer(path)
         .and_then(Value::as_u64)
@@ -67,7 +70,7 @@ pub(super) fn number(value: &Value, path: &str) -> u32 {
         .unwrap_or(0)
 }
 
-pub(super) fn text<'a>(value: &'a Value, path: &str) -> &'a str {
+fn text<'a>(value: &'a Value, path: &str) -> &'a str {
     value
         .pointer(path)
         .and_then(Value::as_str)
@@ -91,6 +94,28 @@ impl Cluster {
             writes: 0,
             version: 10,
         }
+    }
+
+    /// The last resourceVersion.
+    pub(super) fn version(&self) -> u64 {
+        self.version
+    }
+    /// The next resourceVersions follow this one.
+    pub(super) fn go_on_from(&mut self, version: u64) {
+        self.version = version;
+    }
+    /// Puts an object back as it stood. An error where its kind is not simulated.
+    pub(super) fn restore(&mut self, object: Value) -> Result<(), String> {
+        let name = format!(
+            "{}/{}",
+            text(&object, "/kind"),
+            text(&object, "/metadata/name")
+        );
+        let reference = self
+            .named(&name)
+            .ok_or_else(|| format!("{name} is of a kind that is not simulated"))?;
+        self.objects.insert(reference, object);
+        Ok(())
     }
 
     fn fresh(&mut self) -> String {
@@ -293,12 +318,12 @@ impl Cluster {
             pods.made += 1;
             let trouble = if behaviour.no_image {
                 Some((
-                    "ImagePullBackOff",
+                    "ImagePullBackOff".to_owned(),
                     format!("Back-off pulling image {image:?}"),
                 ))
             } else if behaviour.crash {
                 Some((
-                    "CrashLoopBackOff",
+                    "CrashLoopBackOff".to_owned(),
                     "back-off restarting failed container".to_owned(),
                 ))
             } else {

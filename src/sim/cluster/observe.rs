@@ -22,8 +22,9 @@ use crate::{
 };
 
 use super::{
-    cluster::{Cluster, number, text},
+    Cluster, number,
     pods::{PodSet, count},
+    text,
 };
 
 impl Cluster {
@@ -91,7 +92,7 @@ impl Cluster {
                     Some(Trouble {
                         hash: set.hash.clone(),
                         pod: p.name.clone(),
-                        reason: reason.into(),
+                        reason,
                         message,
                     })
                 })
