@@ -61,6 +61,11 @@ mutants: cargo ## src/engine broken in N=300 ways drawn by SEED=1: what the fast
 	@command -v python3 > /dev/null || { echo "python3 is missing (Debian: apt-get install python3)" >&2; exit 1; }
 	@python3 tests/mutants/run.py
 
+.PHONY: fuzz
+fuzz: cargo ## What strangers can write, thrown at Serin for FOR=600 seconds a target (TARGET=name: one); the table goes to tests/fuzz/TABLE.md
+	@command -v python3 > /dev/null || { echo "python3 is missing (Debian: apt-get install python3)" >&2; exit 1; }
+	@python3 tests/fuzz/run.py
+
 .PHONY: sim
 sim: cargo ## The real controller in a simulated world (SEEDS=n, FROM=n; REPLAY=n: one seed with its log, WITHOUT=parts: less of it; PLANS=1: every plan; PLAN=name: one with its log)
 	$(if $(REPLAY)$(PLAN)$(PLANS),,cargo test -q --profile figures -p serin-sim)

@@ -114,14 +114,16 @@ impl Prometheus {
             }
             body.extend_from_slice(&chunk);
         }
-        let envelope: Envelope = serde_json::from_slice(&body).map_err(|_| {
-            format!(
-                "HTTP {}: the answer is not that of Prometheus' API",
-                status.as_u16()
-            )
-        })?;
-        read(envelope, query)
+        understand(status.as_u16(), &body, query)
     }
+}
+
+/// What an answer says: its status code and its body, to this question. An error says in words why it
+/// is no measurement.
+pub fn understand(code: u16, body: &[u8], query: &Query) -> Result<Reading, String> {
+    let envelope: Envelope = serde_json::from_slice(body)
+        .map_err(|_| format!("HTTP {code}: the answer is not that of Prometheus' API"))?;
+    read(envelope, query)
 }
 
 impl Provider for Prometheus {
