@@ -48,7 +48,12 @@ fn each_target_has_its_corpus_and_no_other_has() {
     let names: BTreeSet<String> = TARGETS.iter().map(|(n, _)| format!("{n}.hex")).collect();
     let files = fs::read_dir(FOLDER).expect("the folder of corpora");
     let files: BTreeSet<String> = files
-        .map(|f| f.expect("an entry").file_name().to_string_lossy().into_owned())
+        .map(|f| {
+            f.expect("an entry")
+                .file_name()
+                .to_string_lossy()
+                .into_owned()
+        })
         .collect();
     assert_eq!(files, names);
 }

@@ -100,6 +100,8 @@ pub mod reason {
     pub const SCALED_DOWN: &str = "ScaledDown";
     /// The steps in the spec differ from those of the attempt in flight.
     pub const STEPS_CHANGED: &str = "StepsChanged";
+    /// The Services or routes in the spec differ from those by which the attempt in flight shifts traffic.
+    pub const ROUTING_CHANGED: &str = "RoutingChanged";
     /// An error in Serin itself: it holds.
     pub const INTERNAL_ERROR: &str = "InternalError";
 }

@@ -246,6 +246,11 @@ pub struct TrafficStatus {
     /// The decision with which it wrote that.
     #[serde(default)]
     pub written_by: i64,
+    /// The strategy's Services and routes by which Serin shifted it. They stay in force until all of it is back at
+    /// stable, whatever the spec names by then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "super::any_object")]
+    pub strategy: Option<serde_json::Value>,
     /// How often in a row a foreign change of the weights was put right.
     #[serde(default)]
     pub repairs: i32,

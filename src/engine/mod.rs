@@ -24,7 +24,7 @@ use crate::{
         plan::{Action, Intent, Numbers, Plan, Requeue},
         progress::{Stage, note, note_once},
         share::FULL,
-        spec::{Course, FieldError, Spec},
+        spec::{Course, FieldError, Spec, shifting},
         traffic::{InForce, RouteFault, Written},
     },
 };
@@ -89,6 +89,13 @@ fn once(observed: &Observed, now: Timestamp) -> (Plan, bool) {
     let force = written
         .as_ref()
         .map(|w| traffic::in_force(&status, w, spec.propagation_delay, now));
+    if let (Some(written), Some(force)) = (&written, &force) {
+        traffic::forget(&mut status, written, force, spec.former);
+        if spec.former && status.traffic.is_none() {
+            // From now on by what is written.
+            return (rest(status), true);
+        }
+    }
     let unread = written.as_ref().and_then(|w| w.share.as_ref().err());
     let blockers = blockers::find(&spec, observed, unread);
     let next = next_number(observed, &status, written.as_ref());
@@ -340,6 +347,9 @@ fn choose(
                 if let (Some(traffic), Some(share)) = (status.traffic.as_mut(), hazard.share) {
                     traffic.written = i32::try_from(share).ok();
                     traffic.written_by = next;
+                    if share > 0 && traffic.strategy.is_none() {
+                        traffic.strategy = shifting(&world.observed.rollout.spec.strategy);
+                    }
                 }
                 if let Some(why) = hazard.reason {
                     // A decision that is made again, since its effect was refused, is told once.

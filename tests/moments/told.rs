@@ -96,7 +96,10 @@ fn counts(observed: &Observed, status: &RolloutStatus) -> Vec<String> {
 /// What is wrong with what the tracks and the columns say.
 fn tracks(observed: &Observed, status: &RolloutStatus) -> Vec<String> {
     let mut faults = vec![];
-    let strategy = &observed.rollout.spec.strategy;
+    // By whose routes traffic is shifted, else what is written.
+    let shifting = status.traffic.as_ref().and_then(|t| t.strategy.clone());
+    let shifting = shifting.and_then(|s| serde_json::from_value(s).ok());
+    let strategy = shifting.unwrap_or_else(|| observed.rollout.spec.strategy.clone());
     let routed = strategy
         .canary
         .as_ref()

@@ -238,6 +238,13 @@ pub fn decide(cx: &Context<'_>, status: &mut RolloutStatus) -> Decided {
         );
         note_once(status, cx.now, "Normal", reason::STEPS_CHANGED, &message);
     }
+    if cx.spec.former {
+        let message = format!(
+            "the Services or routes in the spec are not those by which attempt {} shifts traffic, which stay in force until all of it is back at stable",
+            current.number
+        );
+        note_once(status, cx.now, "Normal", reason::ROUTING_CHANGED, &message);
+    }
     attempt::drain(cx, status, &mut decided);
     decided.desired.keep.extend(
         [

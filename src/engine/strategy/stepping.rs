@@ -246,6 +246,7 @@ pub fn promoting(
         // The switch stands where it must; what it selects is what is stable now.
         if let Some(traffic) = &mut status.traffic {
             (traffic.share, traffic.highest, traffic.written) = (0, 0, Some(0));
+            traffic.strategy = None;
         }
         enter(cx, status, Stage::Returning);
     } else {

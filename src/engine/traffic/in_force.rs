@@ -38,9 +38,31 @@ pub fn accept(status: &mut RolloutStatus, written: &Written, delay: Duration, no
         generations: Some(written.generations.clone()),
         written: old.as_ref().and_then(|t| t.written),
         written_by: old.as_ref().map_or(0, |t| t.written_by),
+        strategy: old.as_ref().and_then(|t| t.strategy.clone()),
         repairs: old.as_ref().map_or(0, |t| t.repairs),
         repaired_at: old.and_then(|t| t.repaired_at),
     });
+}
+
+/// Forgets by what the traffic was shifted once all of it is back, or cannot be brought back since the routes are
+/// gone or are used otherwise.
+pub fn forget(status: &mut RolloutStatus, written: &Written, force: &InForce, former: bool) {
+    let Some(traffic) = &mut status.traffic else {
+        return;
+    };
+    // What was written later than what stands there has landed, or no longer can.
+    let landed = traffic.written.unwrap_or(0) == 0 || written.decision >= traffic.written_by;
+    let back = force.settled_at(0) && landed;
+    let given_up = matches!(
+        written.share,
+        Err(RouteFault::Missing(_) | RouteFault::Unfit { .. })
+    );
+    match former {
+        // What it says is about other routes.
+        true if back || given_up => status.traffic = None,
+        false if back => traffic.strategy = None,
+        _ => {}
+    }
 }
 
 /// Whether the routes as they are seen are older than those that were accepted before: a cache that
@@ -192,6 +214,7 @@ mod tests {
     fn routes_that_were_accepted_are_no_older_than_that() {
         let status = |generations: &str| RolloutStatus {
             traffic: Some(TrafficStatus {
+                strategy: None,
                 share: 0,
                 since: MicroTime(Timestamp::UNIX_EPOCH),
                 highest: 0,

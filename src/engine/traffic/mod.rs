@@ -30,7 +30,7 @@ use crate::{
 };
 
 pub use guards::Held;
-pub use in_force::{accept, behind, in_force};
+pub use in_force::{accept, behind, forget, in_force};
 use router::{Backends, Entry, Router};
 use service_switch::ServiceSwitch;
 

@@ -61,6 +61,18 @@ pub(super) fn course(blue_green: &BlueGreen, replicas: u32, faults: &mut Faults)
     }
 }
 
+/// What traffic is shifted by.
+pub(super) fn shifting(blue_green: &BlueGreen) -> BlueGreen {
+    BlueGreen {
+        service: blue_green.service.clone(),
+        active_service: blue_green.active_service.clone(),
+        preview_service: blue_green.preview_service.clone(),
+        shared: blue_green.shared,
+        traffic_routing: blue_green.traffic_routing.clone(),
+        ..BlueGreen::default()
+    }
+}
+
 fn check_promotion(blue_green: &BlueGreen, faults: &mut Faults) {
     let path = format!("{PATH}.autoPromotionDelay");
     faults.duration(&path, blue_green.auto_promotion_delay.as_ref(), 0);

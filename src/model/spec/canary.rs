@@ -42,6 +42,18 @@ pub(super) fn course(canary: &Canary, replicas: u32, faults: &mut Faults) -> Cou
     }
 }
 
+/// What traffic is shifted by.
+pub(super) fn shifting(canary: &Canary) -> Canary {
+    Canary {
+        service: canary.service.clone(),
+        stable_service: canary.stable_service.clone(),
+        canary_service: canary.canary_service.clone(),
+        shared: canary.shared,
+        traffic_routing: canary.traffic_routing.clone(),
+        ..Canary::default()
+    }
+}
+
 fn role_services(canary: &Canary) -> Option<RoleServices> {
     Some(RoleServices::new(
         canary.service.as_ref()?,

@@ -59,6 +59,9 @@ pub struct Spec {
     pub propagation_delay: Duration,
     /// What the strategy makes of it.
     pub course: Course,
+    /// Whether the Services and routes of the course are no longer those that are written: what was shifted by
+    /// them is not back yet.
+    pub former: bool,
     /// What the attempt in flight still measures, by the path where it stands: its steps are a
     /// snapshot, so the spec may no longer name it.
     pub in_flight: Vec<(String, Analysis)>,
@@ -232,9 +235,20 @@ impl Spec {
         }
         check_selector(&spec.selector, &spec.template, &mut faults);
         let replicas = u32::try_from(spec.replicas).unwrap_or(0);
-        let Some(course) = course(&spec.strategy, replicas, &mut faults) else {
+        let Some(mut course) = course(&spec.strategy, replicas, &mut faults) else {
             return (None, faults.0);
         };
+        let former = shifted_by(rollout, replicas).filter(|former| differ(former, &course));
+        let is_former = former.is_some();
+        if let Some(former) = former {
+            let delay = course.routing.and_then(|r| r.propagation_delay);
+            course.routing = former.routing.map(|r| TrafficRouting {
+                propagation_delay: delay.or(r.propagation_delay.clone()),
+                ..r
+            });
+            (course.path, course.words) = (former.path, former.words);
+            course.services = former.services;
+        }
         let propagation = course.routing.as_ref();
         let resolved = Self {
             replicas,
@@ -252,6 +266,7 @@ impl Spec {
                 5,
             ),
             in_flight: in_flight(rollout, &course.analyses),
+            former: is_former,
             course,
         };
         (Some(resolved), faults.0)
@@ -283,6 +298,36 @@ impl Spec {
             routes: vec![],
         }
     }
+}
+
+/// What a status must remember of a strategy for as long as traffic is shifted by it.
+pub fn shifting(strategy: &Strategy) -> Option<Value> {
+    // Every field by name, so that the compiler asks for a line here.
+    let Strategy { blue_green, canary } = strategy;
+    let shifting = Strategy {
+        blue_green: blue_green.as_ref().map(blue_green::shifting),
+        canary: canary.as_ref().map(canary::shifting),
+    };
+    serde_json::to_value(shifting).ok()
+}
+
+/// The course of the strategy by which traffic is shifted, as the status has it.
+fn shifted_by(rollout: &Rollout, replicas: u32) -> Option<Course> {
+    let traffic = rollout.status.as_ref()?.traffic.as_ref()?;
+    let strategy = serde_json::from_value(traffic.strategy.clone()?).ok()?;
+    course(&strategy, replicas, &mut Faults(vec![]))
+}
+
+/// Whether two courses shift the traffic by other Services or routes.
+fn differ(one: &Course, other: &Course) -> bool {
+    let by = |course: &Course| {
+        let routing = course.routing.clone().map(|r| TrafficRouting {
+            propagation_delay: None,
+            ..r
+        });
+        (course.services.clone(), routing)
+    };
+    by(one) != by(other)
 }
 
 /// What the attempt in flight measures, from its snapshot, and the spec no longer names.

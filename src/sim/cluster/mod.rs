@@ -283,6 +283,9 @@ impl Cluster {
         }
         rollout.status = Some(status.clone());
         rollout.metadata.resource_version = Some(version);
+        if Spec::examine(rollout).0.is_some() {
+            self.names = Names::of(rollout);
+        }
         self.writes += 1;
         Ok(true)
     }
@@ -347,6 +350,8 @@ impl Cluster {
         let stable = status.and_then(|s| s.stable_revision.as_ref());
         let behind = self.gateway.behind.get(&self.names.services.stable);
         match (self.names.switched, stable, behind) {
+            // A route that is gone sends nobody anywhere.
+            (false, _, _) if !self.objects.keys().any(|r| r.kind == HTTP_ROUTE) => 0,
             (false, _, _) => self.gateway.share,
             (true, Some(stable), Some(behind)) if stable != behind => FULL,
             (true, _, _) => 0,

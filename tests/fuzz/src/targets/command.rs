@@ -15,8 +15,12 @@ pub fn target(data: &[u8]) {
     for (name, value) in pairs(rest) {
         let verb = |first: u8| {
             let (all, n) = (&Verb::ALL, usize::from(first));
-            let annotation = all.get(n.wrapping_sub(usize::from(b'0'))).map(|v| v.annotation());
-            let stamp = all.get(n.wrapping_sub(usize::from(b'A'))).map(|v| v.stamp());
+            let annotation = all
+                .get(n.wrapping_sub(usize::from(b'0')))
+                .map(|v| v.annotation());
+            let stamp = all
+                .get(n.wrapping_sub(usize::from(b'A')))
+                .map(|v| v.stamp());
             annotation.or(stamp)
         };
         let name = match name.as_bytes() {

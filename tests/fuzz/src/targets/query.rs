@@ -6,11 +6,7 @@ use serde_json::json;
 use serin::{
     api::Rollout,
     engine,
-    model::{
-        object::ANALYSIS_RUN,
-        observed::Observed,
-        plan::Action,
-    },
+    model::{object::ANALYSIS_RUN, observed::Observed, plan::Action},
     sim::moment::Moment,
 };
 
@@ -98,7 +94,10 @@ pub fn target(data: &[u8]) {
                 .strip_prefix(&format!("up{{a={quote}"))
                 .and_then(|q| q.strip_suffix(&format!("{quote}}}")))
                 .expect("the query around the value stays");
-            assert!(closed(inner, quote), "{value:?} leaves its quotes: {filled}");
+            assert!(
+                closed(inner, quote),
+                "{value:?} leaves its quotes: {filled}"
+            );
         }
     }
     if let Some((observed, _)) = filled(query, value) {

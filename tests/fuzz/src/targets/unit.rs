@@ -12,10 +12,19 @@ pub fn target(data: &[u8]) {
     };
     if let Ok(duration) = HumanDuration(text.to_owned()).parse() {
         let again = HumanDuration(short(duration)).parse();
-        assert_eq!(again, Ok(duration), "{text:?} is written as {:?}", short(duration));
+        assert_eq!(
+            again,
+            Ok(duration),
+            "{text:?} is written as {:?}",
+            short(duration)
+        );
     }
     if let Ok(comparison) = Comparison::parse(text) {
-        assert_eq!(Comparison::parse(&comparison.to_string()), Ok(comparison), "{text:?}");
+        assert_eq!(
+            Comparison::parse(&comparison.to_string()),
+            Ok(comparison),
+            "{text:?}"
+        );
         assert!(!comparison.holds(f64::NAN) && !comparison.holds(f64::INFINITY));
     }
     let _ = parse(text);

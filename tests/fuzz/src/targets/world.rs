@@ -7,14 +7,18 @@ use super::{decide, look, moment};
 /// The first byte names the instant, the second the object, those up to a line's end a way through
 /// it; the rest is what stands there then.
 pub fn target(data: &[u8]) {
-    let [at, object, rest @ ..] = data else { return };
+    let [at, object, rest @ ..] = data else {
+        return;
+    };
     let mut moment = moment(*at);
     let end = rest.iter().position(|b| *b == b'\n').unwrap_or(rest.len());
     let (way, new) = rest.split_at(end);
     let new = new.get(1..).unwrap_or_default();
     let new: Option<Value> = match new {
         [] => None,
-        _ => Some(serde_json::from_slice(new).unwrap_or_else(|_| json!(String::from_utf8_lossy(new)))),
+        _ => Some(
+            serde_json::from_slice(new).unwrap_or_else(|_| json!(String::from_utf8_lossy(new))),
+        ),
     };
     let Ok(rollout) = serde_json::to_value(&moment.rollout) else {
         return;
