@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
-use serin_lab::Lab;
+use serin_lab::{AuditEntry, Lab};
 
 use crate::world::{LIMIT, Result, Setup, World, ensure, expect_reasons, hash, stage};
 
@@ -178,13 +178,15 @@ pub async fn resyncs_write_nothing(lab: Arc<Lab>) -> Result {
     w.until("the old pods to be gone and everything to be told", quiet)
         .await?;
     let user = format!("system:serviceaccount:{}:serin", w.namespace);
-    let writes = |lab: &Lab| -> Result<Vec<String>> {
-        Ok(lab
-            .audit()?
-            .into_iter()
-            .filter(|e| e.user == user && e.is_write() && e.resource != "leases")
-            .map(|e| format!("{} {}/{} {}", e.verb, e.resource, e.name, e.code))
-            .collect())
+    // A line of the log may follow what a watch tells: only when a request came in tells what was first.
+    let namespace = w.namespace.clone();
+    let looks = |lab: &Lab| -> Result<Vec<String>> {
+        let ours = |e: &AuditEntry| {
+            e.user != user && e.verb == "patch" && e.namespace == namespace && e.name == "app"
+        };
+        let all = lab.audit()?.into_iter();
+        let ours = all.filter(|e| ours(e) && e.resource == "rollouts" && e.subresource.is_empty());
+        Ok(ours.map(|e| e.received).collect())
     };
     let port = w.serin.as_ref().map_or(0, |s| s.port);
     let rounds = || async {
@@ -201,11 +203,8 @@ pub async fn resyncs_write_nothing(lab: Arc<Lab>) -> Result {
             .filter_map(|l| l.rsplit(' ').next()?.parse::<f64>().ok())
             .reduce(|a, b| a + b)
     };
-    let before = (
-        writes(&w.lab)?,
-        rounds().await.ok_or("no reconcile count in /metrics")?,
-    );
-    ensure(!before.0.is_empty(), "the audit log has our earlier writes")?;
+    let before = rounds().await.ok_or("no reconcile count in /metrics")?;
+    let looked = looks(&w.lab)?.len();
     // A label that means nothing makes it look again.
     for n in 0..20 {
         let seen = rounds().await.ok_or("no reconcile count in /metrics")?;
@@ -217,15 +216,26 @@ pub async fn resyncs_write_nothing(lab: Arc<Lab>) -> Result {
             })
             .await?;
     }
-    let after = (
-        writes(&w.lab)?,
-        rounds().await.ok_or("no reconcile count in /metrics")?,
-    );
+    let rounds = rounds().await.ok_or("no reconcile count in /metrics")? - before;
+    ensure(rounds >= 20.0, format!("{rounds} rounds"))?;
+    let from = w
+        .lab
+        .until("the looks to be in the audit log", LIMIT, || async {
+            let all = looks(&w.lab).ok()?;
+            (all.len() >= looked + 20).then(|| all.get(looked).cloned())?
+        })
+        .await?;
+    let writes: Vec<AuditEntry> = (w.lab.audit()?.into_iter())
+        .filter(|e| e.user == user && e.is_write() && e.resource != "leases")
+        .collect();
+    let new: Vec<String> = (writes.iter())
+        .filter(|e| e.received > from)
+        .map(|e| format!("{} {}/{} {}", e.verb, e.resource, e.name, e.code))
+        .collect();
     ensure(
-        after.1 >= before.1 + 20.0,
-        format!("{} rounds", after.1 - before.1),
+        writes.len() > new.len(),
+        "the audit log has our earlier writes",
     )?;
-    let new: Vec<_> = after.0.iter().skip(before.0.len()).collect();
     ensure(new.is_empty(), format!("it wrote: {new:?}"))?;
     w.farewell().await?;
     Ok(())

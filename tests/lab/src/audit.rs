@@ -15,6 +15,8 @@ use crate::error::{Context, Result};
 pub struct AuditEntry {
     /// When it was answered, RFC 3339 with microseconds: entries compare as text.
     pub time: String,
+    /// When it came in, likewise.
+    pub received: String,
     /// `get`, `list`, `watch`, `create`, `update`, `patch`, `delete`, `deletecollection`.
     pub verb: String,
     /// Plural, as in the path.
@@ -76,6 +78,7 @@ fn entry(line: &str) -> Option<AuditEntry> {
     let object = &e["objectRef"];
     Some(AuditEntry {
         time: text(&e["stageTimestamp"]),
+        received: text(&e["requestReceivedTimestamp"]),
         verb: text(&e["verb"]),
         resource: text(&object["resource"]),
         subresource: text(&object["subresource"]),
