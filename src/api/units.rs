@@ -47,11 +47,20 @@ impl fmt::Display for HumanDuration {
 
 /// A duration in the same notation, the largest units first: `1m30s`.
 pub fn short(d: Duration) -> String {
-    humantime::format_duration(d)
-        .to_string()
-        .replace("days", "d")
-        .replace("day", "d")
-        .replace(' ', "")
+    const DAY: u64 = 86_400;
+    // The library goes on with months and years, which are no whole days and cannot be read here.
+    let days = d.as_secs() / DAY;
+    let rest = d.saturating_sub(Duration::from_secs(days * DAY));
+    let rest = match (days, rest.is_zero()) {
+        (1.., true) => String::new(),
+        _ => humantime::format_duration(rest)
+            .to_string()
+            .replace(' ', ""),
+    };
+    match days {
+        0 => rest,
+        _ => format!("{days}d{rest}"),
+    }
 }
 
 impl JsonSchema for HumanDuration {
@@ -156,7 +165,13 @@ mod tests {
             assert!(parse(wrong).is_err(), "{wrong}");
         }
         assert_eq!(short(Duration::from_secs(90)), "1m30s");
-        assert_eq!(short(Duration::from_secs(2 * 86_400)), "2d");
+        for days in [1, 2, 30, 31, 90] {
+            let text = short(Duration::from_secs(days * 86_400));
+            assert_eq!(text, format!("{days}d"));
+            assert!(HumanDuration(text).parse().is_ok());
+        }
+        assert_eq!(short(Duration::from_secs(45 * 86_400 + 61)), "45d1m1s");
+        assert_eq!(short(Duration::ZERO), "0s");
     }
 
     #[test]

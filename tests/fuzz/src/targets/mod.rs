@@ -84,7 +84,8 @@ fn decide(mut observed: Observed, now: Timestamp) {
         // What is too large by somebody else's doing does not grow.
         assert!(found <= LARGEST.max(before + 1024), "a status of {found}");
         let read = serde_json::from_str(&status).expect("what was written can be read");
-        assert!(plan.status == read, "it is read as another one");
+        let again = serde_json::to_string(&read).expect("json");
+        assert_eq!(again, status, "it is read as another one");
         observed.rollout.status = Some(read);
     }
     // What is observed beside it is read, too.
