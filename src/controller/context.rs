@@ -77,15 +77,32 @@ impl Context {
 
 /// Rounds in a row that failed.
 #[derive(Debug, Default)]
-pub struct Failures(Mutex<BTreeMap<(&'static str, Key), u32>>);
+pub struct Failures(Mutex<BTreeMap<(&'static str, Key), Failed>>);
+
+#[derive(Debug, Default)]
+struct Failed {
+    count: u32,
+    in_doubt: bool,
+}
 
 impl Failures {
     /// One more; how many there are now.
     pub fn add(&self, controller: &'static str, key: &Key) -> u32 {
         let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = map.entry((controller, key.clone())).or_insert(0);
-        *count = count.saturating_add(1);
-        *count
+        let failed = map.entry((controller, key.clone())).or_default();
+        failed.count = failed.count.saturating_add(1);
+        failed.count
+    }
+    /// What is cached may not be what stands: the next look is a live one.
+    pub fn doubt(&self, controller: &'static str, key: &Key) {
+        let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        map.entry((controller, key.clone())).or_default().in_doubt = true;
+    }
+    /// Whether it may not be.
+    pub fn in_doubt(&self, controller: &'static str, key: &Key) -> bool {
+        let map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        map.get(&(controller, key.clone()))
+            .is_some_and(|failed| failed.in_doubt)
     }
     /// It went well.
     pub fn clear(&self, controller: &'static str, key: &Key) {

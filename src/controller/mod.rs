@@ -36,7 +36,7 @@ const RUNS: u16 = 64;
 /// Works until `stop`, and ends when the rounds in progress have ended.
 pub async fn run(cx: Arc<Context>, signals: Signals, stop: watch::Receiver<bool>) {
     let rollouts = drive(
-        ("rollout", ROLLOUTS),
+        (rollouts::ROLLOUT, ROLLOUTS),
         signals.rollout_store,
         signals.rollouts.stream(),
         stop.clone(),

@@ -17,6 +17,8 @@ use crate::{
 
 use super::{context::Context, round::RoundError};
 
+/// What this controller is called in metrics and logs.
+pub const ROLLOUT: &str = "rollout";
 /// When to look again at what is not ours, or gone.
 const IDLE: Duration = Duration::from_secs(3600);
 /// When to ask again about a template that is refused: what refuses it may change.
@@ -42,7 +44,12 @@ pub async fn round(cx: &Context, key: &Key) -> Result<Requeue, RoundError> {
     if !known.is_some_and(|r| cx.ours(r.value.glance.controller.as_deref())) {
         return Ok(Requeue::OnChange(IDLE));
     }
-    let Some(mut observed) = believed(cx, cx.cluster.observe(key).await?) else {
+    let look = if cx.failures.in_doubt(ROLLOUT, key) {
+        cx.cluster.observe_live(key).await?
+    } else {
+        cx.cluster.observe(key).await?
+    };
+    let Some(mut observed) = believed(cx, look) else {
         return Ok(Requeue::OnChange(IDLE));
     };
     let mut plan = engine::plan(&observed, cx.clock.now());

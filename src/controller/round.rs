@@ -18,6 +18,8 @@ use super::context::{Context, backoff, spread};
 
 /// The longest that a round may take.
 const LIMIT: Duration = Duration::from_secs(60);
+/// So many conflicts in a row are more than somebody who was faster.
+const AGAIN: u32 = 6;
 /// To look again at once is to look again after this: what was written must get back to the cache.
 const SOON: Duration = Duration::from_millis(10);
 
@@ -58,6 +60,10 @@ impl RoundError {
             Self::Act(e) => e.is_conflict(),
             _ => false,
         }
+    }
+    /// Whether something was asked for of which nobody knows whether it was done.
+    fn outcome_is_unknown(&self) -> bool {
+        matches!(self, Self::Act(e) if e.outcome_is_unknown())
     }
     /// The error and its causes, in one line.
     fn chain(&self) -> String {
@@ -121,6 +127,11 @@ pub fn after_failure(
 ) -> Action {
     let count = cx.failures.add(controller, key);
     let ms = Duration::from_millis;
+    // Once is life; again and again, somebody fights us, or what is cached is behind.
+    let again = error.is_conflict() && count >= AGAIN;
+    if again || error.outcome_is_unknown() {
+        cx.failures.doubt(controller, key);
+    }
     let wait = match error {
         RoundError::Observe(ObserveError::Stale(_)) => {
             tracing::debug!(controller, object = %key, error = error.chain(), "not yet");
@@ -132,11 +143,10 @@ pub fn after_failure(
         }
         _ if error.is_conflict() => {
             let error = error.chain();
-            // Once is life; again and again, somebody fights us, or a patch of ours is wrong.
-            if count < 6 {
-                tracing::debug!(controller, object = %key, error, "somebody was faster");
-            } else {
+            if again {
                 tracing::warn!(controller, object = %key, error, count, "somebody is always faster");
+            } else {
+                tracing::debug!(controller, object = %key, error, "somebody was faster");
             }
             backoff(ms(150), ms(5_000), count.saturating_sub(4).max(1), key)
         }

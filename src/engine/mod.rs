@@ -233,7 +233,15 @@ fn realize(
         intents: strategy::commands::tidy(observed, status),
         look_closer: false,
     };
-    realized.intents.extend(finalizer(world, &decided.desired));
+    match finalizer(world, &decided.desired) {
+        // What is let go of is never straightened again: a cache may be behind.
+        Some(Finalizer::Release) if world.written.is_some() && !observed.live => {
+            realized.look_closer = true;
+        }
+        Some(Finalizer::Release) => realized.intents.push(Intent::harmless(Action::Release)),
+        Some(Finalizer::Claim) => realized.intents.push(Intent::harmless(Action::Claim)),
+        None => {}
+    }
     if let Some(written) = world.written {
         let wanted = decided.desired.weight;
         let verdict = wanted.map(|w| traffic::repair::judge(status, written, w, world.now));
@@ -290,17 +298,23 @@ fn claimed(observed: &Observed) -> bool {
         .any(|f| f == FINALIZER)
 }
 
+/// What is to become of our finalizer.
+enum Finalizer {
+    Claim,
+    Release,
+}
+
 /// Our finalizer stands while foreign routes are bent.
-fn finalizer(world: &World<'_>, desired: &Desired) -> Option<Intent> {
+fn finalizer(world: &World<'_>, desired: &Desired) -> Option<Finalizer> {
     let ours = claimed(world.observed);
     if desired.claim {
-        return (!ours).then(|| Intent::harmless(Action::Claim));
+        return (!ours).then_some(Finalizer::Claim);
     }
     let straight = world.force.is_none_or(|f| f.settled_at(0))
         || world
             .written
             .is_some_and(|w| matches!(w.share, Err(RouteFault::Missing(_))));
-    (ours && straight).then(|| Intent::harmless(Action::Release))
+    (ours && straight).then_some(Finalizer::Release)
 }
 
 /// All harmless intents and the first hazardous one, which gets a number and an entry in the history.

@@ -6,11 +6,11 @@ use serin::{
     model::{
         object::{REPLICA_SET, SERVICE},
         observed::Observed,
-        plan::Action,
+        plan::{Action, Plan},
     },
 };
 
-use super::{before_the_weight, last, moment, patches, stands, status, writes_weight};
+use super::{Sight, before_the_weight, last, moment, patches, stands, status, writes_weight};
 
 #[test]
 fn a_service_of_somebody_else_is_told_and_left_alone() {
@@ -181,4 +181,30 @@ fn services_of_others_are_awaited_and_only_their_selectors_are_written() {
     let mut alone = observed;
     alone.services.remove("app");
     assert_eq!(engine::faults(&alone).missing, Vec::<String>::new());
+}
+
+/// What is let go of is never straightened again, and another process may have bent it since.
+#[test]
+fn a_rollout_is_let_go_of_by_a_live_look_only() {
+    let deleted = |s: &Sight| {
+        let held = s.rollout.metadata.finalizers.iter().flatten().count() > 0;
+        let straight = s
+            .rollout
+            .status
+            .as_ref()
+            .is_some_and(|s| s.attempt.as_ref().is_some_and(|a| a.stage == "Done"));
+        s.rollout.metadata.deletion_timestamp.is_some() && held && straight
+    };
+    let (mut observed, at) = moment("delete-mid-flight", deleted);
+    let lets_go = |plan: &Plan| plan.actions.contains(&Action::Release);
+    observed.live = true;
+    let live = plan(&observed, at);
+    assert!(lets_go(&live) && !live.look_closer, "{:?}", live.actions);
+    observed.live = false;
+    let cached = plan(&observed, at);
+    assert!(
+        !lets_go(&cached) && cached.look_closer,
+        "{:?}",
+        cached.actions
+    );
 }

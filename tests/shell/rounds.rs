@@ -197,6 +197,24 @@ async fn a_new_template_is_not_forgotten_when_it_cannot_be_recorded_at_first() {
     assert_eq!(status["step"], "1/2", "{status:#}");
 }
 
+/// Nothing else happens at rest that would make it look.
+#[tokio::test(start_paused = true)]
+async fn a_status_that_is_lost_at_rest_is_rebuilt() {
+    let server = Server::new();
+    server.put(ROLLOUTS, rollout("web:1"));
+    let (_work, _stop) = start(&server).await;
+    deployed(&server).await;
+    pass(600).await;
+    let status = || server.get(ROLLOUTS, "web").expect("is there")["status"].clone();
+    let stable = status()["stableRevision"].clone();
+    server.edit(ROLLOUTS, "web", |r| {
+        r["status"] = json!({"observedGeneration": 1});
+    });
+    pass(30).await;
+    assert_eq!(status()["stableRevision"], stable);
+    assert_eq!(phase(&server, "web"), "Healthy");
+}
+
 #[tokio::test(start_paused = true)]
 async fn another_controllers_rollout_is_left_alone_and_a_stop_ends_the_work() {
     let server = Server::new();

@@ -51,6 +51,10 @@ impl ActError {
             Self::Json(_) => "json",
         }
     }
+    /// Whether nobody knows whether it was done.
+    pub fn outcome_is_unknown(&self) -> bool {
+        matches!(self, Self::Request(e) if e.outcome_is_unknown())
+    }
     /// Whether somebody else was faster.
     pub fn is_conflict(&self) -> bool {
         matches!(self, Self::Request(e) if e.is_conflict())

@@ -98,6 +98,14 @@ impl RestError {
         matches!(self, Self::Conflict { .. })
     }
 
+    /// Whether it may have been done all the same.
+    pub fn outcome_is_unknown(&self) -> bool {
+        matches!(
+            self,
+            Self::Failed { .. } | Self::Unavailable { .. } | Self::Timeout { .. }
+        )
+    }
+
     /// Whether it was refused since its namespace is being deleted: it never will be done.
     pub fn namespace_goes(&self) -> bool {
         let Self::Refused { source, .. } = self else {

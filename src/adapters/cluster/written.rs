@@ -22,13 +22,46 @@ const FORGET: Duration = Duration::from_secs(330);
 /// and when its status was written.
 #[derive(Debug, Default)]
 pub struct Written {
-    versions: Mutex<BTreeMap<String, (u64, Instant)>>,
-    rollouts: Mutex<BTreeMap<String, Own>>,
+    versions: Mutex<Swept<(u64, Instant)>>,
+    rollouts: Mutex<Swept<Own>>,
+}
+
+/// Notes by uid. An answer may arrive after its object was seen to be gone, so what is old is swept
+/// out: each time when there are twice as many as the last sweep left.
+#[derive(Debug)]
+struct Swept<T> {
+    notes: BTreeMap<String, T>,
+    most: usize,
+}
+
+/// So few are no trouble.
+const FEW: usize = 64;
+
+impl<T> Default for Swept<T> {
+    fn default() -> Self {
+        Self {
+            notes: BTreeMap::new(),
+            most: FEW,
+        }
+    }
+}
+
+impl<T> Swept<T> {
+    /// The note of an object, to be changed; a new one where there is none.
+    fn at(&mut self, uid: &str, new: impl FnOnce() -> T, keep: impl Fn(&T) -> bool) -> &mut T {
+        if self.notes.len() >= self.most {
+            self.notes.retain(|_, note| keep(note));
+            self.most = FEW.max(2 * self.notes.len());
+        }
+        self.notes.entry(uid.to_owned()).or_insert_with(new)
+    }
 }
 
 /// What this process did about a Rollout that its status does not say yet.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Own {
+    /// When something of it was noted last.
+    noted: Instant,
     /// The last entry of the history that was told and is not recorded as told, and since when.
     told: Option<(i64, Instant)>,
     /// The first entry of the history that was not told, and since when that is known.
@@ -37,6 +70,29 @@ struct Own {
     committed: Option<Instant>,
     /// What was made for it and has not been seen: uid, kind and name, and when.
     made: BTreeMap<String, (String, Instant)>,
+}
+
+impl Own {
+    fn new() -> Self {
+        Self {
+            noted: Instant::now(),
+            told: None,
+            untold: None,
+            committed: None,
+            made: BTreeMap::new(),
+        }
+    }
+}
+
+impl Swept<Own> {
+    /// What is known of a Rollout, to be noted.
+    fn of(&mut self, uid: &str) -> &mut Own {
+        // What was told and is not recorded as told would be told again.
+        let keep = |own: &Own| own.noted.elapsed() < FORGET || own.told.is_some();
+        let own = self.at(uid, Own::new, keep);
+        own.noted = Instant::now();
+        own
+    }
 }
 
 impl Written {
@@ -52,7 +108,7 @@ impl Written {
         self.note(answer);
         if let (Some(uid), Some(name)) = (meta(answer, "uid"), meta(answer, "name")) {
             let mut map = lock(&self.rollouts);
-            let made = &mut map.entry(rollout.to_owned()).or_default().made;
+            let made = &mut map.of(rollout).made;
             made.insert(uid.to_owned(), (format!("{kind} {name}"), Instant::now()));
         }
     }
@@ -65,7 +121,7 @@ impl Written {
         seen: impl FnOnce() -> BTreeSet<&'a str>,
     ) -> Option<String> {
         let mut map = lock(&self.rollouts);
-        let made = &mut map.get_mut(rollout)?.made;
+        let made = &mut map.notes.get_mut(rollout)?.made;
         if made.is_empty() {
             return None;
         }
@@ -85,31 +141,32 @@ impl Written {
     fn at_least(&self, uid: &str, version: Option<u64>) {
         let Some(version) = version else { return };
         let mut map = lock(&self.versions);
-        let entry = map.entry(uid.to_owned()).or_insert((0, Instant::now()));
+        let young = |(_, at): &(u64, Instant)| at.elapsed() < FORGET;
+        let entry = map.at(uid, || (0, Instant::now()), young);
         *entry = (entry.0.max(version), Instant::now());
     }
 
     /// Whether an object as the cache has it is older than our last write to it.
     pub fn stale(&self, uid: &str, version: &str) -> bool {
         let mut map = lock(&self.versions);
-        let Some((ours, at)) = map.get(uid).copied() else {
+        let Some((ours, at)) = map.notes.get(uid).copied() else {
             return false;
         };
         let behind = version.parse::<u64>().is_ok_and(|cached| cached < ours);
         if behind && at.elapsed() < FORGET {
             return true;
         }
-        map.remove(uid);
+        map.notes.remove(uid);
         false
     }
 
     /// Forgets an object that is gone.
     pub fn gone(&self, uid: &str) {
-        let known = lock(&self.versions).remove(uid).is_some();
+        let known = lock(&self.versions).notes.remove(uid).is_some();
         let mut rollouts = lock(&self.rollouts);
-        rollouts.remove(uid);
+        rollouts.notes.remove(uid);
         if known {
-            for own in rollouts.values_mut() {
+            for own in rollouts.notes.values_mut() {
                 own.made.remove(uid);
             }
         }
@@ -118,7 +175,7 @@ impl Written {
     /// Remembers that a Rollout's history was told up to an entry.
     pub fn note_told(&self, uid: &str, number: i64) {
         let mut map = lock(&self.rollouts);
-        let told = &mut map.entry(uid.to_owned()).or_default().told;
+        let told = &mut map.of(uid).told;
         let since = told.map_or_else(Instant::now, |(_, since)| since);
         *told = Some((number, since));
     }
@@ -126,7 +183,7 @@ impl Written {
     /// For how long it is known that an entry of a Rollout's history is the first that was not told.
     pub fn untold(&self, uid: &str, number: i64) -> Duration {
         let mut map = lock(&self.rollouts);
-        let untold = &mut map.entry(uid.to_owned()).or_default().untold;
+        let untold = &mut map.of(uid).untold;
         let (_, since) = *untold
             .take_if(|(n, _)| *n == number)
             .get_or_insert_with(|| (number, Instant::now()));
@@ -137,21 +194,21 @@ impl Written {
     /// Up to which entry a Rollout's history was told, and for how long that is not recorded.
     pub fn told(&self, uid: &str) -> Option<(i64, Duration)> {
         let map = lock(&self.rollouts);
-        let (number, since) = map.get(uid)?.told?;
+        let (number, since) = map.notes.get(uid)?.told?;
         Some((number, since.elapsed()))
     }
 
     /// Remembers that a Rollout's status was written, which now says up to which entry it was told.
     pub fn note_committed(&self, uid: &str, told: i64) {
         let mut map = lock(&self.rollouts);
-        let own = map.entry(uid.to_owned()).or_default();
+        let own = map.of(uid);
         own.committed = Some(Instant::now());
         own.told = own.told.filter(|(number, _)| *number > told);
     }
 
     /// How long ago a Rollout's status was written by this process.
     pub fn committed(&self, uid: &str) -> Option<Duration> {
-        Some(lock(&self.rollouts).get(uid)?.committed?.elapsed())
+        Some(lock(&self.rollouts).notes.get(uid)?.committed?.elapsed())
     }
 }
 
@@ -193,6 +250,27 @@ mod tests {
         );
         written.note(&answer("odd"));
         assert!(!written.stale("u", "1"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_noted_after_its_object_went_does_not_pile_up() {
+        let written = Written::default();
+        for n in 0..1000 {
+            let uid = format!("run-{n}");
+            written.gone(&uid);
+            written.note_deleted(&uid, "7");
+            written.note_committed(&format!("rollout-{n}"), 0);
+            tokio::time::advance(FORGET / 10).await;
+        }
+        assert!(lock(&written.versions).notes.len() <= FEW);
+        assert!(lock(&written.rollouts).notes.len() <= FEW);
+
+        written.note_told("rollout", 3);
+        for n in 0..1000 {
+            written.note_committed(&format!("rollout-{n}"), 0);
+        }
+        assert!(written.told("rollout").is_some(), "it is not told again");
+        assert_eq!(lock(&written.rollouts).notes.len(), 1001, "none is old");
     }
 
     #[tokio::test(start_paused = true)]

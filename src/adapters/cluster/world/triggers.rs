@@ -68,6 +68,12 @@ fn more_than_status<K: kube::Resource>(old: &K, new: &K) -> bool {
         || a.deletion_timestamp != b.deletion_timestamp
 }
 
+/// Whether somebody took away what was decided: our own writes never do, so it is not heard of again.
+fn lost_its_status(old: &Rollout, new: &Rollout) -> bool {
+    let decided = |r: &Rollout| r.status.as_ref().is_some_and(|s| s.decision.is_some());
+    decided(old) && !decided(new)
+}
+
 /// What to look at when a Rollout or an AnalysisRun changes.
 pub struct Runs {
     /// Rollouts to look at.
@@ -100,7 +106,7 @@ impl Runs {
                         queue.push(any.key.clone());
                         return;
                     };
-                    if more_than_status(old, new) {
+                    if more_than_status(old, new) || lost_its_status(old, new) {
                         queue.push(any.key.clone());
                     }
                     // Measurements wait while the split of the traffic changes.

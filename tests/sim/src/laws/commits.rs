@@ -61,8 +61,8 @@ fn gave_up(rollout: &Value) -> bool {
     !outcome.is_empty() && outcome != "Promoted"
 }
 
-/// How many promotions by hand were handled.
-fn by_hand(rollout: &Value) -> usize {
+/// The promotions by hand that are remembered.
+fn by_hand(rollout: &Value) -> Vec<&Value> {
     let commands = rollout["status"]["commands"]
         .as_array()
         .into_iter()
@@ -71,7 +71,7 @@ fn by_hand(rollout: &Value) -> usize {
         text(c, "/name").starts_with("promote")
             && matches!(text(c, "/outcome"), "Done" | "Removing")
     };
-    commands.filter(promoted).count()
+    commands.filter(promoted).collect()
 }
 
 fn attempt(
@@ -205,7 +205,7 @@ fn stable(
     }
     // Whoever promotes by hand takes it upon himself.
     let bad = world.health_of(&after) == Some(crate::nature::Health::Bad);
-    if bad && world.laws.case.judged && by_hand(new) == 0 {
+    if bad && world.laws.case.judged && by_hand(new).is_empty() {
         broken.push(format!("S16: {after} is promoted, and its metrics are bad"));
     }
 }

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::{
     api::{
-        kinds::{ROLLOUT, ROUTE, SERVICE, SET, SLICE},
+        kinds::{Id, ROLLOUT, ROUTE, SERVICE, SET, SLICE},
         store::{Past, Path},
     },
     cases::Case,
@@ -56,6 +56,13 @@ impl Laws {
             Some(object) => known.insert(path.clone(), Arc::clone(object)),
             None => known.remove(path),
         };
+    }
+
+    /// A process lists a kind anew: what is not told of again it takes for gone.
+    pub fn relearn(&mut self, life: usize, kind: Id) {
+        if let Some(known) = self.known.get_mut(&life) {
+            known.retain(|path, _| path.kind != kind);
+        }
     }
 
     /// What a process knows when it sends a write: as it looked when it decided, and by now.

@@ -35,6 +35,8 @@ pub struct Decided {
     pub allowed: u32,
     /// Whether traffic goes back to stable, or was all there.
     pub retreat: bool,
+    /// Whether an attempt was given up, and stable is on its way back.
+    pub gives_up: bool,
     /// The stable revision.
     pub stable: String,
     /// The sequence number.
@@ -64,6 +66,7 @@ impl Decided {
         Self {
             allowed,
             retreat: matches!(stage, "RollingBack" | "Starting" | "Returning" | "Done"),
+            gives_up: stage == "RollingBack",
             stable: text(rollout, "/status/stableRevision").to_owned(),
             sequence: number(rollout, "/status/decision/sequence"),
         }
@@ -75,6 +78,8 @@ impl Decided {
 pub struct Seen {
     /// Ready pods by hash.
     pub ready: BTreeMap<String, u64>,
+    /// Ready endpoints by hash, of the Service that has the most.
+    endpoints: BTreeMap<String, u64>,
     /// Pods wanted by hash.
     pub desired: BTreeMap<String, u64>,
     /// Pods wanted in all: the fewest and the most.
@@ -131,6 +136,8 @@ impl Seen {
                 }
             }
             for (hash, n) in ready {
+                let endpoints = seen.endpoints.entry(hash.clone()).or_insert(0);
+                *endpoints = n.max(*endpoints);
                 let most = seen.desired.get(&hash).copied().unwrap_or(0);
                 seen.most_ready(&hash, n.min(most));
             }
@@ -161,6 +168,10 @@ impl Seen {
         );
     }
 
+    /// Ready endpoints of a revision.
+    pub fn endpoints(&self, hash: &str) -> u64 {
+        self.endpoints.get(hash).copied().unwrap_or(0)
+    }
     /// Ready pods of a revision.
     pub fn ready(&self, hash: &str) -> u64 {
         self.ready.get(hash).copied().unwrap_or(0)

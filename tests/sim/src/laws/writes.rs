@@ -55,11 +55,6 @@ fn owned(past: &Past, broken: &mut Vec<String>) {
 
 /// S19: nothing is carried out that is not durable.
 fn durable(past: &Past, truth: &Seen, broken: &mut Vec<String>) {
-    let number_of = |o: &Value| {
-        text(o, "/metadata/annotations/serin.dev~1decision")
-            .parse::<u64>()
-            .unwrap_or(0)
-    };
     let Some(new) = past
         .new
         .as_ref()
@@ -67,15 +62,21 @@ fn durable(past: &Past, truth: &Seen, broken: &mut Vec<String>) {
     else {
         return;
     };
-    let old = past.old.as_ref().map_or(0, |o| number_of(o));
-    if number_of(new) > truth.decided.sequence && number_of(new) != old {
+    let old = past.old.as_ref().map_or(0, |o| decision(o));
+    if decision(new) > truth.decided.sequence && decision(new) != old {
         broken.push(format!(
             "S19: {} carries decision {}, {} is committed",
             past.path,
-            number_of(new),
+            decision(new),
             truth.decided.sequence
         ));
     }
+}
+
+/// The decision that an object carries.
+fn decision(object: &Value) -> u64 {
+    let number = text(object, "/metadata/annotations/serin.dev~1decision");
+    number.parse().unwrap_or(0)
 }
 
 /// A ReplicaSet was made, scaled or deleted.
@@ -144,7 +145,9 @@ pub fn set(world: &World, past: &Past, seen: &Seen, truth: &Seen, broken: &mut V
             let needed = need(share, wanted);
             let gets = selects(world, role).as_deref() == Some(&hash)
                 && !turned_unseen(world, role, &hash, seen);
-            if gets && to < needed && held(&hash) > to {
+            // What somebody else wrote, and nobody told of yet.
+            let unheard = world.bent_by_somebody() && seen.share != world.share();
+            if gets && to < needed && held(&hash) > to && !unheard {
                 broken.push(format!("S4: {hash} is scaled to {to} where it may get a share of {share} ({needed} pods)"));
             }
         }
@@ -152,7 +155,11 @@ pub fn set(world: &World, past: &Past, seen: &Seen, truth: &Seen, broken: &mut V
         let all: u64 = truth.desired.values().sum();
         let before = all + from - to;
         let most = truth.replicas.1.max(seen.replicas.1) + world.laws.case.max_surge;
-        if all > most && before <= most && !world.nature.scaled_by_hand {
+        // What is about to be made cannot be fenced off, and the way back waits for no earlier write.
+        let number = past.new.as_ref().map_or(0, |s| decision(s));
+        let late = past.old.is_none() && number < truth.decided.sequence;
+        let excused = late || truth.decided.gives_up || world.nature.scaled_by_hand;
+        if all > most && before <= most && !excused {
             broken.push(format!(
                 "S12: {all} pods are wanted, at most {most} are allowed"
             ));
@@ -190,7 +197,7 @@ pub fn service(world: &World, past: &Past, seen: &Seen, truth: &Seen, broken: &m
     };
     let needed = need(share, seen.replicas.0.min(truth.replicas.0));
     let ready = seen.ready(to).max(truth.ready(to));
-    let was = seen.ready(from).min(truth.ready(from));
+    let was = serves_now(from, seen, truth);
     let rescue = seen.decided.retreat && ready.min(needed) >= was.min(needed);
     if ready < needed && !rescue && !world.bent_by_somebody() {
         broken.push(format!(
@@ -241,7 +248,7 @@ pub fn route(world: &World, past: &Past, seen: &Seen, truth: &Seen, broken: &mut
         let rescue = role == 0
             && seen.decided.retreat
             && served(world, to, replicas, |h| seen.ready(h).max(truth.ready(h)))
-                >= served(world, from, replicas, |h| seen.ready(h).min(truth.ready(h)));
+                >= served(world, from, replicas, |h| serves_now(h, seen, truth));
         if ready < needed && !rescue {
             broken.push(format!(
                 "S1: a share of {is} to {hash}, which has {ready} ready pods of {needed}"
@@ -250,15 +257,21 @@ pub fn route(world: &World, past: &Past, seen: &Seen, truth: &Seen, broken: &mut
     }
 }
 
+/// Pods of a revision that serve and are known to. One that is ready serves once it is among the
+/// endpoints.
+fn serves_now(hash: &str, seen: &Seen, truth: &Seen) -> u64 {
+    let of = |s: &Seen| s.ready(hash).min(s.endpoints(hash));
+    of(seen).min(of(truth))
+}
+
 /// How well requests are served at a share of the canary, in thousandths of what is needed: the
 /// worse of the two Services.
 fn served(world: &World, share: u32, replicas: u64, ready: impl Fn(&str) -> u64) -> u64 {
     let mut shares: BTreeMap<String, u32> = BTreeMap::new();
     for (role, share) in [(0, FULL - share), (1, share)] {
-        // Both may select the same pods.
-        if let Some(hash) = selects(world, role) {
-            *shares.entry(hash).or_insert(0) += share;
-        }
+        // Both may select the same pods; where there is no Service, nobody serves.
+        let hash = selects(world, role).unwrap_or_default();
+        *shares.entry(hash).or_insert(0) += share;
     }
     let of = |(hash, share): (&String, &u32)| {
         let needed = need(*share, replicas);
