@@ -80,6 +80,12 @@ sim-full: cargo ## SEEDS=200000 seeds and every plan, by hand; the table goes to
 	done; \
 	echo "written to tests/sim/TABLE.md"; exit $$status
 
+.PHONY: soak
+soak: cargo ## A simulated fortnight of SOAK=200 Rollouts with a release an hour each, by hand; the table goes to tests/sim/SOAK.md
+	@printf '# The soak at %s\n\n`make soak` writes this table.\n' "$(COMMIT)" > tests/sim/SOAK.md; status=0; \
+	cargo run -q --profile figures -p serin-sim -- --soak $(or $(SOAK),200) --table tests/sim/SOAK.md || status=$$?; \
+	echo "written to tests/sim/SOAK.md"; exit $$status
+
 .PHONY: scenarios
 scenarios: cargo ## The scenarios on the virtual cluster (UPDATE=1 writes their timelines anew)
 	cargo test --test scenarios

@@ -5,6 +5,7 @@ mod api;
 mod cases;
 mod copies;
 mod dice;
+mod heap;
 mod laws;
 mod log;
 mod nature;
@@ -12,6 +13,7 @@ mod people;
 mod plans;
 mod play;
 mod shrink;
+mod soak;
 mod storm;
 mod weather;
 mod wire;
@@ -34,6 +36,7 @@ use clap::Parser;
 
 use plans::{Plan, WORKLOADS, Wrong};
 use play::{Report, play};
+use soak::Fortnight;
 use storm::Storm;
 
 /// Plays seeds.
@@ -67,6 +70,12 @@ struct Options {
     /// The seeds' requests to the simulated API server and to the one of this kubeconfig, compared
     #[arg(long, value_name = "KUBECONFIG")]
     against: Option<std::path::PathBuf>,
+    /// A fortnight of so many Rollouts, each with a deploy an hour
+    #[arg(long)]
+    soak: Option<u64>,
+    /// The fortnight of this Rollout, for a machine
+    #[arg(long, hide = true)]
+    report_soak: Option<u64>,
     /// So many at a time
     #[arg(long, default_value_t = 2)]
     jobs: u64,
@@ -83,7 +92,7 @@ struct Options {
 
 /// Most of a run's time is JSON, and most of that is memory.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: heap::Counting = heap::Counting(mimalloc::MiMalloc);
 
 fn storm(seed: u64) -> Storm {
     Storm::of(seed, cases::cases().len())
@@ -134,6 +143,12 @@ fn main() -> ExitCode {
     if let Some(plan) = &options.report_plan {
         return told(&planned(plan, false));
     }
+    if let Some(n) = options.report_soak {
+        return told(&soak::fortnight(n));
+    }
+    if let Some(rollouts) = options.soak {
+        return soaked(&options, rollouts);
+    }
     if options.plans {
         plans(&options)
     } else {
@@ -148,7 +163,7 @@ fn planned(plan: &Plan, verbose: bool) -> Report {
 }
 
 /// For the process that asked.
-fn told(report: &Report) -> ExitCode {
+fn told(report: &impl serde::Serialize) -> ExitCode {
     match serde_json::to_string(report) {
         Ok(text) => println!("{text}"),
         Err(_) => return ExitCode::FAILURE,
@@ -185,16 +200,20 @@ fn outcome(good: bool) -> ExitCode {
 /// One run in a process of its own: libraries count what they made so far, and take their random
 /// numbers from that.
 fn apart(flag: &str, what: &str, without: &str) -> Report {
+    asked(&[flag, what, "--without", without]).unwrap_or_else(play::failed)
+}
+
+/// What another process says of what is asked.
+fn asked<T: serde::de::DeserializeOwned>(words: &[&str]) -> Result<T, String> {
     let child = std::env::current_exe().and_then(|exe| {
         Command::new(exe)
-            .args([flag, what, "--without", without])
+            .args(words)
             .stderr(Stdio::inherit())
             .output()
     });
-    let said = child.map_err(|e| e.to_string()).and_then(|out| {
+    child.map_err(|e| e.to_string()).and_then(|out| {
         serde_json::from_slice(&out.stdout).map_err(|e| format!("{e}: {}", out.status))
-    });
-    said.unwrap_or_else(play::failed)
+    })
 }
 
 /// What many runs came to.
@@ -232,12 +251,12 @@ impl Sum {
     }
 
     /// Says what came of it all, and writes it down.
-    fn end(&self, what: &str, began: Instant, table: Option<&Path>) -> ExitCode {
+    fn end(&self, what: &str, began: Instant, table: Option<&Path>, more: &str) -> ExitCode {
         let line = self.line(what, began.elapsed().as_secs_f64());
         self.print(&line);
         let written = table.is_none_or(|path| {
             let file = OpenOptions::new().append(true).create(true).open(path);
-            let written = file.and_then(|mut f| f.write_all(self.table(&line).as_bytes()));
+            let written = file.and_then(|mut f| f.write_all(self.table(&line, more).as_bytes()));
             written
                 .inspect_err(|e| eprintln!("{}: {e}", path.display()))
                 .is_ok()
@@ -245,8 +264,8 @@ impl Sum {
         outcome(self.failed == 0 && written)
     }
 
-    fn table(&self, line: &str) -> String {
-        let mut text = format!("\n{line}\n");
+    fn table(&self, line: &str, more: &str) -> String {
+        let mut text = format!("\n{line}\n\n{more}");
         for (what, rows) in [("Case", &self.cases), ("Fault", &self.struck)] {
             text.push_str(&format!("\n| {what} | Times |\n|---|---|\n"));
             for (name, n) in rows {
@@ -318,7 +337,34 @@ fn many(options: &Options) -> ExitCode {
         report
     });
     let sum = sum.into_inner().unwrap_or_else(PoisonError::into_inner);
-    sum.end("seeds", began, options.table.as_deref())
+    sum.end("seeds", began, options.table.as_deref(), "")
+}
+
+/// The fortnights of many Rollouts.
+fn soaked(options: &Options, rollouts: u64) -> ExitCode {
+    let began = now();
+    let all: Vec<u64> = (options.from..options.from + rollouts).collect();
+    let sum = Mutex::new(Sum::default());
+    let done = Mutex::new(vec![]);
+    each(options, &all, &sum, |n| {
+        let fortnight: Fortnight =
+            asked(&["--report-soak", &n.to_string()]).unwrap_or_else(soak::failed);
+        for law in fortnight.broken.iter().take(3) {
+            println!("Rollout {n}, {}: {law}", fortnight.case);
+        }
+        let report = fortnight.report();
+        lock(&done).push(fortnight);
+        report
+    });
+    let mut sum = sum.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let done = lock(&done);
+    if let Some(grown) = soak::grown(&done) {
+        println!("{grown}");
+        sum.failed += 1;
+    }
+    let table = soak::table(&done);
+    println!("{table}");
+    sum.end("fortnights", began, options.table.as_deref(), &table)
 }
 
 /// One seed in so many is played twice.
@@ -356,7 +402,7 @@ fn plans(options: &Options) -> ExitCode {
         lock(&sum).add(clean);
     }
     let sum = sum.into_inner().unwrap_or_else(PoisonError::into_inner);
-    sum.end("plans", began, options.table.as_deref())
+    sum.end("plans", began, options.table.as_deref(), "")
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

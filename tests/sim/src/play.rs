@@ -52,8 +52,9 @@ pub struct Report {
 }
 
 /// A run in progress.
-struct Run {
-    world: Shared,
+pub struct Run {
+    /// The world that it is in.
+    pub world: Shared,
     copies: Vec<Copy>,
     lives: usize,
     elects: bool,
@@ -65,7 +66,15 @@ struct Run {
 /// Plays a storm, with a plan for certain writes.
 pub fn play(seed: u64, storm: &Storm, plan: &BTreeMap<u64, Fate>, verbose: bool) -> Report {
     let (storm, plan) = (storm.clone(), plan.clone());
-    // A thread of its own: its libraries ask for random numbers anew.
+    alone(seed, async move || whole(seed, &storm, plan, verbose).await).unwrap_or_else(failed)
+}
+
+/// Does something in simulated time, on a thread of its own: its libraries ask for random numbers
+/// anew.
+pub fn alone<T: Send + 'static>(
+    seed: u64,
+    work: impl AsyncFnOnce() -> T + Send + 'static,
+) -> Result<T, String> {
     let thread = std::thread::Builder::new()
         .stack_size(16 << 20)
         .spawn(move || {
@@ -74,15 +83,12 @@ pub fn play(seed: u64, storm: &Storm, plan: &BTreeMap<u64, Fate>, verbose: bool)
                 .enable_time()
                 .start_paused(true)
                 .build();
-            match runtime {
-                Ok(runtime) => runtime.block_on(whole(seed, &storm, plan, verbose)),
-                Err(error) => failed(error.to_string()),
-            }
+            Ok(runtime.map_err(|e| e.to_string())?.block_on(work()))
         });
     let joined = thread
         .map_err(|e| e.to_string())
         .and_then(|t| t.join().map_err(|p| words(p.as_ref())));
-    joined.unwrap_or_else(failed)
+    joined.flatten()
 }
 
 /// A run that could not be.
@@ -100,14 +106,8 @@ async fn whole(seed: u64, storm: &Storm, plan: BTreeMap<u64, Fate>, verbose: boo
     world.set_up(storm.replicas, storm.deadline_aborts);
     world.brew(storm);
     world.weather.plan = plan;
-    let mut run = Run {
-        world: Arc::new(std::sync::Mutex::new(world)),
-        copies: vec![],
-        lives: 0,
-        elects: storm.elects,
-        twin: None,
-        cleared: storm.until,
-    };
+    let mut run = Run::new(world, storm.elects);
+    run.cleared = storm.until;
     run.boot();
     if storm.elects {
         run.boot();
@@ -122,7 +122,20 @@ async fn whole(seed: u64, storm: &Storm, plan: BTreeMap<u64, Fate>, verbose: boo
 }
 
 impl Run {
-    fn boot(&mut self) {
+    /// Of a world, before a process has started in it; each `elects`, as one of several.
+    pub fn new(world: World, elects: bool) -> Self {
+        Self {
+            world: Arc::new(std::sync::Mutex::new(world)),
+            copies: vec![],
+            lives: 0,
+            elects,
+            twin: None,
+            cleared: 0,
+        }
+    }
+
+    /// Starts a process.
+    pub fn boot(&mut self) {
         let copy = copies::start(&self.world, self.lives, self.elects);
         self.lives += 1;
         self.copies.push(copy);
@@ -133,7 +146,7 @@ impl Run {
     }
 
     /// Lets the world go on until a time.
-    async fn until(&mut self, end: u64) {
+    pub async fn until(&mut self, end: u64) {
         loop {
             self.bury();
             let (next, wake) = {

@@ -83,6 +83,8 @@ pub struct Weather {
     pub climate: Climate,
     /// No list is streamed.
     pub no_streams: bool,
+    /// No process dies of it.
+    pub spares: bool,
     /// How far clocks are off at most, in milliseconds.
     pub skew: u64,
     /// What is to become of certain writes, by their number.
@@ -105,6 +107,7 @@ impl Weather {
         Self {
             climate: Climate::default(),
             no_streams: false,
+            spares: false,
             skew: 0,
             plan: BTreeMap::new(),
             struck: BTreeMap::new(),
@@ -164,7 +167,8 @@ impl Weather {
     }
 
     fn bad(&mut self, write: bool) -> Fate {
-        match self.dice.below(if write { 16 } else { 12 }) {
+        let deadly = write && !self.spares;
+        match self.dice.below(if deadly { 16 } else { 12 }) {
             0 => Fate::Lost,
             1..=2 => Fate::Unknown,
             3 => Fate::Refused(409),

@@ -107,7 +107,11 @@ impl World {
     }
     /// The time of day, as objects have it.
     pub fn stamp(&self) -> String {
-        let seconds = i64::try_from(self.now() / 1000).unwrap_or(0);
+        Self::stamp_at(self.now())
+    }
+    /// The same of another time, in milliseconds since the beginning.
+    pub fn stamp_at(at: u64) -> String {
+        let seconds = i64::try_from(at / 1000).unwrap_or(0);
         Timestamp::from_second(EPOCH + seconds)
             .unwrap_or(Timestamp::MAX)
             .to_string()

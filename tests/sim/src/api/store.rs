@@ -61,6 +61,8 @@ pub struct Store {
     version: u64,
     uids: u64,
     history: Vec<Past>,
+    /// What there was before the history.
+    base: BTreeMap<Path, Arc<Value>>,
     /// Watches from before this version are told that it is gone.
     pub oldest: u64,
     /// Objects that were made of a body with characters that the API server would have written as
@@ -86,9 +88,27 @@ impl Store {
     pub fn version(&self) -> u64 {
         self.version
     }
-    /// Every change so far.
+    /// Every change that is not forgotten.
     pub fn history(&self) -> &[Past] {
         &self.history
+    }
+    /// The change that made a version; none where it is to come, or forgotten.
+    pub fn change(&self, version: u64) -> Option<&Past> {
+        let first = self.history.first()?.version;
+        let at = usize::try_from(version.checked_sub(first)?).ok()?;
+        self.history.get(at)
+    }
+    /// Forgets the changes before a time, in milliseconds.
+    pub fn forget(&mut self, before: u64) {
+        let known = self.history.partition_point(|p| p.at < before);
+        for past in self.history.drain(..known) {
+            self.oldest = self.oldest.max(past.version);
+            match past.new {
+                Some(new) => self.base.insert(past.path, new),
+                None => self.base.remove(&past.path),
+            };
+        }
+        self.history.shrink_to_fit();
     }
     /// An object.
     pub fn get(&self, path: &Path) -> Option<&Arc<Value>> {
@@ -107,7 +127,7 @@ impl Store {
     }
     /// Everything as it stood at a version.
     pub fn at(&self, version: u64) -> BTreeMap<Path, Arc<Value>> {
-        let mut objects = BTreeMap::new();
+        let mut objects = self.base.clone();
         for past in self.history.iter().take_while(|p| p.version <= version) {
             match &past.new {
                 Some(new) => objects.insert(past.path.clone(), Arc::clone(new)),

@@ -24,8 +24,8 @@ struct Watching {
     world: Shared,
     copy: usize,
     asked: Asked,
-    /// Place in the history of the next change to look at.
-    next: usize,
+    /// The version of the next change to look at.
+    next: u64,
     /// Lines that are ready.
     ready: VecDeque<String>,
     /// How often the watches of this kind had been cut when this one began.
@@ -66,10 +66,7 @@ pub fn begin(shared: &Shared, copy: usize, asked: Asked) -> Response<Body> {
     let seconds: u64 = asked.param("timeoutSeconds").parse().unwrap_or(300);
     let watching = Watching {
         copy,
-        next: world
-            .store
-            .history()
-            .partition_point(|p| p.version <= since),
+        next: since + 1,
         ready,
         cuts: world.weather.cuts(copy, kind),
         ends: Instant::now() + std::time::Duration::from_secs(seconds),
@@ -100,6 +97,7 @@ fn initial(world: &mut World, copy: usize, asked: &Asked, ready: &mut VecDeque<S
     } else {
         world.store.at(version)
     };
+    world.laws.relearn(copy, asked.path.kind);
     for (path, object) in all.iter().filter(|(p, o)| asked.wants(p, o)) {
         ready.push_back(format!(
             "{}\n",
@@ -148,7 +146,12 @@ impl Watching {
     fn due(&mut self, world: &mut World) -> Option<Instant> {
         let kind = self.asked.path.kind;
         loop {
-            let past: &Past = world.store.history().get(self.next)?;
+            if self.next <= world.store.oldest {
+                // What it would have to tell is forgotten.
+                self.over = true;
+                return None;
+            }
+            let past: &Past = world.store.change(self.next)?;
             let object = past.new.as_ref().or(past.last.as_ref());
             let wanted = object.is_some_and(|o| self.asked.wants(&past.path, o));
             if !wanted {
