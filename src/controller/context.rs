@@ -169,7 +169,10 @@ mod tests {
             ),
             (1, 2, 1)
         );
+        failures.doubt("x", &a);
+        assert!(failures.in_doubt("x", &a) && !failures.in_doubt("x", &b));
         failures.clear("x", &a);
+        assert!(!failures.in_doubt("x", &a));
         assert_eq!(failures.add("x", &a), 1);
     }
 }

@@ -61,9 +61,11 @@ impl RoundError {
             _ => false,
         }
     }
-    /// Whether something was asked for of which nobody knows whether it was done.
-    fn outcome_is_unknown(&self) -> bool {
-        matches!(self, Self::Act(e) if e.outcome_is_unknown())
+    /// Whether, as the `count`th failure in a row, it means that what is cached may not be what stands.
+    fn puts_the_cache_in_doubt(&self, count: u32) -> bool {
+        let unknown = matches!(self, Self::Act(e) if e.outcome_is_unknown());
+        // Once is life; again and again, somebody fights us, or what is cached is behind.
+        unknown || self.is_conflict() && count >= AGAIN
     }
     /// The error and its causes, in one line.
     fn chain(&self) -> String {
@@ -127,9 +129,7 @@ pub fn after_failure(
 ) -> Action {
     let count = cx.failures.add(controller, key);
     let ms = Duration::from_millis;
-    // Once is life; again and again, somebody fights us, or what is cached is behind.
-    let again = error.is_conflict() && count >= AGAIN;
-    if again || error.outcome_is_unknown() {
+    if error.puts_the_cache_in_doubt(count) {
         cx.failures.doubt(controller, key);
     }
     let wait = match error {
@@ -143,7 +143,7 @@ pub fn after_failure(
         }
         _ if error.is_conflict() => {
             let error = error.chain();
-            if again {
+            if count >= AGAIN {
                 tracing::warn!(controller, object = %key, error, count, "somebody is always faster");
             } else {
                 tracing::debug!(controller, object = %key, error, "somebody was faster");
@@ -156,4 +156,39 @@ pub fn after_failure(
         }
     };
     Action::requeue(wait)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::adapters::cluster::rest::RestError;
+
+    #[test]
+    fn what_may_have_been_done_all_the_same_puts_the_cache_in_doubt() {
+        let request = || "PATCH ReplicaSet web-1".to_owned();
+        let source = || Box::new(kube::core::Status::default());
+        let act = |e: RestError| RoundError::Act(ActError::Request(e));
+        let timeout = act(RestError::Timeout { request: request() });
+        let failed = act(RestError::Failed {
+            request: request(),
+            source: source(),
+        });
+        let refused = act(RestError::Refused {
+            request: request(),
+            source: source(),
+        });
+        let conflict = act(RestError::Conflict {
+            request: request(),
+            source: source(),
+        });
+        for (error, at_once, at_last) in [
+            (timeout, true, true),
+            (failed, true, true),
+            (refused, false, false),
+            (conflict, false, true),
+        ] {
+            assert_eq!(error.puts_the_cache_in_doubt(1), at_once, "{error:?}");
+            assert_eq!(error.puts_the_cache_in_doubt(AGAIN), at_last, "{error:?}");
+        }
+    }
 }
