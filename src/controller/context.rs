@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -77,7 +77,10 @@ impl Context {
 
 /// Rounds in a row that failed.
 #[derive(Debug, Default)]
-pub struct Failures(Mutex<BTreeMap<(&'static str, Key), Failed>>);
+pub struct Failures(Mutex<Map>);
+
+/// By controller and object.
+type Map = BTreeMap<(&'static str, Key), Failed>;
 
 #[derive(Debug, Default)]
 struct Failed {
@@ -86,30 +89,30 @@ struct Failed {
 }
 
 impl Failures {
+    fn lock(&self) -> MutexGuard<'_, Map> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
     /// One more; how many there are now.
     pub fn add(&self, controller: &'static str, key: &Key) -> u32 {
-        let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut map = self.lock();
         let failed = map.entry((controller, key.clone())).or_default();
         failed.count = failed.count.saturating_add(1);
         failed.count
     }
     /// What is cached may not be what stands: the next look is a live one.
     pub fn doubt(&self, controller: &'static str, key: &Key) {
-        let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut map = self.lock();
         map.entry((controller, key.clone())).or_default().in_doubt = true;
     }
     /// Whether it may not be.
     pub fn in_doubt(&self, controller: &'static str, key: &Key) -> bool {
-        let map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        map.get(&(controller, key.clone()))
+        self.lock()
+            .get(&(controller, key.clone()))
             .is_some_and(|failed| failed.in_doubt)
     }
     /// It went well.
     pub fn clear(&self, controller: &'static str, key: &Key) {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&(controller, key.clone()));
+        self.lock().remove(&(controller, key.clone()));
     }
 }
 

@@ -235,12 +235,10 @@ fn realize(
     };
     match finalizer(world, &decided.desired) {
         // What is let go of is never straightened again: a cache may be behind.
-        Some(Finalizer::Release) if world.written.is_some() && !observed.live => {
+        Some(Action::Release) if world.written.is_some() && !observed.live => {
             realized.look_closer = true;
         }
-        Some(Finalizer::Release) => realized.intents.push(Intent::harmless(Action::Release)),
-        Some(Finalizer::Claim) => realized.intents.push(Intent::harmless(Action::Claim)),
-        None => {}
+        action => realized.intents.extend(action.map(Intent::harmless)),
     }
     if let Some(written) = world.written {
         let wanted = decided.desired.weight;
@@ -298,23 +296,17 @@ fn claimed(observed: &Observed) -> bool {
         .any(|f| f == FINALIZER)
 }
 
-/// What is to become of our finalizer.
-enum Finalizer {
-    Claim,
-    Release,
-}
-
 /// Our finalizer stands while foreign routes are bent.
-fn finalizer(world: &World<'_>, desired: &Desired) -> Option<Finalizer> {
+fn finalizer(world: &World<'_>, desired: &Desired) -> Option<Action> {
     let ours = claimed(world.observed);
     if desired.claim {
-        return (!ours).then_some(Finalizer::Claim);
+        return (!ours).then_some(Action::Claim);
     }
     let straight = world.force.is_none_or(|f| f.settled_at(0))
         || world
             .written
             .is_some_and(|w| matches!(w.share, Err(RouteFault::Missing(_))));
-    (ours && straight).then_some(Finalizer::Release)
+    (ours && straight).then_some(Action::Release)
 }
 
 /// All harmless intents and the first hazardous one, which gets a number and an entry in the history.

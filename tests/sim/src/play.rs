@@ -305,12 +305,11 @@ impl Run {
             .map(|p| (p.at, p.path.kind))
             .filter(|(at, _)| *at < self.cleared)
             .collect();
-        let struck = std::mem::take(&mut world.weather.struck);
         Report {
             broken: std::mem::take(&mut world.laws.broken),
             lines: std::mem::take(&mut world.log.lines),
             hash: world.log.hash(),
-            struck: struck.into_iter().map(|(k, n)| (k.to_owned(), n)).collect(),
+            struck: world.weather.take_struck(),
             writes: world.writes,
             lasted,
             end: world.end(),

@@ -28,6 +28,9 @@ pub const DAYS: usize = 14;
 /// From this day on, counted from 0, numbers within objects grow no longer by a digit or two.
 const SETTLED: usize = 7;
 
+/// What memory is counted in.
+const MEMORY: &str = "bytes of memory";
+
 const MINUTE: u64 = 60_000;
 const HOUR: u64 = 60 * MINUTE;
 
@@ -127,10 +130,7 @@ async fn whole(n: u64) -> Fortnight {
         fortnight.days.push(sum);
         fortnight.broken.append(&mut world.laws.broken);
     }
-    let mut world = lock(&run.world);
-    let struck = std::mem::take(&mut world.weather.struck);
-    fortnight.struck = struck.into_iter().map(|(k, n)| (k.to_owned(), n)).collect();
-    drop(world);
+    fortnight.struck = lock(&run.world).weather.take_struck();
     fortnight.broken.extend(fortnight.grown());
     fortnight
 }
@@ -217,7 +217,7 @@ impl Day {
             .lasting()
             .map(|(kind, n)| (KINDS[kind].of.kind.to_owned(), (n, 2)))
             .collect();
-        all.insert("bytes of memory".into(), (self.heap, self.heap / 40));
+        all.insert(MEMORY.into(), (self.heap, self.heap / 40));
         all.insert("bytes of status".into(), (self.status, self.status / 10));
         all
     }
@@ -244,9 +244,7 @@ impl Fortnight {
         let (early, last) = (early.measures(), last.measures());
         let grown = early.into_iter().filter_map(|(what, (n, more))| {
             let (now, _) = last.get(&what)?;
-            let day = SETTLED + 1;
-            (*now > n + more)
-                .then(|| format!("grown: {n} {what} on day {day}, {now} on day {DAYS}"))
+            more_than(n + more, *now, n, &what)
         });
         grown.collect()
     }
@@ -269,10 +267,13 @@ impl World {
 pub fn grown(all: &[Fortnight]) -> Option<String> {
     let heap = |day: usize| -> u64 { all.iter().filter_map(|f| Some(f.days.get(day)?.heap)).sum() };
     let (early, last) = (heap(SETTLED), heap(DAYS - 1));
-    (last > early + early / 200).then(|| {
-        let day = SETTLED + 1;
-        format!("grown: {early} bytes of memory on day {day}, {last} on day {DAYS}")
-    })
+    more_than(early + early / 200, last, early, MEMORY)
+}
+
+/// What to say where there is more of something on the last day than there may be.
+fn more_than(most: u64, last: u64, early: u64, what: &str) -> Option<String> {
+    let day = SETTLED + 1;
+    (last > most).then(|| format!("grown: {early} {what} on day {day}, {last} on day {DAYS}"))
 }
 
 /// The fortnights of many, day by day, as a table.

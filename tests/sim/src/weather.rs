@@ -125,6 +125,12 @@ impl Weather {
         *self.struck.entry(what).or_insert(0) += 1;
     }
 
+    /// What struck so far, and how often; counted from 0 again.
+    pub fn take_struck(&mut self) -> BTreeMap<String, u64> {
+        let struck = std::mem::take(&mut self.struck);
+        struck.into_iter().map(|(k, n)| (k.to_owned(), n)).collect()
+    }
+
     /// Admission refuses every write of a kind until then.
     pub fn forbid(&mut self, kind: Id, until: u64) {
         self.forbidden.insert(kind, until);
