@@ -199,7 +199,7 @@ async fn a_new_template_is_not_forgotten_when_it_cannot_be_recorded_at_first() {
 
 /// Nothing else happens at rest that would make it look.
 #[tokio::test(start_paused = true)]
-async fn a_status_that_is_lost_at_rest_is_rebuilt() {
+async fn a_status_that_somebody_else_wrote_at_rest_is_put_right() {
     let server = Server::new();
     server.put(ROLLOUTS, rollout("web:1"));
     let (_work, _stop) = start(&server).await;
@@ -207,12 +207,18 @@ async fn a_status_that_is_lost_at_rest_is_rebuilt() {
     pass(600).await;
     let status = || server.get(ROLLOUTS, "web").expect("is there")["status"].clone();
     let stable = status()["stableRevision"].clone();
+    let replicas = status()["replicas"].clone();
     server.edit(ROLLOUTS, "web", |r| {
         r["status"] = json!({"observedGeneration": 1});
     });
     pass(30).await;
     assert_eq!(status()["stableRevision"], stable);
     assert_eq!(phase(&server, "web"), "Healthy");
+
+    pass(600).await;
+    server.edit(ROLLOUTS, "web", |r| r["status"]["replicas"] = json!(99));
+    pass(30).await;
+    assert_eq!(status()["replicas"], replicas);
 }
 
 #[tokio::test(start_paused = true)]

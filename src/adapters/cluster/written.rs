@@ -160,6 +160,16 @@ impl Written {
         false
     }
 
+    /// Whether a version of an object is our own write, or was overtaken by it. Where the API server
+    /// tells of a write before it answers it, the echo is not known for one.
+    pub fn echo(&self, uid: &str, version: &str) -> bool {
+        let map = lock(&self.versions);
+        let ours = map.notes.get(uid);
+        ours.is_some_and(|(ours, at)| {
+            at.elapsed() < FORGET && version.parse::<u64>().is_ok_and(|told| told <= *ours)
+        })
+    }
+
     /// Forgets an object that is gone.
     pub fn gone(&self, uid: &str) {
         let known = lock(&self.versions).notes.remove(uid).is_some();
@@ -238,6 +248,11 @@ mod tests {
         assert!(written.stale("u", "9"), "numbers, not text");
         assert!(!written.stale("u", "10"));
         assert!(!written.stale("u", "9"), "caught up once is enough");
+
+        written.note(&answer("12"));
+        let echoes = ["11", "12", "13", "odd"].map(|v| written.echo("u", v));
+        assert_eq!(echoes, [true, true, false, false]);
+        assert!(!written.stale("u", "12") && !written.echo("u", "12"));
 
         written.note_deleted("u", "10");
         assert!(written.stale("u", "10") && !written.stale("u", "11"));

@@ -57,21 +57,18 @@ where
     }
 }
 
-/// Whether more than the status of an object changed.
-fn more_than_status<K: kube::Resource>(old: &K, new: &K) -> bool {
+/// Whether a change of an object is more than the echo of our own write to its status. What another
+/// leader decided is news: it may have died before it carried that out. So is a status that is gone.
+fn is_news<K: kube::Resource>(written: &Written, old: &K, new: &K) -> bool {
     let (a, b) = (old.meta(), new.meta());
-    a.uid != b.uid
+    let own = |version: &str| written.echo(b.uid.as_deref().unwrap_or_default(), version);
+    !b.resource_version.as_deref().is_some_and(own)
+        || a.uid != b.uid
         || a.generation != b.generation
         || a.annotations != b.annotations
         || a.labels != b.labels
         || a.finalizers != b.finalizers
         || a.deletion_timestamp != b.deletion_timestamp
-}
-
-/// Whether somebody took away what was decided: our own writes never do, so it is not heard of again.
-fn lost_its_status(old: &Rollout, new: &Rollout) -> bool {
-    let decided = |r: &Rollout| r.status.as_ref().is_some_and(|s| s.decision.is_some());
-    decided(old) && !decided(new)
 }
 
 /// What to look at when a Rollout or an AnalysisRun changes.
@@ -106,7 +103,7 @@ impl Runs {
                         queue.push(any.key.clone());
                         return;
                     };
-                    if more_than_status(old, new) || lost_its_status(old, new) {
+                    if is_news(&written, old, new) {
                         queue.push(any.key.clone());
                     }
                     // Measurements wait while the split of the traffic changes.
@@ -133,7 +130,7 @@ impl Runs {
                 (Some(old), None) => written.gone(&old.uid),
                 (Some(old), Some(new)) => {
                     let read = (old.value.read(), new.value.read());
-                    let same = matches!(&read, (Ok(old), Ok(new)) if !more_than_status(old, new));
+                    let same = matches!(&read, (Ok(old), Ok(new)) if !is_news(&written, old, new));
                     if !same {
                         run_queue.push(any.key.clone());
                     }
