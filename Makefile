@@ -119,7 +119,7 @@ hostile: lab-tools ## End to end in a hostile world, fault by fault (SEED=n: the
 	echo "written to tests/e2e/HOSTILE.md"; exit $$status
 
 .PHONY: bench
-bench: lab-tools ## Figures: requests, times, memory (FIGURE=name: one group; SIZE=small: a quick look; MOST=3000: fewer at rest, LEAST=10000: only so many)
+bench: lab-tools ## Figures: requests, times, memory (FIGURE=name: one group; SIZE=small: a quick look; MOST=3000: fewer at rest, LEAST=10000: only so many; FIGURE=soak, never taken unasked: an hour of releases, or MINUTES=n)
 	cargo test --profile figures --test bench
 
 .PHONY: check

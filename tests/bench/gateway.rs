@@ -20,70 +20,136 @@ use crate::{
 /// Requests per second: the last answer is known to twice their distance at weight 50.
 const RATE: f64 = 400.0;
 
-fn manifests(namespace: &str) -> String {
-    let route = json!({
-        "apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute", "metadata": {"name": "app"},
-        "spec": {
-            "hostnames": [format!("{namespace}.test")],
-            "parentRefs": [{"name": "lab", "namespace": GATEWAY_NAMESPACE}],
-            "rules": [{"backendRefs": [
-                {"name": "app-stable", "port": 80, "weight": 100},
-                {"name": "app-canary", "port": 80, "weight": 0},
-            ]}],
-        },
-    });
-    let service = json!({
-        "apiVersion": "v1", "kind": "Service", "metadata": {"name": "app"},
-        "spec": {"selector": {"app": "app"}, "ports": [{"name": "http", "port": 80, "targetPort": "http"}]},
-    });
-    let rollout = json!({
-        "apiVersion": "serin.dev/v1alpha1", "kind": "Rollout", "metadata": {"name": "app"},
-        "spec": {
-            "replicas": 2, "selector": {"matchLabels": {"app": "app"}}, "template": template("v1"),
-            "strategy": {"canary": {
-                "service": "app", "steps": [{"setWeight": 50}, {"pause": {}}], "abortScaleDownDelay": "2s",
-                "trafficRouting": {"propagationDelay": "1s", "gatewayAPI": {"httpRoutes": [{"name": "app"}]}},
-            }},
-        },
-    });
-    [service, rollout, route]
-        .map(|v| v.to_string())
-        .join("\n---\n")
+/// A Rollout of two pods behind the real gateway.
+#[derive(Clone)]
+pub struct App {
+    lab: Arc<Lab>,
+    namespace: String,
+    name: String,
+    steps: Value,
+    api: Api<Rollout>,
 }
 
-fn template(version: &str) -> Value {
-    json!({
-        "metadata": {"labels": {"app": "app"}},
-        "spec": {"containers": [{
-            "name": "app", "image": format!("lab/app:{version}"),
-            "ports": [{"name": "http", "containerPort": 8080}],
-            "readinessProbe": {"httpGet": {"path": "/readyz", "port": "http"}, "periodSeconds": 1},
-        }]},
-    })
+impl App {
+    /// Makes it, with version v1.
+    pub async fn create(
+        lab: &Arc<Lab>,
+        namespace: &str,
+        name: String,
+        steps: Value,
+    ) -> Result<Self> {
+        let app = Self {
+            lab: Arc::clone(lab),
+            namespace: namespace.to_owned(),
+            name,
+            steps,
+            api: Api::namespaced(lab.client(), namespace),
+        };
+        lab.apply_yaml_in(namespace, &app.manifests()).await?;
+        app.until("v1 to be healthy", |s| {
+            s.phase.as_deref() == Some("Healthy")
+        })
+        .await?;
+        Ok(app)
+    }
+
+    fn manifests(&self) -> String {
+        let name = &self.name;
+        let route = json!({
+            "apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute", "metadata": {"name": name},
+            "spec": {
+                "hostnames": [self.host()],
+                "parentRefs": [{"name": "lab", "namespace": GATEWAY_NAMESPACE}],
+                "rules": [{"backendRefs": [
+                    {"name": format!("{name}-stable"), "port": 80, "weight": 100},
+                    {"name": format!("{name}-canary"), "port": 80, "weight": 0},
+                ]}],
+            },
+        });
+        let service = json!({
+            "apiVersion": "v1", "kind": "Service", "metadata": {"name": name},
+            "spec": {"selector": {"app": name}, "ports": [{"name": "http", "port": 80, "targetPort": "http"}]},
+        });
+        let rollout = json!({
+            "apiVersion": "serin.dev/v1alpha1", "kind": "Rollout", "metadata": {"name": name},
+            "spec": {
+                "replicas": 2, "selector": {"matchLabels": {"app": name}}, "template": self.template("v1"),
+                "strategy": {"canary": {
+                    "service": name, "steps": self.steps, "abortScaleDownDelay": "2s",
+                    "trafficRouting": {"propagationDelay": "1s", "gatewayAPI": {"httpRoutes": [{"name": name}]}},
+                }},
+            },
+        });
+        [service, rollout, route]
+            .map(|v| v.to_string())
+            .join("\n---\n")
+    }
+
+    fn template(&self, version: &str) -> Value {
+        json!({
+            "metadata": {"labels": {"app": self.name}},
+            "spec": {"containers": [{
+                "name": "app", "image": format!("lab/app:{version}"),
+                "ports": [{"name": "http", "containerPort": 8080}],
+                "readinessProbe": {"httpGet": {"path": "/readyz", "port": "http"}, "periodSeconds": 1},
+            }]},
+        })
+    }
+
+    fn host(&self) -> String {
+        format!("{}.{}.test", self.name, self.namespace)
+    }
+
+    /// Users who send so many requests a second.
+    pub fn users(&self, rate: f64) -> Result<Load> {
+        Ok(Load::start(&self.lab.gateway_url(), &self.host(), rate)?)
+    }
+
+    /// Asks for another version.
+    pub async fn deploy(&self, version: &str) -> Result {
+        self.patch(json!({"spec": {"template": self.template(version)}}))
+            .await
+    }
+
+    /// Asks to give it up; no two with the same word.
+    pub async fn abort(&self, word: &str) -> Result {
+        self.patch(json!({"metadata": {"annotations": {"serin.dev/abort": word}}}))
+            .await
+    }
+
+    async fn patch(&self, body: Value) -> Result {
+        self.api
+            .patch(&self.name, &PatchParams::default(), &Patch::Merge(body))
+            .await?;
+        Ok(())
+    }
+
+    /// Awaits that something holds of the newest template's status.
+    pub async fn until(
+        &self,
+        what: &str,
+        holds: impl Fn(&RolloutStatus) -> bool + Send + Sync,
+    ) -> Result {
+        let condition = |rollout: Option<&Rollout>| {
+            let of_now =
+                |r: &Rollout, s: &RolloutStatus| s.observed_generation == r.metadata.generation;
+            rollout.is_some_and(|r| r.status.as_ref().is_some_and(|s| of_now(r, s) && holds(s)))
+        };
+        let what = format!("{what} of {}", self.name);
+        let found = await_condition(self.api.clone(), &self.name, condition);
+        self.lab.within(&what, LIMIT, found).await??;
+        Ok(())
+    }
 }
 
-async fn until(
-    lab: &Lab,
-    api: &Api<Rollout>,
-    what: &str,
-    holds: impl Fn(&RolloutStatus) -> bool + Send + Sync,
-) -> Result {
-    let condition = |rollout: Option<&Rollout>| {
-        let of_now =
-            |r: &Rollout, s: &RolloutStatus| s.observed_generation == r.metadata.generation;
-        rollout.is_some_and(|r| r.status.as_ref().is_some_and(|s| of_now(r, s) && holds(s)))
-    };
-    lab.within(what, LIMIT, await_condition(api.clone(), "app", condition))
-        .await??;
-    Ok(())
-}
-
-fn at_pause(status: &RolloutStatus) -> bool {
+/// Whether it is at a step, counted from 0.
+pub fn at_step(status: &RolloutStatus, step: i32) -> bool {
     let attempt = status.attempt.as_ref();
-    attempt.is_some_and(|a| a.stage == "Stepping" && a.step_index == 1)
+    attempt.is_some_and(|a| a.stage == "Stepping" && a.step_index == step)
 }
 
-fn done(status: &RolloutStatus) -> bool {
+/// Whether there is nothing left to be done.
+pub fn done(status: &RolloutStatus) -> bool {
     let attempt = status.attempt.as_ref();
     attempt.is_some_and(|a| a.stage == "Done") && status.draining.is_empty()
 }
@@ -92,33 +158,21 @@ pub async fn figures(lab: &Arc<Lab>, sizes: Sizes) -> Result<Vec<Row>> {
     let kubeconfig = install(lab).await?;
     let namespace = lab.namespace("bench").await?;
     let _serin = Serin::start(lab, &kubeconfig, None, 1)?;
-    lab.apply_yaml_in(&namespace, &manifests(&namespace))
-        .await?;
-    let api: Api<Rollout> = Api::namespaced(lab.client(), &namespace);
-    until(lab, &api, "v1 to be healthy", |s| {
-        s.phase.as_deref() == Some("Healthy")
-    })
-    .await?;
-    let users = Load::start(&lab.gateway_url(), &format!("{namespace}.test"), RATE)?;
+    let steps = json!([{"setWeight": 50}, {"pause": {}}]);
+    let app = App::create(lab, &namespace, "app".to_owned(), steps).await?;
+    let users = app.users(RATE)?;
     answered_by(lab, &users, "v1").await?;
     let weight = load();
     let mut times = vec![];
     for n in 0..sizes.gateway {
         // A canary that was given up is not tried again: each is a version of its own.
         let version = format!("c{n}");
-        let patch = |body: Value| {
-            let api = api.clone();
-            async move {
-                api.patch("app", &PatchParams::default(), &Patch::Merge(body))
-                    .await
-            }
-        };
-        patch(json!({"spec": {"template": template(&version)}})).await?;
-        until(lab, &api, "the pause", at_pause).await?;
+        app.deploy(&version).await?;
+        app.until("the pause", |s| at_step(s, 1)).await?;
         answered_by(lab, &users, &version).await?;
-        patch(json!({"metadata": {"annotations": {"serin.dev/abort": format!("n{n}")}}})).await?;
+        app.abort(&format!("n{n}")).await?;
         let aborted = users.now();
-        until(lab, &api, "the end", done).await?;
+        app.until("the end", done).await?;
         tokio::time::sleep(Duration::from_millis(500)).await;
         let last = users.snapshot().last_seen_at.get(&version).copied();
         times.push(

@@ -1,7 +1,7 @@
 //! The figures: what Serin asks of the API server, how fast it is, what it holds in memory.
 //!
 //! A build of the profile `figures` works against the lab's control plane (etcd, API server, controller manager),
-//! whose pods are ready and whose routes are accepted at once, on paper; the last figure is taken at
+//! whose pods are ready and whose routes are accepted at once, on paper; the last figures are taken at
 //! the real gateway. Requests are counted in the audit log, reactions are timed by watches. `FIGURE`
 //! chooses by parts of names, `SIZE=small` takes each in small for a look at the bench itself. The table is
 //! `tests/bench/TABLE.md`: a run writes the rows that it took anew.
@@ -28,11 +28,14 @@ mod requests;
 mod rest;
 mod seen;
 mod serin;
+mod soak;
 mod table;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use serin_lab::{Lab, Options};
+
+use soak::Soak;
 
 /// Any error ends the bench.
 pub type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
@@ -54,6 +57,8 @@ pub struct Sizes {
     pub quiet: u64,
     /// Aborts at the gateway.
     pub gateway: usize,
+    /// Releases for an hour.
+    pub soak: Soak,
 }
 
 const FULL: Sizes = Sizes {
@@ -64,6 +69,11 @@ const FULL: Sizes = Sizes {
     least: 0,
     quiet: 60,
     gateway: 25,
+    soak: Soak {
+        rollouts: 20,
+        time: Duration::from_secs(3600),
+        table: "tests/bench/SOAK.md",
+    },
 };
 const SMALL: Sizes = Sizes {
     together: 5,
@@ -73,6 +83,11 @@ const SMALL: Sizes = Sizes {
     least: 0,
     quiet: 5,
     gateway: 2,
+    soak: Soak {
+        rollouts: 3,
+        time: Duration::from_secs(120),
+        table: "target/soak-small.md",
+    },
 };
 
 fn main() {
@@ -84,6 +99,10 @@ fn main() {
     }
     if let Ok(most) = std::env::var("MOST") {
         sizes.most = most.parse().expect("MOST is a number of Rollouts");
+    }
+    if let Ok(minutes) = std::env::var("MINUTES") {
+        let minutes: u64 = minutes.parse().expect("MINUTES is a number");
+        sizes.soak.time = Duration::from_secs(60 * minutes);
     }
     serin_lab::enter();
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
@@ -119,10 +138,18 @@ async fn run(wanted: &str, sizes: Sizes) -> Result<Vec<table::Row>> {
         rows.extend(found);
         down(lab).await;
     }
-    if is_wanted(wanted, "gateway") {
-        println!("\ngateway");
+    let at_the_gateway = [
+        ("gateway", is_wanted(wanted, "gateway")),
+        // An hour is taken only where it is asked for.
+        ("soak", !wanted.is_empty() && is_wanted(wanted, "soak")),
+    ];
+    for (group, _) in at_the_gateway.into_iter().filter(|(_, wanted)| *wanted) {
+        println!("\n{group}");
         let lab = Arc::new(Lab::up(Options::default()).await?);
-        rows.extend(gateway::figures(&lab, sizes).await?);
+        rows.extend(match group {
+            "gateway" => gateway::figures(&lab, sizes).await?,
+            _ => soak::figures(&lab, sizes.soak).await?,
+        });
         down(lab).await;
     }
     Ok(rows)

@@ -77,11 +77,13 @@ pub fn spread(times: &[f64]) -> String {
     )
 }
 
-fn root() -> PathBuf {
+/// The folder of the project.
+pub fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-fn commit() -> String {
+/// The commit that is measured.
+pub fn commit() -> String {
     let git = Command::new("git")
         .args([
             "describe",
@@ -102,7 +104,7 @@ fn commit() -> String {
 const HEAD: &str = "# Figures
 
 `make bench` writes this table; `make bench FIGURE=abort` takes one group anew (requests, abort, failure, rest,
-gateway), and leaves the other rows as they are. The build is the profile `figures`: a release but for what makes its
+gateway, and soak, which is taken only where it is named), and leaves the other rows as they are. The build is the profile `figures`: a release but for what makes its
 build slow. Load is the machine's load average before the figure was taken: what else ran on it.
 
 | Figure | Found | Goal | How | Commit | Cores | Load |
