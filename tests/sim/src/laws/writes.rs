@@ -145,9 +145,7 @@ pub fn set(world: &World, past: &Past, seen: &Seen, truth: &Seen, broken: &mut V
             let needed = need(share, wanted);
             let gets = selects(world, role).as_deref() == Some(&hash)
                 && !turned_unseen(world, role, &hash, seen);
-            // What somebody else wrote, and nobody told of yet.
-            let unheard = world.bent_by_somebody() && seen.share != world.share();
-            if gets && to < needed && held(&hash) > to && !unheard {
+            if gets && to < needed && held(&hash) > to && !rerouted_unheard(world, seen) {
                 broken.push(format!("S4: {hash} is scaled to {to} where it may get a share of {share} ({needed} pods)"));
             }
         }
@@ -165,6 +163,12 @@ pub fn set(world: &World, past: &Past, seen: &Seen, truth: &Seen, broken: &mut V
             ));
         }
     }
+}
+
+/// Whether somebody else wrote or deleted the route, and the process was not told of it yet.
+fn rerouted_unheard(world: &World, seen: &Seen) -> bool {
+    let somebody = world.share().is_none() || world.bent_by_somebody();
+    somebody && seen.share != world.share()
 }
 
 /// A role Service was made, turned or deleted.
@@ -199,7 +203,8 @@ pub fn service(world: &World, past: &Past, seen: &Seen, truth: &Seen, broken: &m
     let ready = seen.ready(to).max(truth.ready(to));
     let was = serves_now(from, seen, truth);
     let rescue = seen.decided.retreat && ready.min(needed) >= was.min(needed);
-    if ready < needed && !rescue && !world.bent_by_somebody() {
+    let excused = world.bent_by_somebody() || rerouted_unheard(world, seen);
+    if ready < needed && !rescue && !excused {
         broken.push(format!(
             "S7: {} turns from {from} to {to} under a share of {share}: {ready} pods of {needed} are ready",
             past.path
