@@ -67,9 +67,10 @@ fuzz: cargo ## What strangers can write, thrown at Serin for FOR=600 seconds a t
 	@python3 tests/fuzz/run.py
 
 .PHONY: sim
-sim: cargo ## The real controller in a simulated world (SEEDS=n, FROM=n; REPLAY=n: one seed with its log, WITHOUT=parts: less of it; PLANS=1: every plan; PLAN=name: one with its log)
-	$(if $(REPLAY)$(PLAN)$(PLANS),,cargo test -q --profile figures -p serin-sim)
-	cargo run -q --profile figures -p serin-sim -- $(if $(REPLAY),--seed $(REPLAY) --without "$(WITHOUT)",$(if $(PLAN),--plan $(PLAN),$(if $(PLANS),--plans,--seeds $(or $(SEEDS),1000) --from $(or $(FROM),0))))
+sim: cargo ## The real controller in a simulated world (SEEDS=n, FROM=n; REPLAY=n: one seed with its log, WITHOUT=parts: less of it; PLANS=1: every plan; PLAN=name: one with its log; SCENARIOS=1: every scenario; SCENARIO=name or file: one with its log)
+	$(if $(REPLAY)$(PLAN)$(PLANS)$(SCENARIO)$(SCENARIOS),,cargo test -q --profile figures -p serin-sim)
+	cargo run -q --profile figures -p serin-sim -- $(if $(REPLAY),--seed $(REPLAY) --without "$(WITHOUT)",$(if $(PLAN),--plan $(PLAN),$(if $(PLANS),--plans,$(if $(SCENARIO),--scenario "$(SCENARIO)",$(if $(SCENARIOS),--scenarios,--seeds $(or $(SEEDS),1000) --from $(or $(FROM),0))))))
+	$(if $(REPLAY)$(PLAN)$(PLANS)$(SCENARIO)$(SCENARIOS),,cargo run -q --profile figures -p serin-sim -- --scenarios)
 
 # Seeds that no test run plays.
 .PHONY: sim-full
@@ -79,6 +80,13 @@ sim-full: cargo ## SEEDS=200000 seeds and every plan, by hand; the table goes to
 	  cargo run -q --profile figures -p serin-sim -- $$what --table tests/sim/TABLE.md || status=$$?; \
 	done; \
 	echo "written to tests/sim/TABLE.md"; exit $$status
+
+.PHONY: coverage
+coverage: cargo ## Which branches of the rules SEEDS=2000 seeds and every plan take, by hand; the table goes to tests/sim/COVERAGE.md
+	@SEEDS=$(or $(SEEDS),2000) tests/sim/coverage.sh > target/coverage.md
+	@{ printf '# Branches at %s\n\n`make coverage` writes this table: which branches of the rules %s seeds and every plan of the simulation take.\n\n' \
+	    "$(COMMIT)" "$(or $(SEEDS),2000)"; cat target/coverage.md; } > tests/sim/COVERAGE.md
+	@echo "written to tests/sim/COVERAGE.md"
 
 .PHONY: soak
 soak: cargo ## A simulated fortnight of SOAK=200 Rollouts with a release an hour each, by hand; the table goes to tests/sim/SOAK.md

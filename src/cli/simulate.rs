@@ -4,7 +4,6 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
-    fs,
     io::{self, Write as _},
     path::{Path, PathBuf},
 };
@@ -142,7 +141,8 @@ pub fn play(
         }
         path => {
             let failed = |e: String| SimulateError::Scenario(path.to_owned(), e);
-            let mut scenario = load(Path::new(path)).map_err(failed)?;
+            let mut scenario = Scenario::read(Path::new(path))
+                .map_err(|e| failed(format!("{e}; there are good and bad, and files")))?;
             for (name, template) in &scenario.given.templates {
                 let spec = serde_json::from_value(template.clone());
                 let spec = spec.map_err(|e| failed(format!("template {name}: {e}")))?;
@@ -189,12 +189,6 @@ pub fn play(
         }
     };
     Ok(simulation)
-}
-
-fn load(path: &Path) -> Result<Scenario, String> {
-    let text = fs::read_to_string(path)
-        .map_err(|e| format!("cannot be read: {e}; there are good and bad, and files"))?;
-    serde_saphyr::from_str(&text).map_err(|e| e.without_snippet().to_string())
 }
 
 type Templates = BTreeMap<TemplateKey, AnalysisTemplateSpec>;
@@ -465,7 +459,7 @@ impl Played {
             "timeline": text.lines().collect::<Vec<&str>>(),
             "history": timeline.history, "brokenLaws": timeline.broken,
             "weights": self.simulation.cluster.gateway.served,
-            "unfinished": self.unfinished.is_some(), "phase": phase, "stableVersion": stable, "message": message,
+            "notPlayed": timeline.not_played, "unfinished": self.unfinished.is_some(), "phase": phase, "stableVersion": stable, "message": message,
         });
         serde_json::to_string_pretty(&value).unwrap_or_default() + "\n"
     }

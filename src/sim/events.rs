@@ -123,6 +123,10 @@ impl Simulation {
             self.cluster
                 .edit(|r| r.status = Some(RolloutStatus::unseen()));
         }
+        for fault in &event.faults {
+            let words = serde_json::to_string(fault).unwrap_or_default();
+            self.timeline.not_played(now, words);
+        }
         if event.delete {
             self.timeline.event(now, "the Rollout is deleted");
             self.cluster.delete(now);

@@ -3,6 +3,7 @@
 
 pub mod cluster;
 mod events;
+pub mod expect;
 mod laws;
 pub mod moment;
 pub mod run;

@@ -17,7 +17,8 @@ use crate::{
 };
 
 use super::{
-    cluster::{Cluster, Conflict},
+    cluster::{Cluster, Conflict, pods::PodSet},
+    expect::End,
     moment::Moment,
     scenario::{Event, Scenario},
     timeline::{Timeline, after},
@@ -180,6 +181,25 @@ impl Simulation {
         }
         self.timeline.writes = self.cluster.writes;
         self
+    }
+
+    /// What came of it.
+    pub fn end(&self) -> End<'_> {
+        let cluster = &self.cluster;
+        let mut pods = BTreeMap::new();
+        for set in cluster.pods.values() {
+            *pods.entry(set.version.clone()).or_insert(0) += set.pods.len();
+        }
+        let revision = |set: &PodSet| (set.version.clone(), set.hash.clone());
+        End {
+            rollout: cluster.rollout.as_ref(),
+            objects: &cluster.objects,
+            revisions: cluster.pods.values().map(revision).collect(),
+            pods,
+            served: Some(cluster.gateway.served.clone()),
+            history: self.timeline.history.clone(),
+            counts: Some((self.timeline.writes, self.timeline.rounds)),
+        }
     }
 
     fn next_event(&self) -> Option<Timestamp> {

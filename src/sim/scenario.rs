@@ -2,7 +2,7 @@
 //!
 //! The format is documented in `docs/scenarios.md`.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fs, path::Path};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -30,6 +30,14 @@ pub struct Scenario {
     pub until: HumanDuration,
     /// What must come of it.
     pub expect: Expect,
+}
+
+impl Scenario {
+    /// Reads the scenario of a file.
+    pub fn read(path: &Path) -> Result<Self, String> {
+        let text = fs::read_to_string(path).map_err(|e| format!("cannot be read: {e}"))?;
+        serde_saphyr::from_str(&text).map_err(|e| e.without_snippet().to_string())
+    }
 }
 
 /// What is there at the beginning.
@@ -160,6 +168,44 @@ pub struct Event {
     /// The Rollout is deleted.
     #[serde(default)]
     pub delete: bool,
+    /// What goes wrong between the controller and the API server. Only the real controller can play it.
+    #[serde(default)]
+    pub faults: Vec<Fault>,
+}
+
+/// Something that goes wrong between the controller and the API server.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub enum Fault {
+    /// The watch of a kind ends.
+    CutWatch(String),
+    /// A kind is not heard of, though its watch stands.
+    SilentWatch(Lasting),
+    /// A kind is listed anew as it was a minute ago, and told of so much late.
+    PastWatch(Lasting),
+    /// Admission refuses every write of a kind.
+    Forbid(Lasting),
+    /// The API server forgets what was before, and all watches end.
+    Compact,
+    /// So many of the next writes that carry out what was decided never arrive.
+    LoseWrites(u32),
+    /// So many of the next writes that carry out what was decided are done, and nobody is told.
+    LoseAnswers(u32),
+    /// The controller dies.
+    Crash,
+    /// A second controller works for so long, as if it led, too.
+    SecondLeader(HumanDuration),
+}
+
+/// A kind of object, and for how long.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Lasting {
+    /// The kind: `HTTPRoute`.
+    pub kind: String,
+    /// How long.
+    #[serde(rename = "for")]
+    pub lasts: HumanDuration,
 }
 
 /// What must come of it.
@@ -178,7 +224,7 @@ pub struct Expect {
     /// Reasons that the history must not hold.
     #[serde(default)]
     pub never: Vec<String>,
-    /// What the status' message must contain at the end.
+    /// What the status' message must contain at the end; `$v1` stands for the hash of `v1`.
     #[serde(default)]
     pub message: Option<String>,
     /// Outcomes of commands, in order: `promote Done`.
@@ -190,7 +236,7 @@ pub struct Expect {
     /// Objects at the end: values by kind and name, and by JSON pointer; `$v1` stands for the hash of `v1`.
     #[serde(default)]
     pub objects: BTreeMap<String, BTreeMap<String, Value>>,
-    /// Phases of the AnalysisRuns at the end, in the order of their names.
+    /// Phases of the AnalysisRuns at the end, by attempt, and in the order of their names.
     #[serde(default)]
     pub runs: Option<Vec<String>>,
     /// So many writes at most, from beginning to end.

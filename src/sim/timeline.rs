@@ -21,6 +21,8 @@ pub struct Timeline {
     pub writes: u64,
     /// Rounds of deciding.
     pub rounds: u64,
+    /// Faults that cannot be played here.
+    pub not_played: Vec<String>,
 }
 
 impl Timeline {
@@ -39,6 +41,12 @@ impl Timeline {
     pub fn event(&mut self, now: Timestamp, what: &str) {
         let at = self.stamp(now);
         self.lines.push(format!("{at}  * {what}"));
+    }
+
+    /// A fault is left out.
+    pub fn not_played(&mut self, now: Timestamp, fault: String) {
+        self.event(now, &format!("not played here: {fault}"));
+        self.not_played.push(fault);
     }
 
     /// A law was broken.

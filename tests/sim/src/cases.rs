@@ -1,6 +1,10 @@
 //! What is played: a strategy, and the objects that a team writes for it.
 
 use serde_json::{Value, json};
+use serin::{
+    api::Rollout,
+    model::spec::{Course, Spec},
+};
 
 /// A strategy as a team writes it.
 #[derive(Clone, Debug)]
@@ -11,6 +15,8 @@ pub struct Case {
     pub strategy: Value,
     /// Names of the role Services, stable first.
     pub roles: Option<[String; 2]>,
+    /// Whether the role Services are somebody else's.
+    pub shared: bool,
     /// Whether a route splits the traffic.
     pub routed: bool,
     /// Whether metrics are asked before a revision becomes stable.
@@ -42,6 +48,7 @@ fn case(name: &'static str, strategy: Value) -> Case {
     Case {
         name,
         roles,
+        shared: false,
         routed,
         judged: strategy.to_string().contains("templateName"),
         max_surge: 1,
@@ -96,6 +103,23 @@ pub fn template(version: usize) -> Value {
 }
 
 impl Case {
+    /// What a Rollout that somebody else wrote amounts to.
+    pub fn of(rollout: &Rollout) -> Self {
+        let course = Spec::examine(rollout).0.map(|s| s.course);
+        let services = course.as_ref().and_then(|c| c.services.as_ref());
+        let pods = |count: fn(&Course) -> u32| course.as_ref().map_or(0, |c| count(c).into());
+        Self {
+            name: "a scenario",
+            strategy: json!(rollout.spec.strategy),
+            roles: services.map(|s| [s.stable.clone(), s.canary.clone()]),
+            shared: services.is_some_and(|s| s.shared),
+            routed: course.as_ref().is_some_and(|c| c.routing.is_some()),
+            judged: course.as_ref().is_some_and(|c| !c.analyses.is_empty()),
+            max_surge: pods(|c| c.max_surge),
+            max_unavailable: pods(|c| c.max_unavailable),
+        }
+    }
+
     /// The Rollout.
     pub fn rollout(&self, replicas: u64, deadline_aborts: bool) -> Value {
         json!({

@@ -12,6 +12,7 @@ mod nature;
 mod people;
 mod plans;
 mod play;
+mod scenario;
 mod shrink;
 mod soak;
 mod storm;
@@ -67,6 +68,15 @@ struct Options {
     /// This plan alone, for a machine
     #[arg(long, hide = true)]
     report_plan: Option<Plan>,
+    /// This scenario, a file or the name of one of this project, with its log
+    #[arg(long)]
+    scenario: Option<String>,
+    /// Every scenario of this project
+    #[arg(long)]
+    scenarios: bool,
+    /// This scenario, for a machine
+    #[arg(long, hide = true)]
+    report_scenario: Option<std::path::PathBuf>,
     /// The seeds' requests to the simulated API server and to the one of this kubeconfig, compared
     #[arg(long, value_name = "KUBECONFIG")]
     against: Option<std::path::PathBuf>,
@@ -136,6 +146,16 @@ fn main() -> ExitCode {
     }
     if let Some(plan) = &options.plan {
         return one(&planned(plan, true));
+    }
+    if let Some(name) = &options.scenario {
+        let file = scenario::file(name);
+        return one(&file.map_or_else(play::failed, |path| scenario::play(&path, true)));
+    }
+    if let Some(path) = &options.report_scenario {
+        return told(&scenario::play(path, false));
+    }
+    if options.scenarios {
+        return scenarios(&options);
     }
     if let Some(seed) = options.report {
         return told(&seeded(seed, &options.without, false));
@@ -338,6 +358,26 @@ fn many(options: &Options) -> ExitCode {
     });
     let sum = sum.into_inner().unwrap_or_else(PoisonError::into_inner);
     sum.end("seeds", began, options.table.as_deref(), "")
+}
+
+/// Every scenario of this project.
+fn scenarios(options: &Options) -> ExitCode {
+    let began = now();
+    let sum = Mutex::new(Sum::default());
+    let all = match scenario::all() {
+        Ok(all) => all,
+        Err(why) => return one(&play::failed(why)),
+    };
+    each(options, &all, &sum, |path| {
+        let report = apart("--report-scenario", &path.display().to_string(), "");
+        if !report.broken.is_empty() {
+            let name = path.file_stem().unwrap_or_default().display();
+            println!("{name}:\n  {}", report.broken.join("\n  "));
+        }
+        report
+    });
+    let sum = sum.into_inner().unwrap_or_else(PoisonError::into_inner);
+    sum.end("scenarios", began, options.table.as_deref(), "")
 }
 
 /// The fortnights of many Rollouts.

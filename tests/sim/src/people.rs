@@ -82,7 +82,8 @@ impl World {
         self.create_rollout(rollout);
     }
 
-    fn create_rollout(&mut self, value: serde_json::Value) {
+    /// The Rollout is made.
+    pub fn create_rollout(&mut self, value: serde_json::Value) {
         let terms = crate::api::write::Terms::default();
         let stamp = self.stamp();
         if let Ok(Change::Put(new)) =
@@ -235,7 +236,8 @@ impl World {
         }
     }
 
-    fn delete_rollout(&mut self) {
+    /// The Rollout is deleted.
+    pub fn delete_rollout(&mut self) {
         let stamp = self.stamp();
         match crate::api::write::delete(&self.store, &rollout(), &json!({}), &stamp) {
             Ok(Change::Remove) => drop(self.put(Who::People, &rollout(), None)),

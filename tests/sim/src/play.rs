@@ -147,12 +147,17 @@ impl Run {
 
     /// Lets the world go on until a time.
     pub async fn until(&mut self, end: u64) {
+        self.until_or(end, |_| false).await;
+    }
+
+    /// Lets the world go on until a time, or until `stop` holds of it.
+    pub async fn until_or(&mut self, end: u64, stop: impl Fn(&World) -> bool) {
         loop {
             self.bury();
             let (next, wake) = {
                 let mut world = lock(&self.world);
                 let now = world.now();
-                if now >= end {
+                if now >= end || stop(&world) {
                     return;
                 }
                 if let Some(what) = world.nature.take(now) {
@@ -200,7 +205,8 @@ impl Run {
         }
     }
 
-    fn gust(&mut self, gust: Gust) {
+    /// An accident happens.
+    pub fn gust(&mut self, gust: Gust) {
         let lives = self.lives();
         lock(&self.world).blow(gust, &lives);
         match gust {
@@ -297,7 +303,8 @@ impl Run {
         }
     }
 
-    fn report(self) -> Report {
+    /// What came of it.
+    pub fn report(self) -> Report {
         let mut world = lock(&self.world);
         let lasted = world.now();
         let history = world.store.history().iter();

@@ -99,7 +99,8 @@ async fn whole(n: u64) -> Fortnight {
     let mut dice = Dice::new(n ^ 0x50a4);
     let mut world = World::new(n, Laws::new(case), false);
     let versions = HEALTH.iter().cycle().take(24 * DAYS);
-    world.nature.health = [Health::Good].iter().chain(versions).copied().collect();
+    let health: Vec<Health> = [Health::Good].iter().chain(versions).copied().collect();
+    world.nature.be_in_health(&health);
     world.weather.spares = true;
     world.set_up(1 + n % 4, true);
     let mut run = Run::new(world, false);

@@ -195,13 +195,13 @@ fn gust(dice: &mut Dice) -> Gust {
 impl World {
     /// What is ahead is put into the queue.
     pub fn brew(&mut self, storm: &Storm) {
-        self.nature.health.clone_from(&storm.health);
+        self.nature.be_in_health(&storm.health);
         self.weather.climate = storm.climate.clone();
         self.weather.no_streams = storm.no_streams;
         self.weather.skew = storm.skew;
         // A new leader reads the times that the old one wrote: what clocks differ by is missing at the
         // end of `propagationDelay`.
-        self.nature.propagation -= 2 * storm.skew;
+        self.nature.times.effect.1 -= 2 * storm.skew;
         for (at, act) in &storm.acts {
             self.nature.later(0, *at, *at, What::People(*act));
         }

@@ -1,6 +1,6 @@
 //! Weather: what becomes of each request, and how late each watch tells.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use crate::{api::kinds::Id, dice::Dice};
 
@@ -89,6 +89,10 @@ pub struct Weather {
     pub skew: u64,
     /// What is to become of certain writes, by their number.
     pub plan: BTreeMap<u64, Fate>,
+    /// What is to become of so many of the next writes that carry out what was decided.
+    pub next: VecDeque<(u32, Fate)>,
+    /// So many times somebody else writes an object just before Serin does.
+    pub contend: u32,
     /// How often each fault struck.
     pub struck: BTreeMap<&'static str, u64>,
     dice: Dice,
@@ -110,6 +114,8 @@ impl Weather {
             spares: false,
             skew: 0,
             plan: BTreeMap::new(),
+            next: VecDeque::new(),
+            contend: 0,
             struck: BTreeMap::new(),
             dice,
             lags: BTreeMap::new(),
@@ -159,9 +165,10 @@ impl Weather {
         }
     }
 
-    /// What becomes of the `n`th write; Leases and Events are none.
-    pub fn fate(&mut self, n: Option<u64>) -> Fate {
-        let fate = match n.and_then(|n| self.plan.remove(&n)) {
+    /// What becomes of the `n`th write, which `acts` or commits; Leases and Events are none.
+    pub fn fate(&mut self, n: Option<u64>, acts: bool) -> Fate {
+        let planned = n.and_then(|n| self.plan.remove(&n));
+        let fate = match planned.or_else(|| acts.then(|| self.next()).flatten()) {
             Some(fate) => fate,
             None if self.dice.permille(self.climate.requests) => self.bad(n.is_some()),
             None => Fate::Done,
@@ -170,6 +177,16 @@ impl Weather {
             self.strike(fate.word());
         }
         fate
+    }
+
+    fn next(&mut self) -> Option<Fate> {
+        let (left, fate) = self.next.front_mut()?;
+        let fate = *fate;
+        *left = left.saturating_sub(1);
+        if *left == 0 {
+            self.next.pop_front();
+        }
+        Some(fate)
     }
 
     fn bad(&mut self, write: bool) -> Fate {
@@ -275,6 +292,7 @@ impl Weather {
     pub fn clear_up(&mut self) {
         self.climate = Climate::default();
         self.plan.clear();
+        self.next.clear();
         self.forbidden.clear();
         self.lags.clear();
         self.pasts.clear();

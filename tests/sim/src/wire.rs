@@ -6,6 +6,7 @@ use axum::body::Body;
 use http::{Request, Response};
 use http_body_util::BodyExt;
 use kube::Client;
+use serde_json::json;
 use tokio::time::sleep;
 
 use crate::{
@@ -18,7 +19,7 @@ use crate::{
     },
     laws::seen::Seen,
     weather::Fate,
-    world::{Shared, World, lock},
+    world::{Shared, Who, World, lock},
 };
 
 /// A client of the API server for a process.
@@ -108,15 +109,15 @@ fn depart(world: &mut World, life: usize, asked: &Asked) -> Option<(Fate, u64, u
     let number = counts.then_some(world.writes);
     world.writes += u64::from(counts);
     let now = world.now();
+    let commits = asked.path.kind == ROLLOUT && asked.status;
     let fate = match number {
         Some(_) if world.weather.forbids(asked.path.kind, now) => Fate::Refused(403),
-        _ => world.weather.fate(number),
+        _ => world.weather.fate(number, counts && !commits),
     };
     if fate != Fate::Done {
         let line = format!("serin-{life}: {} {}", asked.words(), fate.word());
         world.log.note(now, &line);
     }
-    let commits = asked.path.kind == ROLLOUT && asked.status;
     let seen = if asked.writes() {
         world.laws.seen(life, commits)
     } else {
@@ -167,6 +168,13 @@ fn carry_out(world: &Shared, life: usize, asked: &Asked, seen: &Seen) -> Respons
             }
             Err(refusal) => answer::refused(&refusal),
         };
+    }
+    if asked.method == "PATCH" && asked.path.kind != ROLLOUT && world.weather.contend > 0 {
+        world.weather.contend -= 1;
+        let stamp = world.stamp();
+        world.edit(Who::People, &asked.path, |o| {
+            o["metadata"]["labels"]["touched"] = json!(stamp.replace(':', "-"));
+        });
     }
     match change(&world, asked) {
         Ok((path, change)) => {

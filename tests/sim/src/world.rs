@@ -171,6 +171,9 @@ impl World {
 
     /// A law is broken.
     pub fn broke(&mut self, law: &str) {
+        if self.laws.silent {
+            return;
+        }
         let now = self.now();
         self.log.note(now, &format!("BROKEN {law}"));
         self.laws.broken.push(format!("{now} ms: {law}"));
@@ -209,6 +212,7 @@ impl World {
             SLICE => self.serve(),
             ROUTE if past.new.is_none() => {
                 // Nothing is routed by what is gone.
+                self.note_share(0);
                 self.nature.force = Force {
                     weights: (100, 0),
                     ..Force::default()
@@ -218,7 +222,8 @@ impl World {
                 let generation =
                     |o: &Option<Arc<Value>>| o.as_ref().map(|o| number(o, "/metadata/generation"));
                 if generation(&past.old) != generation(&past.new) {
-                    self.later(20, 900, What::Accept(name));
+                    let (low, high) = self.nature.times.accept;
+                    self.later(low, high, What::Accept(name));
                 }
                 self.serve();
             }

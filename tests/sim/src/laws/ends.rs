@@ -94,7 +94,8 @@ impl World {
         image.is_some_and(|i| self.nature.health(&i) == Health::Broken)
     }
 
-    fn image_of(&self, hash: &str) -> Option<String> {
+    /// The image of a revision, by its hash.
+    pub fn image_of(&self, hash: &str) -> Option<String> {
         let mut sets = self.store.all(SET);
         let (_, set) = sets.find(|(_, s)| text(s, HASH) == hash)?;
         Some(text(set, "/spec/template/spec/containers/0/image").to_owned())

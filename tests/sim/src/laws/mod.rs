@@ -29,6 +29,8 @@ pub struct Laws {
     pub case: Case,
     /// What was broken.
     pub broken: Vec<String>,
+    /// Nothing counts as broken any more: what is played is no longer the case.
+    pub silent: bool,
     known: BTreeMap<usize, BTreeMap<Path, Arc<Value>>>,
     looked: BTreeMap<usize, Seen>,
     decided: BTreeMap<usize, Decided>,
@@ -40,6 +42,7 @@ impl Laws {
         Self {
             case,
             broken: vec![],
+            silent: false,
             known: BTreeMap::new(),
             looked: BTreeMap::new(),
             decided: BTreeMap::new(),

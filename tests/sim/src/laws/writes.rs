@@ -173,7 +173,9 @@ fn rerouted_unheard(world: &World, seen: &Seen) -> bool {
 
 /// A role Service was made, turned or deleted.
 pub fn service(world: &World, past: &Past, seen: &Seen, truth: &Seen, broken: &mut Vec<String>) {
-    owned(past, broken);
+    if !world.laws.case.shared {
+        owned(past, broken);
+    }
     durable(past, truth, broken);
     let (Some(old), Some(new)) = (&past.old, &past.new) else {
         return;

@@ -1,12 +1,14 @@
 //! The gateway: it accepts routes, and puts them in force a little later.
 
 use serde_json::{Value, json};
+use serin::model::share::rounded;
 
 use crate::{
     api::{
         kinds::{ROLLOUT, ROUTE, SERVICE, SLICE},
         store::{Path, number, text},
     },
+    laws::FULL,
     world::{Who, World},
 };
 
@@ -55,8 +57,8 @@ impl World {
             route["status"] = json!({"parents": [{"controllerName": "example.net/gateway", "parentRef": {"name": "gateway"},
                 "conditions": [condition("Accepted"), condition("ResolvedRefs")]}]});
         });
-        let most = self.nature.propagation;
-        self.later(0, most, What::Force(name.to_owned(), generation));
+        let (low, high) = self.nature.times.effect;
+        self.later(low, high, What::Force(name.to_owned(), generation));
     }
 
     /// A route is in force as it was accepted; one that changed since then will be.
@@ -66,11 +68,21 @@ impl World {
             && number(route, "/metadata/generation") == generation
         {
             self.nature.force.weights = written(route);
+            self.note_share(share(self.nature.force.weights));
             let at = self.now();
             let (stable, canary) = self.nature.force.weights;
             self.log.note(at, &format!("in force: {stable}/{canary}"));
         }
         self.serve();
+    }
+
+    /// The canary's share that is in force is told where a scenario is played.
+    pub fn note_share(&mut self, share: u32) {
+        if let Some(said) = &mut self.nature.said
+            && said.served.last() != Some(&rounded(share))
+        {
+            said.served.push(rounded(share));
+        }
     }
 
     /// Whether what is in force is served by somebody. Where nobody took a pod away but Serin, and
@@ -92,6 +104,20 @@ impl World {
     pub fn share(&self) -> Option<u32> {
         let (_, route) = self.store.all(ROUTE).next()?;
         Some(share(written(route)))
+    }
+
+    /// The canary's share of the traffic, in millionths, as the data plane has it.
+    pub fn served(&self) -> u32 {
+        let case = &self.laws.case;
+        if let (Some([active, _]), false) = (&case.roles, case.routed) {
+            let rollout = self.store.get(&Path::new(ROLLOUT, "app"));
+            let stable = rollout.map_or("", |r| text(r, "/status/stableRevision"));
+            let service = self.store.get(&Path::new(SERVICE, active.as_str()));
+            let behind = service.map_or("", |s| text(s, "/spec/selector/pod-template-hash"));
+            let turned = !stable.is_empty() && !behind.is_empty() && stable != behind;
+            return if turned { FULL } else { 0 };
+        }
+        self.share().map_or(0, |_| share(self.nature.force.weights))
     }
 
     /// Whether somebody else wrote the route's weights last: it may not have been seen.

@@ -1,16 +1,23 @@
 //! The metric provider: what it says of a revision, and what it says in bad weather.
 
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
 use serin::{
     adapters::providers::provider::{Answer, Provider},
-    model::measurement::{Query, Reading},
+    model::{
+        measurement::{Query, Reading},
+        share::rounded,
+    },
+    sim::{scenario::Version, world::answer},
 };
 
 use crate::{
-    api::{kinds::SET, store::text},
+    api::store::text,
     world::{Shared, World, lock},
 };
 
-use super::Health;
+use super::{Health, version};
 
 /// Answers `errors{hash="<hash>"}`.
 pub struct Metrics(pub Shared);
@@ -21,15 +28,54 @@ impl std::fmt::Debug for Metrics {
     }
 }
 
+/// What a scenario says of metrics, and what the data plane served meanwhile.
+#[derive(Debug, Default)]
+pub struct Said {
+    /// What metrics answer, by their names.
+    pub answers: BTreeMap<String, String>,
+    /// How versions behave.
+    pub versions: BTreeMap<String, Version>,
+    /// The canary's shares that were in force, one after the other, in percent.
+    pub served: Vec<u32>,
+}
+
+/// Begins the end of a query, which says which metric it is, and of which revision.
+const MARK: &str = " and on() serin_sim{metric=\"";
+
+impl Said {
+    /// An analysis template whose queries say which metric they are.
+    pub fn marked(mut template: Value) -> Value {
+        let metrics = template.get_mut("metrics").and_then(Value::as_array_mut);
+        for metric in metrics.into_iter().flatten() {
+            let name = text(metric, "/name").to_owned();
+            if let Some(query) = metric.pointer_mut("/provider/prometheus/query")
+                && let Some(written) = query.as_str()
+            {
+                let hash = "{{canary.hash}}";
+                *query = json!(format!("{written}{MARK}{name}\",hash=\"{hash}\"}}"));
+            }
+        }
+        template
+    }
+}
+
 impl World {
     /// How the version of a revision behaves, by its hash.
     pub fn health_of(&self, hash: &str) -> Option<Health> {
-        let mut sets = self.store.all(SET);
-        let (_, set) = sets.find(|(_, s)| text(s, "/metadata/labels/pod-template-hash") == hash)?;
-        Some(
-            self.nature
-                .health(text(set, "/spec/template/spec/containers/0/image")),
-        )
+        Some(self.nature.health(&self.image_of(hash)?))
+    }
+
+    /// What a scenario has a metric say.
+    fn said(&self, query: &str) -> Option<Reading> {
+        let said = self.nature.said.as_ref()?;
+        let (_, mark) = query.rsplit_once(MARK)?;
+        let mut parts = mark.split('"');
+        let (metric, hash) = (parts.next()?, parts.nth(1)?);
+        let image = self.image_of(hash).unwrap_or_default();
+        let behaviour = said.versions.get(version(&image));
+        let behaviour = behaviour.cloned().unwrap_or_default();
+        let share = rounded(self.served());
+        Some(answer(metric, &said.answers, &behaviour, share))
     }
 }
 
@@ -38,6 +84,9 @@ impl Provider for Metrics {
         Box::pin(async move {
             let (bad, value) = {
                 let mut world = lock(&self.0);
+                if let Some(said) = world.said(&query.text) {
+                    return said;
+                }
                 let hash = query.text.split('"').nth(1).unwrap_or_default();
                 let health = world.health_of(hash);
                 let bad = world.weather.metric();

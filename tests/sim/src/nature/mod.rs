@@ -6,7 +6,7 @@ pub mod pods;
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeSet, BinaryHeap, VecDeque},
+    collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque},
 };
 
 use crate::{
@@ -21,6 +21,7 @@ use crate::{
 };
 
 use gateway::Force;
+use metrics::Said;
 
 /// How a version behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +34,21 @@ pub enum Health {
     Broken,
     /// Its pods serve, and its metrics are bad.
     Bad,
+    /// Its image is not there.
+    NoImage,
+    /// Its pods never get ready, and nobody says why.
+    Mute,
+}
+
+/// How long things take: at least and at most, in milliseconds.
+#[derive(Clone, Copy, Debug)]
+pub struct Times {
+    /// From a pod's making to its readiness.
+    pub ready: (u64, u64),
+    /// From a route's change to its acceptance.
+    pub accept: (u64, u64),
+    /// From a route's acceptance to its effect.
+    pub effect: (u64, u64),
 }
 
 /// Something that is to happen.
@@ -69,12 +85,14 @@ pub struct Nature {
     sequence: u64,
     /// Pods made so far.
     pub pods: u64,
-    /// How versions behave, by number.
-    pub health: Vec<Health>,
+    /// How versions behave, by their names; good where nothing is said.
+    pub health: BTreeMap<String, Health>,
+    /// How long things take.
+    pub times: Times,
+    /// What a scenario says, where one is played.
+    pub said: Option<Said>,
     /// What the data plane does.
     pub force: Force,
-    /// The longest from a route's acceptance to its effect.
-    pub propagation: u64,
     /// What people do once the attempt has got somewhere.
     pub story: VecDeque<(&'static str, Act)>,
     /// Services that have had a ready pod.
@@ -97,9 +115,14 @@ impl Nature {
             queue: BinaryHeap::new(),
             sequence: 0,
             pods: 0,
-            health: vec![],
+            health: BTreeMap::new(),
+            times: Times {
+                ready: (500, 4_000),
+                accept: (20, 900),
+                effect: (0, 900),
+            },
+            said: None,
             force: Force::default(),
-            propagation: 900,
             story: VecDeque::new(),
             served: BTreeSet::new(),
             quota: None,
@@ -134,16 +157,22 @@ impl Nature {
         self.queue.pop().map(|Reverse((.., what))| what)
     }
 
+    /// How versions behave: `v0` as the first, and so on.
+    pub fn be_in_health(&mut self, all: &[Health]) {
+        let all = all.iter().enumerate();
+        self.health = all.map(|(n, health)| (format!("v{n}"), *health)).collect();
+    }
+
     /// How a version behaves, by its image.
     pub fn health(&self, image: &str) -> Health {
-        let number = image
-            .rsplit_once(":v")
-            .and_then(|(_, n)| n.parse::<usize>().ok());
-        number
-            .and_then(|n| self.health.get(n))
-            .copied()
-            .unwrap_or(Health::Good)
+        let health = self.health.get(version(image));
+        health.copied().unwrap_or(Health::Good)
     }
+}
+
+/// The version that an image names.
+pub fn version(image: &str) -> &str {
+    image.rsplit(':').next().unwrap_or_default()
 }
 
 impl World {

@@ -15,6 +15,12 @@ use crate::{
 
 use super::{Health, What};
 
+/// Why a pod waits whose container crashes.
+pub const CRASHES: (&str, &str) = (
+    "CrashLoopBackOff",
+    "back-off 10s restarting failed container",
+);
+
 /// Whether a pod is ready and stays.
 pub fn serves(pod: &Value) -> bool {
     pod["metadata"]["deletionTimestamp"].is_null()
@@ -98,11 +104,12 @@ impl World {
         });
         self.put(Who::Nature, &Path::new(POD, &name), Some(pod));
         let image = text(template, "/spec/containers/0/image");
-        match self.nature.health(image) {
-            Health::Good | Health::Bad => self.later(500, 4_000, What::Start(name)),
-            Health::Slow => self.later(30_000, 150_000, What::Start(name)),
-            Health::Broken => self.later(1_000, 5_000, What::Start(name)),
-        }
+        let (low, high) = match self.nature.health(image) {
+            Health::Slow => (30_000, 150_000),
+            Health::Broken => (1_000, 5_000),
+            Health::Good | Health::Bad | Health::NoImage | Health::Mute => self.nature.times.ready,
+        };
+        self.later(low, high, What::Start(name));
     }
 
     /// A pod becomes ready, or says why not.
@@ -111,14 +118,30 @@ impl World {
         let Some(pod) = self.store.get(&path) else {
             return;
         };
-        let broken = self.nature.health(text(pod, "/spec/containers/0/image")) == Health::Broken;
-        self.edit(Who::Nature, &path, |pod| {
-            if broken {
-                pod["status"]["containerStatuses"] = json!([{"name": "app", "state": {"waiting": {
-                    "reason": "CrashLoopBackOff", "message": "back-off 10s restarting failed container"}}}]);
-            } else {
-                pod["status"]["conditions"][0]["status"] = json!("True");
+        let image = text(pod, "/spec/containers/0/image").to_owned();
+        match self.nature.health(&image) {
+            Health::Broken => self.trouble(&path, CRASHES),
+            Health::NoImage => {
+                let message = format!("Back-off pulling image {image:?}");
+                self.trouble(&path, ("ImagePullBackOff", &message));
             }
+            Health::Mute => {}
+            Health::Good | Health::Slow | Health::Bad => self.ready(&path, true),
+        }
+    }
+
+    /// A container of a pod waits, and why.
+    pub fn trouble(&mut self, path: &Path, (reason, message): (&str, &str)) {
+        self.edit(Who::Nature, path, |pod| {
+            pod["status"]["containerStatuses"] = json!([{"name": "app", "state": {"waiting": {
+                "reason": reason, "message": message}}}]);
+        });
+    }
+
+    /// A pod is ready, or is no more.
+    pub fn ready(&mut self, path: &Path, ready: bool) {
+        self.edit(Who::Nature, path, |pod| {
+            pod["status"]["conditions"][0]["status"] = json!(if ready { "True" } else { "False" });
         });
     }
 
