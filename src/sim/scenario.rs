@@ -224,7 +224,8 @@ pub struct Expect {
     /// Reasons that the history must not hold.
     #[serde(default)]
     pub never: Vec<String>,
-    /// What the status' message must contain at the end; `$v1` stands for the hash of `v1`.
+    /// What the status' message must contain at the end: `$v1` stands for the hash of `v1`, `...` for
+    /// anything.
     #[serde(default)]
     pub message: Option<String>,
     /// Outcomes of commands, in order: `promote Done`.

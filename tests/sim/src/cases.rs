@@ -32,7 +32,7 @@ fn route() -> Value {
 }
 
 fn check() -> Value {
-    json!({"templates": [{"templateName": "check"}]})
+    json!({"templates": [{"templateName": "check"}], "args": [{"name": "service", "value": "a \"b\" \\ c"}]})
 }
 
 fn case(name: &'static str, strategy: Value) -> Case {
@@ -148,12 +148,86 @@ impl Case {
         )
     }
 
-    /// The analysis template.
-    pub fn check() -> Value {
+    /// The analysis template, one of [`CHECKS`].
+    pub fn check(which: usize) -> Value {
         json!({"apiVersion": "serin.dev/v1alpha1", "kind": "AnalysisTemplate",
             "metadata": {"name": "check", "namespace": "ns"},
-            "spec": {"metrics": [{"name": "errors", "interval": "5s", "count": 2,
-                "judge": {"threshold": {"pass": "<= 0", "fail": "> 0"}},
-                "provider": {"prometheus": {"query": "errors{hash=\"{{canary.hash}}\"}"}}}]}})
+            "spec": {"args": [{"name": "service"}, {"name": "zone", "value": "any"}], "metrics": metrics(which)}})
+    }
+}
+
+/// So many ways to judge there are; the first is the plainest.
+pub const CHECKS: usize = 5;
+
+fn metrics(which: usize) -> Value {
+    let metric = |name: &str, more: Value| {
+        let query = "errors{hash=\"{{canary.hash}}\",service=\"{{args.service}}\",zone=\"{{args.zone}}\"}[{{window}}]";
+        let mut metric = json!({"name": name, "interval": "5s", "window": "10s", "count": 2,
+            "judge": {"threshold": {"pass": "<= 0", "fail": "> 0"}},
+            "provider": {"prometheus": {"query": query}}});
+        json_patch::merge(&mut metric, &more);
+        metric
+    };
+    match which {
+        // It takes its time, and a failure is none yet.
+        1 => json!([metric(
+            "errors",
+            json!({"initialDelay": "4s", "interval": "3s", "count": 4, "failureLimit": 1,
+            "noData": {"limit": 1, "then": "abort"}, "error": {"limit": 5, "then": "pause"}})
+        )]),
+        // Whatever is odd ends it at once.
+        2 => json!([metric(
+            "errors",
+            json!({"count": 1, "window": "30s", "noData": {"limit": 0}})
+        )]),
+        3 => json!([
+            metric("errors", json!({})),
+            metric(
+                "more",
+                json!({"interval": "4s", "count": 3, "error": {"limit": 0, "then": "abort"}})
+            ),
+        ]),
+        // What is bad is only doubtful.
+        4 => json!([metric(
+            "errors",
+            json!({"judge": {"threshold": {"pass": "< 0.5", "fail": "> 1.5"}},
+            "inconclusive": {"limit": 0, "then": "abort"}})
+        )]),
+        _ => json!([metric("errors", json!({}))]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::{nature::Health, people::Act, play::play, storm::Storm, weather::Climate};
+
+    #[test]
+    fn a_good_release_comes_through_every_case_and_every_way_to_judge() {
+        for case in 0..cases().len() {
+            for check in 0..CHECKS {
+                let storm = Storm {
+                    case,
+                    check,
+                    replicas: 2,
+                    deadline_aborts: true,
+                    health: vec![Health::Good; 2],
+                    acts: vec![(10_000, Act::Release(1))],
+                    story: vec![],
+                    gusts: vec![],
+                    climate: Climate::default(),
+                    until: 20_000,
+                    elects: false,
+                    no_streams: false,
+                    skew: 0,
+                };
+                let report = play(1, &storm, &BTreeMap::new(), false);
+                assert_eq!(report.broken, [""; 0], "{}, {check}", report.case);
+                let promoted = report.end.iter().any(|l| l.ends_with("attempt 2 Promoted"));
+                assert!(promoted, "{}, {check}: {:?}", report.case, report.end);
+            }
+        }
     }
 }

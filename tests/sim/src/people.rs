@@ -26,8 +26,10 @@ pub enum Act {
     Quota(u64),
     /// There may be any number.
     NoQuota,
-    /// A command is given.
+    /// A command is given, to whatever is in flight.
     Command(&'static str),
+    /// A command is given, in one of the ways in which people write it, right or wrong.
+    Say(&'static str),
     /// `spec.paused`.
     Pause(bool),
     /// Somebody writes other weights.
@@ -61,8 +63,8 @@ fn rollout() -> Path {
 }
 
 impl World {
-    /// The cluster as a team sets it up.
-    pub fn set_up(&mut self, replicas: u64, deadline_aborts: bool) {
+    /// The cluster as a team sets it up, with one of the ways to judge.
+    pub fn set_up(&mut self, replicas: u64, deadline_aborts: bool, check: usize) {
         use crate::{api::kinds::TEMPLATE, cases::Case};
         self.put(
             Who::People,
@@ -72,7 +74,7 @@ impl World {
         self.put(
             Who::People,
             &Path::new(TEMPLATE, "check"),
-            Some(Case::check()),
+            Some(Case::check(check)),
         );
         if let Some(route) = self.laws.case.route() {
             self.nature.force.weights = (100, 0);
@@ -101,6 +103,7 @@ impl World {
             act,
             Act::Release(_)
                 | Act::Command(_)
+                | Act::Say(_)
                 | Act::Pause(_)
                 | Act::Create
                 | Act::CreateRoute
@@ -127,11 +130,11 @@ impl World {
                 self.nature.quota = Some(n);
             }
             Act::NoQuota => self.nature.quota = None,
-            Act::Command(verb) => {
-                let token = format!("*/{now}");
-                self.edit(Who::People, &rollout(), |r| {
-                    r["metadata"]["annotations"][format!("serin.dev/{verb}")] = json!(token);
-                });
+            Act::Command(verb) => self.command(verb, format!("*/{now}")),
+            Act::Say(verb) => {
+                let token = self.token();
+                self.log.note(now, &format!("people: {verb}: {token}"));
+                self.command(verb, token);
             }
             Act::Pause(paused) => self.edit(Who::People, &rollout(), |r| {
                 r["spec"]["paused"] = json!(paused)
@@ -174,6 +177,33 @@ impl World {
                     self.create_rollout(new);
                 }
             }
+        }
+    }
+
+    fn command(&mut self, verb: &str, token: String) {
+        self.edit(Who::People, &rollout(), |r| {
+            r["metadata"]["annotations"][format!("serin.dev/{verb}")] = json!(token);
+        });
+    }
+
+    /// What a command is asked of: what is in flight, this step, a revision that is not in flight, or
+    /// something that is none.
+    fn token(&mut self) -> String {
+        let now = self.now();
+        let rollout = self.store.get(&rollout());
+        let at = |pointer: &str| rollout.map_or("", |r| text(r, pointer)).to_owned();
+        let (hash, stable) = (at("/status/attempt/hash"), at("/status/stableRevision"));
+        let step = rollout.map_or(0, |r| number(r, "/status/attempt/stepIndex"));
+        match self.dice.below(12) {
+            0..=2 => format!("{hash}/{now}"),
+            3..=4 => format!("{hash}@{step}/{now}"),
+            5 => format!("*@{step}/{now}"),
+            6 => format!("{stable}/{now}"),
+            7 => "now".to_owned(),
+            8 => format!("@{step}/"),
+            // The same again, where it stood before.
+            9 => "*/again".to_owned(),
+            _ => format!("*/{now}"),
         }
     }
 

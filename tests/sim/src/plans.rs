@@ -165,6 +165,7 @@ impl Plan {
             elects: false,
             no_streams: false,
             skew: 0,
+            check: 0,
         };
         (storm, fates)
     }

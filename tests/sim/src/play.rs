@@ -103,7 +103,7 @@ async fn whole(seed: u64, storm: &Storm, plan: BTreeMap<u64, Fate>, verbose: boo
     let all = cases();
     let case = all[storm.case % all.len()].clone();
     let mut world = World::new(seed, Laws::new(case), verbose);
-    world.set_up(storm.replicas, storm.deadline_aborts);
+    world.set_up(storm.replicas, storm.deadline_aborts, storm.check);
     world.brew(storm);
     world.weather.plan = plan;
     let mut run = Run::new(world, storm.elects);

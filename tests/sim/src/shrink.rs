@@ -21,6 +21,7 @@ pub fn parts(storm: &Storm) -> Vec<String> {
     add(storm.elects, "elects".into());
     add(storm.no_streams, "no-streams".into());
     add(storm.skew != 0, "skew".into());
+    add(storm.check != 0, "check".into());
     for n in (0..storm.gusts.len()).rev() {
         add(true, format!("gust{n}"));
     }
@@ -51,6 +52,9 @@ impl Storm {
         storm.no_streams &= !out("no-streams");
         if out("skew") {
             storm.skew = 0;
+        }
+        if out("check") {
+            storm.check = 0;
         }
         for (n, health) in storm.health.iter_mut().enumerate() {
             if out(&format!("health{n}")) {

@@ -102,7 +102,7 @@ async fn whole(n: u64) -> Fortnight {
     let health: Vec<Health> = [Health::Good].iter().chain(versions).copied().collect();
     world.nature.be_in_health(&health);
     world.weather.spares = true;
-    world.set_up(1 + n % 4, true);
+    world.set_up(1 + n % 4, true, 0);
     let mut run = Run::new(world, false);
     run.boot();
     run.until(HOUR).await;

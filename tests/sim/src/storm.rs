@@ -2,6 +2,7 @@
 
 use crate::{
     api::kinds::{EVENT, KINDS},
+    cases::CHECKS,
     dice::Dice,
     nature::{Health, What},
     people::Act,
@@ -61,6 +62,8 @@ pub struct Storm {
     pub no_streams: bool,
     /// How far the clocks of processes are off at most, in milliseconds.
     pub skew: u64,
+    /// Which of the ways to judge.
+    pub check: usize,
 }
 
 impl Storm {
@@ -132,6 +135,7 @@ impl Storm {
             elects: dice.once_in(4),
             no_streams: dice.once_in(4),
             skew: dice.pick(&[0, 0, 0, SKEW]),
+            check: usize::try_from(dice.below(CHECKS as u64)).unwrap_or(0),
         }
     }
 }
@@ -147,16 +151,18 @@ fn autoscale(dice: &mut Dice, until: u64, acts: &mut Vec<(u64, Act)>) {
 }
 
 fn act(dice: &mut Dice, wild: bool) -> Act {
-    let tame = match dice.below(14) {
+    let tame = match dice.below(16) {
         0..=2 => Act::Release(usize::try_from(dice.below(5)).unwrap_or(0)),
         3 => Act::Release(0),
         4..=5 => Act::Replicas(dice.range(1, 5)),
-        6 => Act::Command("promote"),
-        7 => Act::Command("promote-full"),
-        8..=9 => Act::Command("abort"),
-        10 => Act::Command("retry"),
+        6 => Act::Say("promote"),
+        7 => Act::Say("promote-full"),
+        8..=9 => Act::Say("abort"),
+        10 => Act::Say("retry"),
         11 => Act::Pause(true),
         12 => Act::Pause(false),
+        13 => Act::Say("pause"),
+        14 => Act::Say("resume"),
         _ => Act::Replicas(dice.below(2)),
     };
     if !wild || dice.once_in(2) {
