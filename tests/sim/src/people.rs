@@ -1,6 +1,6 @@
 //! People: what they ask for, and what they break.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
     api::{
@@ -58,6 +58,12 @@ pub enum Act {
     Create,
 }
 
+/// Somebody else wrote a route's rules.
+pub fn signed(route: &mut Value) {
+    route["metadata"]["managedFields"] = json!([{"manager": "somebody", "operation": "Update",
+        "time": "2027-01-15T08:00:00Z", "fieldsV1": {"f:spec": {"f:rules": {}}}}]);
+}
+
 fn rollout() -> Path {
     Path::new(ROLLOUT, "app")
 }
@@ -85,7 +91,7 @@ impl World {
     }
 
     /// The Rollout is made.
-    pub fn create_rollout(&mut self, value: serde_json::Value) {
+    pub fn create_rollout(&mut self, value: Value) {
         let terms = crate::api::write::Terms::default();
         let stamp = self.stamp();
         if let Ok(Change::Put(new)) =
@@ -225,8 +231,7 @@ impl World {
             for (i, weight) in [stable, canary].into_iter().enumerate() {
                 r["spec"]["rules"][0]["backendRefs"][i]["weight"] = json!(weight);
             }
-            r["metadata"]["managedFields"] = json!([{"manager": "somebody", "operation": "Update",
-                "time": "2027-01-15T08:00:00Z", "fieldsV1": {"f:spec": {"f:rules": {}}}}]);
+            signed(r);
         });
     }
 

@@ -34,7 +34,7 @@ use crate::{
         pods::{CRASHES, serves},
         version,
     },
-    people::Act,
+    people::{Act, signed},
     play::{Report, Run, alone, failed},
     storm::Gust,
     weather::Fate,
@@ -341,8 +341,7 @@ impl Stage {
             if world.store.get(&path).is_some() {
                 world.edit(Who::People, &path, |r| {
                     r["spec"] = route["spec"].clone();
-                    r["metadata"]["managedFields"] = json!([{"manager": "somebody", "operation": "Update",
-                        "time": "2027-01-15T08:00:00Z", "fieldsV1": {"f:spec": {"f:rules": {}}}}]);
+                    signed(r);
                 });
             } else {
                 world.make(ROUTE, &path.name.clone(), route);
