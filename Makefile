@@ -83,6 +83,7 @@ sim-full: cargo ## SEEDS=200000 seeds and every plan, by hand; the table goes to
 
 .PHONY: coverage
 coverage: cargo ## Which branches of the rules SEEDS=2000 seeds and every plan take, by hand; the table goes to tests/sim/COVERAGE.md
+	@mkdir -p target
 	@SEEDS=$(or $(SEEDS),2000) tests/sim/coverage.sh > target/coverage.md
 	@{ printf '# Branches at %s\n\n`make coverage` writes this table: which branches of the rules %s seeds and every plan of the simulation take.\n\n' \
 	    "$(COMMIT)" "$(or $(SEEDS),2000)"; cat target/coverage.md; } > tests/sim/COVERAGE.md

@@ -141,8 +141,11 @@ pub fn play(
         }
         path => {
             let failed = |e: String| SimulateError::Scenario(path.to_owned(), e);
-            let mut scenario = Scenario::read(Path::new(path))
-                .map_err(|e| failed(format!("{e}; there are good and bad, and files")))?;
+            let mut scenario =
+                Scenario::read(Path::new(path)).map_err(|e| match Path::new(path).exists() {
+                    true => failed(e),
+                    false => failed(format!("{e}; there are good and bad, and files")),
+                })?;
             for (name, template) in &scenario.given.templates {
                 let spec = serde_json::from_value(template.clone());
                 let spec = spec.map_err(|e| failed(format!("template {name}: {e}")))?;

@@ -13,6 +13,7 @@ use crate::{
 
 use super::{
     cluster::{Cluster, names::with_version},
+    expect::with_hashes,
     run::{Simulation, span},
     scenario::Event,
     timeline::after,
@@ -236,15 +237,15 @@ impl Cluster {
         ];
         let (kind, name) = name.split_once('/')?;
         let kind = kinds.into_iter().find(|k| k.kind == kind)?;
-        Some(ObjectRef::new(kind, self.with_hashes(name)))
+        let name = with_hashes(name, &self.revisions());
+        Some(ObjectRef::new(kind, name))
     }
 
-    /// A text in which `$v1` stands for the hash of version `v1`.
-    pub fn with_hashes(&self, text: &str) -> String {
+    /// The versions of revisions, with their hashes.
+    pub(super) fn revisions(&self) -> Vec<(String, String)> {
         let sets = self.pods.values();
-        sets.fold(text.to_owned(), |text, set| {
-            text.replace(&format!("${}", set.version), &set.hash)
-        })
+        sets.map(|set| (set.version.clone(), set.hash.clone()))
+            .collect()
     }
 
     /// Somebody else writes an object.

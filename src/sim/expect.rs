@@ -15,7 +15,7 @@ use crate::{
 use super::scenario::Expect;
 
 /// The largest status, in bytes.
-const STATUS_MAX: usize = 32 * 1024;
+pub const STATUS_MAX: usize = 32 * 1024;
 
 /// What came of a scenario.
 pub struct End<'a> {
@@ -35,19 +35,19 @@ pub struct End<'a> {
     pub counts: Option<(u64, u64)>,
 }
 
-impl End<'_> {
-    /// A text in which `$v1` stands for the hash of version `v1`.
-    fn with_hashes(&self, text: &str) -> String {
-        let revisions = self.revisions.iter();
-        revisions.fold(text.to_owned(), |text, (version, hash)| {
-            text.replace(&format!("${version}"), hash)
-        })
-    }
+/// A text in which `$v1` stands for the hash of version `v1`.
+pub fn with_hashes(text: &str, revisions: &[(String, String)]) -> String {
+    let revisions = revisions.iter();
+    revisions.fold(text.to_owned(), |text, (version, hash)| {
+        text.replace(&format!("${version}"), hash)
+    })
+}
 
+impl End<'_> {
     /// The object that a scenario names, `HTTPRoute/app`.
     fn named(&self, name: &str) -> Option<&Value> {
         let (kind, name) = name.split_once('/')?;
-        let name = self.with_hashes(name);
+        let name = with_hashes(name, &self.revisions);
         let mut all = self.objects.iter();
         let found = all.find(|(r, _)| r.kind.kind == kind && r.name == name);
         found.map(|(_, object)| object)
@@ -112,7 +112,7 @@ impl Expect {
                 let found = object.and_then(|o| o.pointer(pointer));
                 let wanted = match value.is_null() {
                     true => "nothing".into(),
-                    false => end.with_hashes(&value.to_string()),
+                    false => with_hashes(&value.to_string(), &end.revisions),
                 };
                 let found = found.map_or_else(|| "nothing".into(), ToString::to_string);
                 faults.wants(&format!("{name} {pointer}"), wanted, found);
@@ -142,7 +142,7 @@ impl Expect {
         }
         if let Some(message) = &self.message {
             let found = status.message.clone().unwrap_or_default();
-            let message = end.with_hashes(message);
+            let message = with_hashes(message, &end.revisions);
             let mut rest = found.as_str();
             let holds = message.split("...").all(|piece| {
                 let after = rest.split_once(piece).map(|(_, after)| after);

@@ -17,7 +17,7 @@ use crate::{
 };
 
 use super::{
-    cluster::{Cluster, Conflict, pods::PodSet},
+    cluster::{Cluster, Conflict},
     expect::End,
     moment::Moment,
     scenario::{Event, Scenario},
@@ -190,11 +190,10 @@ impl Simulation {
         for set in cluster.pods.values() {
             *pods.entry(set.version.clone()).or_insert(0) += set.pods.len();
         }
-        let revision = |set: &PodSet| (set.version.clone(), set.hash.clone());
         End {
             rollout: cluster.rollout.as_ref(),
             objects: &cluster.objects,
-            revisions: cluster.pods.values().map(revision).collect(),
+            revisions: cluster.revisions(),
             pods,
             served: Some(cluster.gateway.served.clone()),
             history: self.timeline.history.clone(),

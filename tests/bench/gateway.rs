@@ -21,7 +21,6 @@ use crate::{
 const RATE: f64 = 400.0;
 
 /// A Rollout of two pods behind the real gateway.
-#[derive(Clone)]
 pub struct App {
     lab: Arc<Lab>,
     namespace: String,

@@ -3,7 +3,6 @@
 
 use std::{
     fmt::Write as _,
-    fs,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -30,7 +29,7 @@ use crate::{
     fleet::routes,
     gateway::{App, at_step, done},
     serin::{Serin, install},
-    table::{Row, commit, load, root},
+    table::{Row, commit, load, root, save},
 };
 
 /// Requests per second to each Rollout's host.
@@ -231,8 +230,5 @@ fn write(looks: &[Look], row: &Row, table: &str) -> Result {
     for look in looks {
         writeln!(text, "{}", look.line())?;
     }
-    let path = root().join(table);
-    fs::write(&path, text)?;
-    println!("written to {}", path.display());
-    Ok(())
+    save(&root().join(table), &text)
 }

@@ -1,6 +1,10 @@
 //! The table of figures.
 
-use std::{fs, path::PathBuf, process::Command};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use crate::Result;
 
@@ -139,7 +143,15 @@ pub fn write(rows: &[Row], small: bool) -> Result {
             None => lines.push(line),
         }
     }
-    fs::write(&path, format!("{HEAD}{}\n", lines.join("\n")))?;
+    save(&path, &format!("{HEAD}{}\n", lines.join("\n")))
+}
+
+/// Writes a table; its folder need not be there.
+pub fn save(path: &Path, text: &str) -> Result {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    fs::write(path, text)?;
     println!("\nwritten to {}", path.display());
     Ok(())
 }

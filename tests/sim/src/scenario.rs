@@ -7,14 +7,15 @@ use std::{
     path::{Path as File, PathBuf},
 };
 
+use jiff::SignedDuration;
 use serde_json::{Value, json};
 use serin::{
     api::{Rollout, status::HistoryEntry, units::HumanDuration},
     model::object::{ObjectRef, Objects},
     sim::{
         Scenario, Simulation,
-        cluster::names::Names,
-        expect::End,
+        cluster::{Cluster, names::Names},
+        expect::{End, with_hashes},
         holds,
         scenario::{Event, Fault, Version},
         with_version,
@@ -87,20 +88,21 @@ fn ms(duration: &HumanDuration) -> u64 {
     parsed.map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX))
 }
 
-fn millis(span: &jiff::SignedDuration) -> u64 {
+fn millis(span: &SignedDuration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(0)
 }
 
 async fn whole(scenario: &Scenario, verbose: bool) -> Result<Report, String> {
-    let virtual_one = Simulation::new(scenario)?;
-    let rollout = virtual_one.cluster.rollout.clone();
+    let cluster = Simulation::new(scenario)?.cluster;
+    let rollout = cluster.rollout.clone();
     let case = Case::of(&rollout.ok_or("there is no Rollout")?);
     let mut world = World::new(1, Laws::new(case), verbose);
     world.nature.disturbed = scenario.expect.void_allowed;
-    world.prepare(scenario, &virtual_one);
+    world.prepare(scenario, &cluster);
     let mut stage = Stage {
         run: Run::new(world, false),
-        virtual_one,
+        accept: cluster.accept_after,
+        effect: cluster.effect_after,
     };
     stage.run.boot();
     let (end, mut events) = (ms(&scenario.until), VecDeque::from(scenario.events.clone()));
@@ -134,7 +136,10 @@ async fn whole(scenario: &Scenario, verbose: bool) -> Result<Report, String> {
 /// A world in which a scenario is played.
 struct Stage {
     run: Run,
-    virtual_one: Simulation,
+    /// From a route's change to its acceptance.
+    accept: SignedDuration,
+    /// From a route's change to its effect.
+    effect: SignedDuration,
 }
 
 fn rollout() -> Path {
@@ -155,11 +160,10 @@ impl World {
     }
 
     /// The cluster as the scenario has it.
-    fn prepare(&mut self, scenario: &Scenario, virtual_one: &Simulation) {
-        let cluster = &virtual_one.cluster;
+    fn prepare(&mut self, scenario: &Scenario, cluster: &Cluster) {
         let ready = millis(&cluster.ready_after);
         self.nature.times.ready = (ready, ready);
-        self.set_times(&cluster.accept_after, &cluster.effect_after);
+        self.set_times(cluster.accept_after, cluster.effect_after);
         let health = |version: &Version| match (version.no_image, version.crash) {
             (true, _) => Health::NoImage,
             (_, true) => Health::Broken,
@@ -196,8 +200,8 @@ impl World {
     }
 
     /// From a route's change to its acceptance, and to its effect.
-    fn set_times(&mut self, accept: &jiff::SignedDuration, effect: &jiff::SignedDuration) {
-        let (accept, effect) = (millis(accept), millis(effect));
+    fn set_times(&mut self, accept: SignedDuration, effect: SignedDuration) {
+        let (accept, effect) = (millis(&accept), millis(&effect));
         let after = effect.saturating_sub(accept);
         self.nature.times.accept = (accept, accept);
         self.nature.times.effect = (after, after);
@@ -288,19 +292,21 @@ impl Stage {
             if let Some(said) = &mut world.nature.said {
                 said.answers.extend(event.metrics.clone());
             }
-            let times = |d: &Option<HumanDuration>, now: &mut jiff::SignedDuration| {
+            let times = |d: &Option<HumanDuration>, now: &mut SignedDuration| {
                 if let Some(d) = d {
-                    *now = jiff::SignedDuration::from_millis(i64::try_from(ms(d)).unwrap_or(0));
+                    *now = SignedDuration::from_millis(i64::try_from(ms(d)).unwrap_or(0));
                 }
             };
-            let cluster = &mut self.virtual_one.cluster;
-            times(&event.accept_after, &mut cluster.accept_after);
-            times(&event.effect_after, &mut cluster.effect_after);
-            world.set_times(&cluster.accept_after, &cluster.effect_after);
+            times(&event.accept_after, &mut self.accept);
+            times(&event.effect_after, &mut self.effect);
+            world.set_times(self.accept, self.effect);
             world.weather.contend += event.contend.unwrap_or(0);
-            let refused = event.refuse.map(|n| (n, Fate::Refused(429)));
-            let dies = event.kill_controller.then_some((1, Fate::CrashBefore));
-            world.weather.next.extend(refused.into_iter().chain(dies));
+            if let Some(n) = event.refuse {
+                world.weather.foretell(n, Fate::Refused(429));
+            }
+            if event.kill_controller {
+                world.weather.foretell(1, Fate::CrashBefore);
+            }
             if event.lose_status {
                 world.act(Act::LoseStatus);
             }
@@ -348,12 +354,7 @@ impl Stage {
             }
         }
         for (name, patch) in &event.edit {
-            let revisions = world.revisions();
-            let name = revisions
-                .iter()
-                .fold(name.clone(), |name, (version, hash)| {
-                    name.replace(&format!("${version}"), hash)
-                });
+            let name = with_hashes(name, &world.revisions());
             let path = name
                 .split_once('/')
                 .and_then(|(of, name)| Some(Path::new(kind(of)?, name)))
@@ -422,16 +423,16 @@ impl Stage {
             Fault::Compact => Gust::Compact,
             Fault::Crash => Gust::Crash,
             Fault::SecondLeader(lasts) => Gust::Twin(seconds(lasts)),
-            Fault::LoseWrites(n) => return self.next(*n, Fate::Lost),
-            Fault::LoseAnswers(n) => return self.next(*n, Fate::Unknown),
+            Fault::LoseWrites(n) => return self.foretell(*n, Fate::Lost),
+            Fault::LoseAnswers(n) => return self.foretell(*n, Fate::Unknown),
         };
         self.run.gust(gust);
         Ok(())
     }
 
     #[allow(clippy::unnecessary_wraps, reason = "it is one of a fault's ends")]
-    fn next(&mut self, n: u32, fate: Fate) -> Result<(), String> {
-        lock(&self.run.world).weather.next.push_back((n, fate));
+    fn foretell(&mut self, n: u32, fate: Fate) -> Result<(), String> {
+        lock(&self.run.world).weather.foretell(n, fate);
         Ok(())
     }
 

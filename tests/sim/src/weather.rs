@@ -90,7 +90,7 @@ pub struct Weather {
     /// What is to become of certain writes, by their number.
     pub plan: BTreeMap<u64, Fate>,
     /// What is to become of so many of the next writes that carry out what was decided.
-    pub next: VecDeque<(u32, Fate)>,
+    next: VecDeque<(u32, Fate)>,
     /// So many times somebody else writes an object just before Serin does.
     pub contend: u32,
     /// How often each fault struck.
@@ -168,7 +168,7 @@ impl Weather {
     /// What becomes of the `n`th write, which `acts` or commits; Leases and Events are none.
     pub fn fate(&mut self, n: Option<u64>, acts: bool) -> Fate {
         let planned = n.and_then(|n| self.plan.remove(&n));
-        let fate = match planned.or_else(|| acts.then(|| self.next()).flatten()) {
+        let fate = match planned.or_else(|| acts.then(|| self.foretold()).flatten()) {
             Some(fate) => fate,
             None if self.dice.permille(self.climate.requests) => self.bad(n.is_some()),
             None => Fate::Done,
@@ -179,7 +179,12 @@ impl Weather {
         fate
     }
 
-    fn next(&mut self) -> Option<Fate> {
+    /// Of the next `n` writes that carry out what was decided, this becomes.
+    pub fn foretell(&mut self, n: u32, fate: Fate) {
+        self.next.push_back((n, fate));
+    }
+
+    fn foretold(&mut self) -> Option<Fate> {
         let (left, fate) = self.next.front_mut()?;
         let fate = *fate;
         *left = left.saturating_sub(1);

@@ -1,6 +1,7 @@
 //! The laws of decisions: what a status may say after another.
 
 use serde_json::Value;
+use serin::sim::expect::STATUS_MAX;
 
 use crate::{
     api::{
@@ -11,9 +12,6 @@ use crate::{
 };
 
 use super::{FULL, seen::Seen, writes::need};
-
-/// The longest status.
-const STATUS_MAX: usize = 32 * 1024;
 
 /// A Rollout was written.
 pub fn rollout(world: &World, past: &Past, seen: &Seen, truth: &Seen, broken: &mut Vec<String>) {
