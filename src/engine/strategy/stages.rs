@@ -257,7 +257,12 @@ fn switching(cx: &Context<'_>, status: &mut RolloutStatus, attempt: &Attempt) ->
         .map(|s| s.stable.clone())
         .unwrap_or_default();
     let endpoints = cx.observed.ready_endpoints(&service, hash);
-    let ready = cx.selected(false) == Some(hash.as_str()) && endpoints >= cx.spec.replicas.max(1);
+    // A Rollout that goes waits for no pods that may never come.
+    let wanted = match cx.deleting() {
+        true => cx.available(hash).min(cx.spec.replicas),
+        false => cx.spec.replicas.max(1),
+    };
+    let ready = cx.selected(false) == Some(hash.as_str()) && endpoints >= wanted;
     if !ready && attempt.stage_since.is_some() {
         // What was counted on is gone: the delay begins anew when it is back.
         if let Some(live) = &mut status.attempt {
@@ -270,19 +275,16 @@ fn switching(cx: &Context<'_>, status: &mut RolloutStatus, attempt: &Attempt) ->
         .as_ref()
         .map(|t| after(t.0, cx.spec.propagation_delay))
     {
-        _ if status.pause.is_some() => paused_wait(status),
-        None if cx.spec.replicas == 0 => Some(Wait::for_pods_wanted(then)),
+        _ if status.pause.is_some() && !cx.deleting() => paused_wait(status),
         None if ready => {
             if let Some(live) = &mut status.attempt {
                 live.stage_since = Some(MicroTime(cx.now));
             }
             return Decided::moved();
         }
+        None if cx.spec.replicas == 0 => Some(Wait::for_pods_wanted(then)),
         None => Some(Wait::new(
-            format!(
-                "{} ready endpoints of Service {service:?}, {endpoints} so far",
-                cx.spec.replicas.max(1)
-            ),
+            format!("{wanted} ready endpoints of Service {service:?}, {endpoints} so far"),
             then,
         )),
         Some(until) if cx.now < until => Some(Wait::until(
