@@ -25,7 +25,7 @@ help: ## This list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
-demo: lab-tools ## A good release promoted, a bad one rolled back, live (FAST=1: without pauses; STRATEGY=bluegreen)
+demo: lab-tools ## A good release promoted, a bad one rolled back, live (FAST=1: without pauses; STRATEGY=bluegreen, or rolling)
 	cargo build -p serin -p serin-demo
 	@cargo run -q -p serin-demo
 

@@ -9,8 +9,8 @@ use super::{traffic::TrafficRouting, units::HumanDuration};
 /// The strategy. Set exactly one.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("[has(self.blueGreen), has(self.canary)].filter(x, x).size() == 1")
-    .message("set exactly one strategy: blueGreen or canary"))]
+#[x_kube(validation = Rule::new("[has(self.blueGreen), has(self.canary), has(self.rolling)].filter(x, x).size() == 1")
+    .message("set exactly one strategy: blueGreen, canary or rolling"))]
 pub struct Strategy {
     /// The new revision comes up beside the old one, is tried, and then gets all traffic at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -18,6 +18,9 @@ pub struct Strategy {
     /// Traffic moves to the new revision step by step.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub canary: Option<Canary>,
+    /// Pods of the old revision are replaced by pods of the new one, some at a time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rolling: Option<Rolling>,
 }
 
 /// Canary: the new revision gets a growing share of the traffic.
@@ -132,6 +135,29 @@ pub struct BlueGreen {
     /// longer gets traffic. Default: 30s; `0s` is at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub abort_scale_down_delay: Option<HumanDuration>,
+}
+
+/// Rolling: pods of the old revision are replaced by pods of the new one, some at a time, as a
+/// Deployment does it; with judgement, and a way back.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Rolling {
+    /// Pods above `replicas` while pods are replaced. A number or a percentage, rounded up.
+    /// Default: 25%.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_surge: Option<IntOrString>,
+    /// Pods below `replicas` while pods are replaced. A number or a percentage, rounded down.
+    /// Default: 25%.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_unavailable: Option<IntOrString>,
+    /// Analysis in the background, while pods are replaced. When it fails, the pods of the old
+    /// revision come back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub analysis: Option<Analysis>,
+    /// Analysis once all pods are of the new revision, before it counts as good. When it fails, the
+    /// pods of the old revision come back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub post_promotion_analysis: Option<Analysis>,
 }
 
 /// One step: exactly one of `setWeight`, `pause` and `analysis`.

@@ -250,7 +250,7 @@ impl Simulation {
         }
     }
 
-    fn routed(&self) -> bool {
+    pub(super) fn routed(&self) -> bool {
         let Some(rollout) = &self.cluster.rollout else {
             return false;
         };

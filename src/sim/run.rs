@@ -329,7 +329,12 @@ impl Simulation {
                         .get(&version)
                         .cloned()
                         .unwrap_or_default();
-                    let reading = answer(&metric, &self.answers, &behaviour, self.cluster.share());
+                    // Where pods are the weight, a pod that is ready serves.
+                    let served = match self.routed() {
+                        true => self.cluster.share() > 0,
+                        false => self.cluster.ready_of(&run.spec.revision, self.now) > 0,
+                    };
+                    let reading = answer(&metric, &self.answers, &behaviour, served);
                     (q, reading)
                 })
                 .collect();

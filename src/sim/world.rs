@@ -6,12 +6,12 @@ use crate::model::measurement::Reading;
 
 use super::scenario::Version;
 
-/// What a metric by this name answers about a version that gets `weight` percent.
+/// What a metric by this name answers about a version that users are sent to, or are not.
 pub fn answer(
     metric: &str,
     said: &BTreeMap<String, String>,
     version: &Version,
-    weight: u32,
+    served: bool,
 ) -> Reading {
     match said
         .get(metric)
@@ -28,7 +28,7 @@ pub fn answer(
         }
         _ => {}
     }
-    if weight == 0 {
+    if !served {
         return Reading::NoData("the query gives no sample".into());
     }
     match metric {

@@ -20,7 +20,7 @@ pub fn version_env(version: &str) -> BTreeMap<&'static str, &'static str> {
 impl World {
     /// The app as its owner writes it: a Service, a route, templates, and the Rollout.
     pub async fn apply_app(&self, version: &str, stable: u32, canary: u32) -> Result {
-        if self.setup.shifted() {
+        if self.setup.served() {
             self.lab
                 .apply_yaml_in(&self.namespace, &self.route_yaml(stable, canary))
                 .await?;
@@ -45,9 +45,10 @@ impl World {
         } else {
             ""
         };
-        let [first, second] = match self.setup.blue_green {
-            None => ["app-stable", "app-canary"],
-            Some(_) => ["app-active", "app-preview"],
+        let [first, second] = match (self.setup.blue_green, self.setup.rolling) {
+            (Some(_), _) => ["app-active", "app-preview"],
+            (None, Some(_)) => ["app", ""],
+            (None, None) => ["app-stable", "app-canary"],
         };
         let second = if self.setup.routed {
             format!("\n    - {{name: {second}, port: 80, weight: {canary}{filter}}}")
@@ -75,6 +76,8 @@ spec:
             .into_iter()
             // And characters that the API server writes as escapes.
             .chain([("SERVICE", "app"), ("NOTE", "1 && 2 > <3>\u{2028}\u{2029}")])
+            // Pods that go while users are sent to them must serve on until nobody is.
+            .chain(self.setup.rolling.map(|_| ("DRAIN", "5s")))
             .map(|(name, value)| json!({"name": name, "value": value}))
             .collect();
         let image = if version == "no-image" {
@@ -96,9 +99,13 @@ spec:
     }
 
     pub fn spec(&self, version: &str) -> Value {
-        let strategy = match self.setup.blue_green {
-            Some(asked) => json!({"blueGreen": self.blue_green(asked)}),
-            None => json!({"canary": self.canary()}),
+        let strategy = match (self.setup.blue_green, self.setup.rolling) {
+            (Some(asked), _) => json!({"blueGreen": self.blue_green(asked)}),
+            (None, Some(asked)) => {
+                let rolling: Value = serde_saphyr::from_str(asked).expect("it is YAML");
+                json!({"rolling": rolling})
+            }
+            (None, None) => json!({"canary": self.canary()}),
         };
         let mut spec = json!({
             "replicas": self.setup.replicas, "minReadySeconds": 1,

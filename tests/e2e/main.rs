@@ -37,6 +37,7 @@ mod hostile;
 mod install;
 mod lint;
 mod rights;
+mod rolling;
 mod streams;
 mod waiters;
 mod world;
@@ -134,6 +135,11 @@ fn main() {
         flight::missing_image,
         flight::delete_by_default,
         flight::pods_as_the_weight,
+        rolling::rolling_by_itself,
+        rolling::rolling_fails_after,
+        rolling::rolling_aborted,
+        rolling::rolling_superseded,
+        rolling::rolling_killed,
         blue_green::blue_green_by_itself_by_route,
         blue_green::blue_green_by_hand,
         blue_green::blue_green_by_hand_by_route,

@@ -63,14 +63,17 @@ pub struct Setup {
     pub routed: bool,
     /// Blue-green instead of a canary: what the strategy asks for, as YAML in flow style.
     pub blue_green: Option<&'static str>,
+    /// Rolling instead of a canary: what the strategy asks for, as YAML in flow style.
+    pub rolling: Option<&'static str>,
     /// `spec.controllerName`; none where it is empty.
     pub controller: &'static str,
 }
 
 impl Setup {
-    /// Whether users are served by way of role Services.
-    pub fn shifted(&self) -> bool {
-        self.routed || self.blue_green.is_some()
+    /// Whether users are served by way of a route: to the role Services, or, in a rolling update, to
+    /// the app's own.
+    pub fn served(&self) -> bool {
+        self.routed || self.blue_green.is_some() || self.rolling.is_some()
     }
 }
 
@@ -86,6 +89,7 @@ impl Default for Setup {
             rate: 40.0,
             routed: true,
             blue_green: None,
+            rolling: None,
             controller: "",
         }
     }
@@ -120,7 +124,7 @@ impl World {
         world
             .until("v1 to be healthy", |s| phase(s) == "Healthy")
             .await?;
-        if world.setup.shifted() {
+        if world.setup.served() {
             world.first_answer().await?;
             world.start_load()?;
         }

@@ -76,6 +76,7 @@ const CHECKS: &[&str] = &[
     "src/model/spec/mod.rs",
     "src/model/spec/blue_green.rs",
     "src/model/spec/canary.rs",
+    "src/model/spec/surge.rs",
     "src/engine/workload/services.rs",
     "src/engine/traffic/gateway_api.rs",
     "src/engine/analysis/check.rs",

@@ -27,6 +27,7 @@ fn cases() -> Vec<Case> {
         Case::new("canary by pods", &canary(None)),
         Case::new("blue-green by Service", &blue_green(false)),
         Case::new("blue-green by route", &blue_green(true)),
+        Case::new("rolling", &rolling()),
     ]
 }
 
@@ -55,6 +56,10 @@ fn blue_green(routed: bool) -> Value {
         spec["trafficRouting"] = routing();
     }
     json!({"blueGreen": spec})
+}
+
+fn rolling() -> Value {
+    json!({"rolling": {"postPromotionAnalysis": {"templates": [{"templateName": "check"}]}}})
 }
 
 /// The world after the first deploy, at rest: every move that leads home is made until none is left.

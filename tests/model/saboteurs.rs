@@ -106,6 +106,9 @@ fn pods_first(_: &Case, observed: &Observed) -> Plan {
         canary.max_unavailable = serde_json::from_value(json!("100%")).ok();
         canary.scale_down_delay = None;
     }
+    if let Some(rolling) = &mut course.rolling {
+        rolling.max_unavailable = serde_json::from_value(json!("100%")).ok();
+    }
     decide(&seen)
 }
 

@@ -104,7 +104,7 @@ fn tracks(observed: &Observed, status: &RolloutStatus) -> Vec<String> {
         .canary
         .as_ref()
         .is_some_and(|c| c.traffic_routing.is_some());
-    let pods = strategy.canary.is_some() && !routed;
+    let pods = strategy.blue_green.is_none() && !routed;
     let attempt = status.attempt.as_ref();
     for track in &status.tracks {
         let revision = observed.revision(&track.hash);

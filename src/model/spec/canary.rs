@@ -1,10 +1,8 @@
 //! Canary: the steps as they are written.
 
-use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-
 use crate::api::strategy::{Analysis, Canary, Step};
 
-use super::{Course, Faults, RoleServices, Words};
+use super::{Course, Faults, RoleServices, Words, surge::surge};
 
 const PATH: &str = "spec.strategy.canary";
 
@@ -17,7 +15,13 @@ const WORDS: Words = Words {
 pub(super) fn course(canary: &Canary, replicas: u32, faults: &mut Faults) -> Course {
     check_routing(canary, faults);
     check_steps(&canary.steps, faults);
-    let (max_surge, max_unavailable) = surge(canary, replicas, faults);
+    let (max_surge, max_unavailable) = surge(
+        PATH,
+        &canary.max_surge,
+        &canary.max_unavailable,
+        replicas,
+        faults,
+    );
     Course {
         path: PATH,
         words: WORDS,
@@ -140,44 +144,4 @@ fn check_steps(steps: &[Step], faults: &mut Faults) {
             }
         }
     }
-}
-
-fn surge(canary: &Canary, replicas: u32, faults: &mut Faults) -> (u32, u32) {
-    let mut amount = |field: &str, value: &Option<IntOrString>, up: bool| -> u32 {
-        let percent = |p: u32| {
-            let exact = u64::from(p) * u64::from(replicas);
-            u32::try_from(if up { exact.div_ceil(100) } else { exact / 100 }).unwrap_or(u32::MAX)
-        };
-        match value {
-            None => percent(25),
-            Some(IntOrString::Int(n)) if *n >= 0 => u32::try_from(*n).unwrap_or(0),
-            Some(IntOrString::Int(n)) => {
-                faults.add(
-                    format!("{PATH}.{field}"),
-                    format!("{n}: must be 0 or more, or a percentage"),
-                );
-                0
-            }
-            Some(IntOrString::String(s)) => {
-                match s
-                    .strip_suffix('%')
-                    .and_then(|p| p.parse::<u32>().ok())
-                    .filter(|p| *p <= 1000)
-                {
-                    Some(p) => percent(p),
-                    None => {
-                        faults.add(
-                            format!("{PATH}.{field}"),
-                            format!("{s:?}: must be a number or a percentage such as \"25%\""),
-                        );
-                        0
-                    }
-                }
-            }
-        }
-    };
-    let up = amount("maxSurge", &canary.max_surge, true);
-    let down = amount("maxUnavailable", &canary.max_unavailable, false);
-    // With neither, nothing could ever move.
-    (up, if up == 0 && down == 0 { 1 } else { down })
 }

@@ -3,6 +3,8 @@
 
 mod blue_green;
 mod canary;
+mod rolling;
+mod surge;
 
 use std::{fmt, time::Duration};
 
@@ -13,7 +15,7 @@ use crate::api::{
     Rollout,
     names::POD_TEMPLATE_HASH,
     status::Attempt,
-    strategy::{Analysis, BackgroundAnalysis, Step, Strategy},
+    strategy::{Analysis, BackgroundAnalysis, Rolling, Step, Strategy},
     traffic::TrafficRouting,
     units::HumanDuration,
 };
@@ -170,25 +172,36 @@ impl RoleServices {
 /// The strategy's course; none where there is not exactly one.
 fn course(strategy: &Strategy, replicas: u32, faults: &mut Faults) -> Option<Course> {
     // Every field by name, so that the compiler asks for a line here.
-    let Strategy { blue_green, canary } = strategy;
-    match (blue_green, canary) {
-        (Some(blue_green), None) => Some(blue_green::course(blue_green, replicas, faults)),
-        (None, Some(canary)) => Some(canary::course(canary, replicas, faults)),
-        (None, None) => {
-            faults.add(
-                "spec.strategy",
-                "empty: set exactly one strategy: blueGreen or canary",
-            );
-            None
-        }
-        (Some(_), Some(_)) => {
-            faults.add(
-                "spec.strategy",
-                "both blueGreen and canary: set exactly one strategy",
-            );
-            None
-        }
+    let Strategy {
+        blue_green,
+        canary,
+        rolling,
+    } = strategy;
+    let written = [
+        blue_green.as_ref().map(|_| "blueGreen"),
+        canary.as_ref().map(|_| "canary"),
+        rolling.as_ref().map(|_| "rolling"),
+    ];
+    let written: Vec<&str> = written.into_iter().flatten().collect();
+    if written.len() != 1 {
+        let found = match written.is_empty() {
+            true => "empty".to_owned(),
+            false => written.join(" and "),
+        };
+        faults.add(
+            "spec.strategy",
+            format!("{found}: set exactly one strategy: blueGreen, canary or rolling"),
+        );
+        return None;
     }
+    let blue_green = blue_green
+        .as_ref()
+        .map(|s| blue_green::course(s, replicas, faults));
+    let canary = canary.as_ref().map(|s| canary::course(s, replicas, faults));
+    let rolling = rolling
+        .as_ref()
+        .map(|s| rolling::course(s, replicas, faults));
+    blue_green.or(canary).or(rolling)
 }
 
 struct Faults(Vec<FieldError>);
@@ -303,10 +316,15 @@ impl Spec {
 /// What a status must remember of a strategy for as long as traffic is shifted by it.
 pub fn shifting(strategy: &Strategy) -> Option<Value> {
     // Every field by name, so that the compiler asks for a line here.
-    let Strategy { blue_green, canary } = strategy;
+    let Strategy {
+        blue_green,
+        canary,
+        rolling,
+    } = strategy;
     let shifting = Strategy {
         blue_green: blue_green.as_ref().map(blue_green::shifting),
         canary: canary.as_ref().map(canary::shifting),
+        rolling: rolling.as_ref().map(|_| Rolling::default()),
     };
     serde_json::to_value(shifting).ok()
 }

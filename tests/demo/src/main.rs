@@ -2,7 +2,8 @@
 //! request with an error and is rolled back by itself, while users send requests all the time.
 //! Everything is real: API server, gateway, Prometheus, Alertmanager, and Serin from its chart.
 //! `FAST=1` leaves out the pauses for the eye; `STRATEGY=bluegreen` ships blue-green, where v2 waits in
-//! preview until somebody promotes it, and v3 is judged after the switch and switched back.
+//! preview until somebody promotes it, and v3 is judged after the switch and switched back;
+//! `STRATEGY=rolling` replaces pods some at a time, and v3 is judged when all are replaced.
 
 mod picture;
 mod shop;

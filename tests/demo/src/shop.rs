@@ -25,7 +25,8 @@ fn template(version: &str) -> Value {
         },
         "spec": {"containers": [{
             "name": "shop", "image": format!("lab/app:{version}"),
-            "env": [{"name": "SERVICE", "value": "shop"}, {"name": "ERROR_RATE", "value": errors}],
+            // Pods that go while users are sent to them must serve on until nobody is.
+            "env": [{"name": "SERVICE", "value": "shop"}, {"name": "ERROR_RATE", "value": errors}, {"name": "DRAIN", "value": "5s"}],
             "ports": [{"name": "http", "containerPort": 8080}],
             "readinessProbe": {"httpGet": {"path": "/readyz", "port": "http"}, "periodSeconds": 1},
         }]},
@@ -37,23 +38,25 @@ fn template(version: &str) -> Value {
 pub(crate) enum Strategy {
     Canary,
     BlueGreen,
+    Rolling,
 }
 
 impl Strategy {
-    /// From `STRATEGY`: `canary`, which is the default, or `bluegreen`.
+    /// From `STRATEGY`: `canary`, which is the default, `bluegreen` or `rolling`.
     pub(crate) fn from_env() -> Result<Self> {
         let asked = std::env::var_os("STRATEGY").unwrap_or_default();
         match &*asked.to_string_lossy() {
             "" | "canary" => Ok(Self::Canary),
             "bluegreen" | "blueGreen" | "blue-green" => Ok(Self::BlueGreen),
-            other => Err(format!("STRATEGY={other}: must be canary or bluegreen").into()),
+            "rolling" => Ok(Self::Rolling),
+            other => Err(format!("STRATEGY={other}: must be canary, bluegreen or rolling").into()),
         }
     }
 
     /// What the track of the new version is called.
     pub(crate) fn track(self) -> &'static str {
         match self {
-            Self::Canary => "canary",
+            Self::Canary | Self::Rolling => "canary",
             Self::BlueGreen => "preview",
         }
     }
@@ -66,6 +69,7 @@ impl Strategy {
     - {name: shop-canary, port: 80, weight: 0}"
             }
             Self::BlueGreen => "\n    - {name: shop-active, port: 80}",
+            Self::Rolling => "\n    - {name: shop, port: 80}",
         }
     }
 
@@ -74,8 +78,12 @@ impl Strategy {
             "templates": [{"templateName": "success-rate"}],
             "args": [{"name": "service", "value": "shop"}],
         });
-        let delays =
-            json!({"service": "shop", "scaleDownDelay": "5s", "abortScaleDownDelay": "5s"});
+        let delays = match self {
+            Self::Rolling => json!({}),
+            Self::Canary | Self::BlueGreen => {
+                json!({"service": "shop", "scaleDownDelay": "5s", "abortScaleDownDelay": "5s"})
+            }
+        };
         let (name, mut strategy) = match self {
             Self::Canary => {
                 let mut analysis = analysis;
@@ -98,6 +106,10 @@ impl Strategy {
                     "autoPromotionEnabled": false,
                     "postPromotionAnalysis": analysis,
                 }),
+            ),
+            Self::Rolling => (
+                "rolling",
+                json!({"maxSurge": 1, "maxUnavailable": 0, "postPromotionAnalysis": analysis}),
             ),
         };
         for (field, value) in delays.as_object().into_iter().flatten() {
@@ -122,7 +134,7 @@ fn manifests(strategy: Strategy, fast: bool) -> String {
     // At a step an analysis ends after so many measurements; in the background it goes on.
     let count = match strategy {
         Strategy::Canary => "",
-        Strategy::BlueGreen => "\n    count: 3",
+        Strategy::BlueGreen | Strategy::Rolling => "\n    count: 3",
     };
     format!(
         r#"apiVersion: v1
@@ -238,9 +250,16 @@ impl<'a> Shop<'a> {
     /// When the users were last answered by v3, once no weight is left for it.
     pub(crate) async fn zero_at(&self, load: &Load) -> Result<Duration> {
         self.until("the weight to be 0", |s| {
-            s.traffic.as_ref().is_some_and(|t| t.share == 0)
+            s.traffic.as_ref().is_none_or(|t| t.share == 0)
         })
         .await?;
+        let gone = || async {
+            let recent = load.recent(Duration::from_secs(2));
+            (recent.share("v3").unwrap_or(0.0) == 0.0).then_some(())
+        };
+        self.lab
+            .until("nobody to be answered by v3", LIMIT, gone)
+            .await?;
         Ok(load
             .snapshot()
             .last_seen_at

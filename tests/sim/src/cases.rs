@@ -91,6 +91,11 @@ pub fn cases() -> Vec<Case> {
             json!({"blueGreen": delays(json!({"service": "app", "trafficRouting": route(),
             "previewReplicaCount": 1, "autoPromotionDelay": "5s", "postPromotionAnalysis": check()}))}),
         ),
+        case(
+            "rolling",
+            json!({"rolling": {"maxSurge": 1, "maxUnavailable": 1, "analysis": check(),
+            "postPromotionAnalysis": check()}}),
+        ),
     ]
 }
 

@@ -13,11 +13,12 @@ use serin::{
 };
 
 use crate::{
-    api::store::text,
+    api::{kinds::POD, store::text},
+    laws::seen::HASH,
     world::{Shared, World, lock},
 };
 
-use super::{Health, version};
+use super::{Health, pods::serves, version};
 
 /// Answers `errors{hash="<hash>"}`.
 pub struct Metrics(pub Shared);
@@ -74,8 +75,15 @@ impl World {
         let image = self.image_of(hash).unwrap_or_default();
         let behaviour = said.versions.get(version(&image));
         let behaviour = behaviour.cloned().unwrap_or_default();
-        let share = rounded(self.served());
-        Some(answer(metric, &said.answers, &behaviour, share))
+        // Where pods are the weight, a pod that is ready serves.
+        let served = match self.laws.case.roles.is_some() {
+            true => rounded(self.served()) > 0,
+            false => {
+                let mut pods = self.store.all(POD);
+                pods.any(|(_, p)| serves(p) && text(p, HASH) == hash)
+            }
+        };
+        Some(answer(metric, &said.answers, &behaviour, served))
     }
 }
 
