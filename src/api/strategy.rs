@@ -160,11 +160,11 @@ pub struct Rolling {
     pub post_promotion_analysis: Option<Analysis>,
 }
 
-/// One step: exactly one of `setWeight`, `pause` and `analysis`.
+/// One step: exactly one of `setWeight`, `setCanaryScale`, `pause` and `analysis`.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("[has(self.setWeight), has(self.pause), has(self.analysis)].filter(x, x).size() == 1")
-    .message("a step is exactly one of setWeight, pause and analysis"))]
+#[x_kube(validation = Rule::new("[has(self.setWeight), has(self.setCanaryScale), has(self.pause), has(self.analysis)].filter(x, x).size() == 1")
+    .message("a step is exactly one of setWeight, setCanaryScale, pause and analysis"))]
 pub struct Step {
     /// A name for the step, for commands and messages. Default: its index, from 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -177,12 +177,36 @@ pub struct Step {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 100))]
     pub set_weight: Option<i32>,
+    /// Pods of the canary, apart from its share of the traffic: from here until the next
+    /// `setCanaryScale`, or until the promotion. It never has fewer than its share needs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub set_canary_scale: Option<CanaryScale>,
     /// Wait: for a time, or until somebody promotes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pause: Option<Pause>,
     /// Measure, and go on only when the verdict is good.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub analysis: Option<Analysis>,
+}
+
+/// How many pods the canary has. Set exactly one.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("[has(self.replicas), has(self.weight), has(self.matchTrafficWeight) && self.matchTrafficWeight].filter(x, x).size() == 1")
+    .message("set exactly one of replicas, weight and matchTrafficWeight: true"))]
+pub struct CanaryScale {
+    /// This many pods; at most `replicas` of the Rollout.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub replicas: Option<i32>,
+    /// This share of `replicas` of the Rollout, in percent: 0 to 100, rounded up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 100))]
+    pub weight: Option<i32>,
+    /// As many pods as its share of the traffic needs, which is also what it has before the first
+    /// `setCanaryScale`.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub match_traffic_weight: bool,
 }
 
 /// A pause.

@@ -243,3 +243,34 @@ pub async fn pods_as_the_weight(lab: Arc<Lab>) -> Result {
     let status = w.done("Healthy").await?;
     expect_reasons(&status, &["Promoting", "Promoted", "Completed"])
 }
+
+/// Pods of the canary apart from its share of the traffic, under load.
+pub async fn canary_scale(lab: Arc<Lab>) -> Result {
+    let setup = Setup {
+        steps: "[{setCanaryScale: {weight: 100}}, {setWeight: 20}, {name: tried, pause: {}}, \
+            {setCanaryScale: {matchTrafficWeight: true}}, {name: small, pause: {}}]",
+        ..Setup::default()
+    };
+    let mut w = World::new(lab, "scale", setup).await?;
+    w.deploy("v2").await?;
+    let canary = |s: &serin::api::RolloutStatus| {
+        let track = s.tracks.iter().find(|t| t.name == "canary")?;
+        Some((track.replicas.desired, track.replicas.available))
+    };
+    w.step(2).await?;
+    let status = w
+        .until("all pods at a fifth of the traffic", |s| {
+            canary(s) == Some((3, 3))
+        })
+        .await?;
+    w.annotate(&[("promote", &format!("{}@tried/1", hash(&status)))])
+        .await?;
+    w.step(4).await?;
+    w.until("as many pods as that needs", |s| canary(s) == Some((1, 1)))
+        .await?;
+    w.annotate(&[("promote", &format!("{}@small/1", hash(&status)))])
+        .await?;
+    w.done("Healthy").await?;
+    w.farewell().await?;
+    Ok(())
+}

@@ -193,7 +193,7 @@ pub async fn lint_agrees_with_the_api_server(lab: Arc<Lab>) -> Result {
 }
 
 /// One of everything, all of it right.
-fn everything() -> [Value; 3] {
+fn everything() -> [Value; 4] {
     let metric = json!({"name": "m", "interval": "30s", "window": "30s", "initialDelay": "1s", "count": 3, "failureLimit": 1,
         "noData": {"limit": 3, "then": "pause"}, "inconclusive": {"limit": 1}, "error": {"then": "abort"},
         "judge": {"threshold": {"pass": ">= 0.99", "fail": "< 0.95"}},
@@ -209,13 +209,16 @@ fn everything() -> [Value; 3] {
         "strategy": {"canary": {"service": "app", "stableService": "s", "canaryService": "c", "shared": true,
             "trafficRouting": {"propagationDelay": "1s", "gatewayAPI": {"httpRoutes": [{"name": "r", "rule": "x"}]}},
             "maxSurge": "25%", "maxUnavailable": 1, "scaleDownDelay": "30s", "abortScaleDownDelay": "30s",
-            "analysis": background, "steps": [{"name": "n", "setWeight": 10}, {"pause": {"duration": "1m"}}, {"analysis": analysis}]}}}});
+            "analysis": background, "steps": [{"name": "n", "setWeight": 10}, {"setCanaryScale": {"replicas": 1}}, {"setCanaryScale": {"weight": 10}}, {"setCanaryScale": {"matchTrafficWeight": true}}, {"pause": {"duration": "1m"}}, {"analysis": analysis}]}}}});
     let template = json!({"apiVersion": API_VERSION, "kind": "AnalysisTemplate", "metadata": metadata, "spec": {
         "args": [{"name": "a", "value": "1", "type": "number"}], "metrics": [metric]}});
     let run = json!({"apiVersion": API_VERSION, "kind": "AnalysisRun", "metadata": metadata, "spec": {
         "rollout": "app", "revision": "x", "attempt": 1, "step": "0", "start": "2026-01-01T00:00:00Z", "terminate": false,
         "args": [{"name": "a", "value": "x"}], "metrics": [metric]}});
-    [rollout, template, run]
+    let strategy = json!({"rolling": {"maxSurge": "25%", "maxUnavailable": 1, "analysis": analysis, "postPromotionAnalysis": analysis}});
+    let mut rolling = rollout.clone();
+    rolling["spec"]["strategy"] = strategy;
+    [rollout, rolling, template, run]
 }
 
 /// The pointers to every field of a value; what is in a pod template is not the API server's business.

@@ -135,6 +135,7 @@ fn main() {
         flight::missing_image,
         flight::delete_by_default,
         flight::pods_as_the_weight,
+        flight::canary_scale,
         rolling::rolling_by_itself,
         rolling::rolling_fails_after,
         rolling::rolling_aborted,

@@ -24,6 +24,7 @@ use crate::{
 fn cases() -> Vec<Case> {
     vec![
         Case::new("canary by route", &canary(Some(1))),
+        Case::new("canary by route, scaled", &scaled()),
         Case::new("canary by pods", &canary(None)),
         Case::new("blue-green by Service", &blue_green(false)),
         Case::new("blue-green by route", &blue_green(true)),
@@ -45,6 +46,15 @@ fn canary(routed: Option<u8>) -> Value {
         canary["abortScaleDownDelay"] = json!("60s");
     }
     json!({"canary": canary})
+}
+
+/// More pods than the traffic needs, then as many again.
+fn scaled() -> Value {
+    let mut strategy = canary(Some(1));
+    strategy["canary"]["steps"] = json!([
+        {"setCanaryScale": {"weight": 100}}, {"setWeight": 50}, {"setCanaryScale": {"matchTrafficWeight": true}}
+    ]);
+    strategy
 }
 
 fn blue_green(routed: bool) -> Value {

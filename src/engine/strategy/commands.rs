@@ -404,11 +404,7 @@ fn promote(
             "it goes on; the analysis in the background measures anew".into(),
         );
     }
-    if attempt
-        .steps
-        .get(index)
-        .is_none_or(|s| s.set_weight.is_some())
-    {
+    if attempt.steps.get(index).is_none_or(steps::changes) {
         return Answer(
             "Refused",
             format!("{title} does not wait for a person: it ends by itself"),

@@ -22,7 +22,7 @@ use super::{
     steps::{
         self,
         analyze::again,
-        step::{Outcome, StepContext},
+        step::{Outcome, Stance, StepContext},
     },
 };
 
@@ -57,7 +57,7 @@ pub fn stepping(
         status,
         stable,
         attempt,
-        weight,
+        (weight, floor(cx, stance, weight)),
         &format!("{title} is reached"),
     );
     match background(cx, status, stable, attempt, index) {
@@ -108,7 +108,7 @@ pub fn stepping(
         Outcome::Wait(wait) => wait,
         Outcome::Done | Outcome::Ask(_) => Wait::new(String::new(), String::new()),
     };
-    let patient = if step.set_weight.is_some() {
+    let patient = if steps::changes(step) {
         Deadline::Progress
     } else {
         Deadline::Never
@@ -126,13 +126,22 @@ fn blocked(cx: &Context<'_>, then: &str) -> Option<Wait> {
     blocked.map(|b| Wait::new(b.clone(), then))
 }
 
-/// Wants a weight and the pods for it. What is still missing, if anything.
+/// The fewest pods that the canary has at a weight, whatever that needs.
+fn floor(cx: &Context<'_>, stance: Stance, weight: u32) -> u32 {
+    match (stance.scale, weight) {
+        (Some(scale), _) => scale.pods(cx.spec.replicas),
+        (None, 0) => cx.spec.course.idle_pods,
+        (None, _) => 0,
+    }
+}
+
+/// Wants a weight, the pods for it, and no fewer than `floor`. What is still missing, if anything.
 fn hold(
     cx: &Context<'_>,
     status: &RolloutStatus,
     stable: &str,
     attempt: &Attempt,
-    weight: u32,
+    (weight, floor): (u32, u32),
     then: &str,
 ) -> (Decided, Option<Wait>) {
     let mut decided = Decided::default();
@@ -155,12 +164,7 @@ fn hold(
         return (decided, unreached);
     }
     // Pods before weights on the way up, weights before pods on the way down.
-    let idle = if weight == 0 {
-        cx.spec.course.idle_pods
-    } else {
-        0
-    };
-    let needed = need(percent(weight), replicas).max(idle);
+    let needed = need(percent(weight), replicas).max(floor);
     let wanted = needed.max(need(cx.high(), replicas));
     decided.desired.replicas.insert(stable.to_owned(), replicas);
     // Paused means paused: what was not begun is not begun. What was written last is held against
@@ -213,7 +217,7 @@ pub fn promoting(
     attempt: &Attempt,
 ) -> Decided {
     let hash = &attempt.hash;
-    let (mut decided, unreached) = hold(cx, status, stable, attempt, 100, "it is promoted");
+    let (mut decided, unreached) = hold(cx, status, stable, attempt, (100, 0), "it is promoted");
     match background(cx, status, stable, attempt, attempt.steps.len()) {
         Background::Moved => return Decided::moved(),
         Background::Run(run) => decided.desired.runs.push(*run),

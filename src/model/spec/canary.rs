@@ -15,6 +15,7 @@ const WORDS: Words = Words {
 pub(super) fn course(canary: &Canary, replicas: u32, faults: &mut Faults) -> Course {
     check_routing(canary, faults);
     check_steps(&canary.steps, faults);
+    check_scales(canary, faults);
     let (max_surge, max_unavailable) = surge(
         PATH,
         &canary.max_surge,
@@ -103,19 +104,58 @@ fn check_routing(canary: &Canary, faults: &mut Faults) {
     }
 }
 
+fn check_scales(canary: &Canary, faults: &mut Faults) {
+    for (i, step) in canary.steps.iter().enumerate() {
+        let Some(scale) = &step.set_canary_scale else {
+            continue;
+        };
+        let path = format!("{PATH}.steps[{i}].setCanaryScale");
+        let said = [
+            scale.replicas.is_some(),
+            scale.weight.is_some(),
+            scale.match_traffic_weight,
+        ];
+        if said.iter().filter(|s| **s).count() != 1 {
+            faults.add(
+                path.clone(),
+                "set exactly one of replicas, weight and matchTrafficWeight: true",
+            );
+        }
+        if let Some(replicas) = scale.replicas.filter(|r| *r < 0) {
+            faults.add(
+                format!("{path}.replicas"),
+                format!("{replicas}: must be 0 or more"),
+            );
+        }
+        if let Some(weight) = scale.weight.filter(|w| !(0..=100).contains(w)) {
+            faults.add(
+                format!("{path}.weight"),
+                format!("{weight}: must be 0 to 100"),
+            );
+        }
+        if canary.traffic_routing.is_none() {
+            faults.add(
+                path,
+                "without trafficRouting pods are the weight, and have no number of their own: take it out",
+            );
+        }
+    }
+}
+
 fn check_steps(steps: &[Step], faults: &mut Faults) {
     let mut names = std::collections::BTreeSet::new();
     for (i, step) in steps.iter().enumerate() {
         let path = format!("{PATH}.steps[{i}]");
         let kinds = [
             step.set_weight.is_some(),
+            step.set_canary_scale.is_some(),
             step.pause.is_some(),
             step.analysis.is_some(),
         ];
         if kinds.iter().filter(|k| **k).count() != 1 {
             faults.add(
                 path.clone(),
-                "a step is exactly one of setWeight, pause and analysis",
+                "a step is exactly one of setWeight, setCanaryScale, pause and analysis",
             );
         }
         if let Some(weight) = step.set_weight

@@ -74,7 +74,8 @@ pub fn cases() -> Vec<Case> {
         case(
             "canary by route, watched",
             json!({"canary": delays(json!({"service": "app", "trafficRouting": route(),
-            "analysis": check(), "steps": [{"setWeight": 1}, pause("20s"), {"setWeight": 50}, {"pause": {}}, {"setWeight": 100}]}))}),
+            "analysis": check(), "steps": [{"setCanaryScale": {"replicas": 1}}, {"setWeight": 1}, pause("20s"), {"setCanaryScale": {"weight": 70}},
+            {"setWeight": 50}, {"pause": {}}, {"setCanaryScale": {"matchTrafficWeight": true}}, {"setWeight": 100}]}))}),
         ),
         case(
             "canary by pods",

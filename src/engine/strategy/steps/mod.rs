@@ -2,6 +2,7 @@
 
 pub mod analyze;
 pub mod pause;
+pub mod set_canary_scale;
 pub mod set_weight;
 pub mod step;
 
@@ -16,6 +17,9 @@ pub fn stance(steps: &[Step], index: usize) -> Stance {
         if let Some(weight) = step.set_weight {
             set_weight::stance(weight, &mut stance);
         }
+        if let Some(scale) = &step.set_canary_scale {
+            set_canary_scale::stance(scale, &mut stance);
+        }
     }
     stance
 }
@@ -26,15 +30,23 @@ pub fn outcome(step: &Step, cx: &StepContext<'_>) -> Outcome {
     let Step {
         name: _,
         set_weight,
+        set_canary_scale,
         pause,
         analysis,
     } = step;
-    match (set_weight, pause, analysis) {
-        (Some(weight), None, None) => set_weight::outcome(*weight, cx),
-        (None, Some(pause), None) => pause::outcome(pause, cx),
-        (None, None, Some(analysis)) => analyze::outcome(analysis, cx),
+    match (set_weight, set_canary_scale, pause, analysis) {
+        (Some(weight), None, None, None) => set_weight::outcome(*weight, cx),
+        (None, Some(_), None, None) => set_canary_scale::outcome(cx),
+        (None, None, Some(pause), None) => pause::outcome(pause, cx),
+        (None, None, None, Some(analysis)) => analyze::outcome(analysis, cx),
         _ => Outcome::Done,
     }
+}
+
+/// Whether a step is a change that ends by itself, and must get on; the others wait for time, for
+/// people, or for metrics.
+pub fn changes(step: &Step) -> bool {
+    step.set_weight.is_some() || step.set_canary_scale.is_some()
 }
 
 /// What a step is called in messages: `step 2 (setWeight 50)`.
@@ -45,16 +57,18 @@ pub fn title(steps: &[Step], index: usize) -> String {
     let Step {
         name,
         set_weight,
+        set_canary_scale,
         pause,
         analysis,
     } = step;
-    let kind = match (set_weight, pause, analysis) {
-        (Some(weight), _, _) => format!("setWeight {weight}"),
-        (_, Some(pause), _) => match &pause.duration {
+    let kind = match (set_weight, set_canary_scale, pause, analysis) {
+        (Some(weight), ..) => format!("setWeight {weight}"),
+        (_, Some(scale), ..) => set_canary_scale::title(scale),
+        (_, _, Some(pause), _) => match &pause.duration {
             Some(duration) => format!("pause {duration}"),
             None => "pause".to_owned(),
         },
-        (_, _, Some(analysis)) => {
+        (_, _, _, Some(analysis)) => {
             let names: Vec<&str> = analysis
                 .templates
                 .iter()

@@ -11,6 +11,17 @@ use super::super::{Context, Wait};
 pub struct Stance {
     /// The canary's share of the traffic, in percent.
     pub weight: u32,
+    /// The fewest pods of the canary; none where its share of the traffic says it.
+    pub scale: Option<Scale>,
+}
+
+/// A number of pods.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scale {
+    /// So many.
+    Pods(u32),
+    /// So many percent of those that are wanted.
+    Percent(u32),
 }
 
 /// What a step decides from.

@@ -8,7 +8,7 @@ local outcome = attempt.outcome
 -- A pause by a person or by spec.paused is ended by resume, not by promote.
 local held = pause ~= nil and (pause.reason == "Spec" or pause.reason == "Command")
 local step = (attempt.steps or {})[(attempt.stepIndex or 0) + 1]
-local asks = pause ~= nil or (step ~= nil and step.setWeight == nil)
+local asks = pause ~= nil or (step ~= nil and (step.pause ~= nil or step.analysis ~= nil))
 local promote = attempt.stage == "Stepping" and asks and not held
 
 local resume = pause ~= nil and pause.reason ~= "Spec"
