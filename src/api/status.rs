@@ -189,6 +189,9 @@ pub struct Attempt {
     /// When the step in progress began to count.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step_started_at: Option<MicroTime>,
+    /// When the step in progress went on after a pause, where it has a timeout.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step_resumed_at: Option<MicroTime>,
     /// How often the analysis of this step was begun anew.
     #[serde(default)]
     pub step_try: i32,

@@ -173,6 +173,11 @@ pub struct Step {
         regex(pattern = r"^[a-z]([-a-z0-9]*[a-z0-9])?$")
     )]
     pub name: Option<String>,
+    /// How long the step may take, such as `30m`, whatever it waits for; when that has passed, the
+    /// revision is rolled back. While somebody has paused it, that does not count, and it begins
+    /// anew when it goes on. Default: as long as it takes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<HumanDuration>,
     /// Share of the traffic for the canary, in percent: 0 to 100.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 100))]

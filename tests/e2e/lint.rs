@@ -209,7 +209,7 @@ fn everything() -> [Value; 4] {
         "strategy": {"canary": {"service": "app", "stableService": "s", "canaryService": "c", "shared": true,
             "trafficRouting": {"propagationDelay": "1s", "gatewayAPI": {"httpRoutes": [{"name": "r", "rule": "x"}]}},
             "maxSurge": "25%", "maxUnavailable": 1, "scaleDownDelay": "30s", "abortScaleDownDelay": "30s",
-            "analysis": background, "steps": [{"name": "n", "setWeight": 10}, {"setCanaryScale": {"replicas": 1}}, {"setCanaryScale": {"weight": 10}}, {"setCanaryScale": {"matchTrafficWeight": true}}, {"pause": {"duration": "1m"}}, {"analysis": analysis}]}}}});
+            "analysis": background, "steps": [{"name": "n", "setWeight": 10, "timeout": "1h"}, {"setCanaryScale": {"replicas": 1}}, {"setCanaryScale": {"weight": 10}}, {"setCanaryScale": {"matchTrafficWeight": true}}, {"pause": {"duration": "1m"}}, {"analysis": analysis}]}}}});
     let template = json!({"apiVersion": API_VERSION, "kind": "AnalysisTemplate", "metadata": metadata, "spec": {
         "args": [{"name": "a", "value": "1", "type": "number"}], "metrics": [metric]}});
     let run = json!({"apiVersion": API_VERSION, "kind": "AnalysisRun", "metadata": metadata, "spec": {

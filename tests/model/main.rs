@@ -52,7 +52,8 @@ fn canary(routed: Option<u8>) -> Value {
 fn scaled() -> Value {
     let mut strategy = canary(Some(1));
     strategy["canary"]["steps"] = json!([
-        {"setCanaryScale": {"weight": 100}}, {"setWeight": 50}, {"setCanaryScale": {"matchTrafficWeight": true}}
+        {"setCanaryScale": {"weight": 100}}, {"setWeight": 50}, {"setCanaryScale": {"matchTrafficWeight": true}},
+        {"pause": {}, "timeout": "60s"}
     ]);
     strategy
 }

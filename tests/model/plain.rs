@@ -71,11 +71,15 @@ fn strip(case: &Case, status: &mut RolloutStatus, faults: u8) {
             // No deadline counts there, and no step.
             a.progress_at.0 = now();
             a.step_started_at = None;
+            a.step_resumed_at = None;
             a.progress_mark = 0;
         }
         if let Some(t) = &mut a.step_started_at {
             // A pause of a tick, and the deadline after it.
             past(t, TICK + DEADLINE);
+        }
+        if let Some(t) = &mut a.step_resumed_at {
+            past(t, TICK);
         }
         if let Some(t) = &mut a.stage_since {
             past(t, TICK);
@@ -194,9 +198,13 @@ pub fn tick(state: &mut State) {
     };
     if let Some(a) = &mut status.attempt {
         shift(&mut a.progress_at.0);
-        for t in [&mut a.step_started_at, &mut a.stage_since]
-            .into_iter()
-            .flatten()
+        for t in [
+            &mut a.step_started_at,
+            &mut a.step_resumed_at,
+            &mut a.stage_since,
+        ]
+        .into_iter()
+        .flatten()
         {
             shift(&mut t.0);
         }

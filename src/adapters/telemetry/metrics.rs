@@ -261,6 +261,7 @@ mod tests {
             message: None,
             step_index: 0,
             step_started_at: None,
+            step_resumed_at: None,
             step_try: 0,
             background_try: 0,
             started_at: time.clone(),

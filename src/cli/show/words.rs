@@ -61,7 +61,8 @@ pub fn strategy(rollout: &Rollout) -> (String, Option<String>) {
 /// What a step does, as in `setWeight 20` or `pause 30s`.
 pub fn step(step: &Step) -> String {
     let mut value = serde_json::to_value(step).unwrap_or_default();
-    let name = value.as_object_mut().and_then(|map| map.remove("name"));
+    let mut take = |field: &str| value.as_object_mut().and_then(|map| map.remove(field));
+    let (name, timeout) = (take("name"), take("timeout"));
     let Some((kind, inside)) = field(&value) else {
         return "empty".to_owned();
     };
@@ -73,9 +74,19 @@ pub fn step(step: &Step) -> String {
             let names = all.iter().filter_map(|t| t.get("templateName")?.as_str());
             names.collect::<Vec<_>>().join(", ")
         }
+        // One field of an object says it all.
+        (Value::Object(_), ..) => {
+            field(inside).map_or(String::new(), |(name, value)| match value {
+                Value::Bool(_) => name.clone(),
+                value => format!("{name} {value}"),
+            })
+        }
         _ => String::new(),
     };
-    let what = format!("{kind} {detail}").trim_end().to_owned();
+    let mut what = format!("{kind} {detail}").trim_end().to_owned();
+    if let Some(timeout) = timeout.as_ref().and_then(Value::as_str) {
+        what.push_str(&format!(", timeout {timeout}"));
+    }
     match name.as_ref().and_then(Value::as_str) {
         Some(name) => format!("{name:?}: {what}"),
         None => what,

@@ -34,6 +34,7 @@ pub fn begin(cx: &Context<'_>, status: &mut RolloutStatus, hash: &str, stage: St
         message: None,
         step_index: 0,
         step_started_at: None,
+        step_resumed_at: None,
         step_try: 0,
         background_try: 0,
         started_at: Time(cx.now),
@@ -117,6 +118,7 @@ pub fn enter_step(cx: &Context<'_>, status: &mut RolloutStatus, index: usize) {
     if let Some(attempt) = &mut status.attempt {
         attempt.step_index = i32::try_from(index).unwrap_or(i32::MAX);
         attempt.step_started_at = Some(MicroTime(cx.now));
+        attempt.step_resumed_at = None;
         attempt.step_try = 0;
         progressed(cx, attempt);
     }
@@ -235,6 +237,9 @@ pub fn resume(cx: &Context<'_>, status: &mut RolloutStatus, why: &str) {
     status.pause = None;
     if let Some(attempt) = &mut status.attempt {
         progressed(cx, attempt);
+        let step = usize::try_from(attempt.step_index).unwrap_or(usize::MAX);
+        let timed = attempt.steps.get(step).is_some_and(|s| s.timeout.is_some());
+        attempt.step_resumed_at = timed.then_some(MicroTime(cx.now));
     }
     note(status, cx.now, "Normal", reason::RESUMED, why);
 }

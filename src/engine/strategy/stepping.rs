@@ -13,6 +13,7 @@ use crate::{
     },
 };
 
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
@@ -79,6 +80,17 @@ pub fn stepping(
             unreached,
         },
     );
+    // What a person has stopped takes its time.
+    let held = |p: &PauseStatus| p.reason == "Spec" || p.reason == "Command";
+    let stopped = status.pause.as_ref().is_some_and(held) || cx.spec.replicas == 0;
+    let due = steps::due(step, attempt).filter(|_| !stopped);
+    let over = matches!(outcome, Outcome::Fail(..))
+        || matches!(outcome, Outcome::Done) && status.pause.is_none() && cx.blocked.is_none();
+    if due.is_some_and(|due| cx.now >= due) && !over {
+        let message = format!("{title} took longer than its timeout");
+        give_up(cx, status, reason::ROLLED_BACK, "StepTimedOut", &message);
+        return Decided::moved();
+    }
     let wait = match outcome {
         Outcome::Fail(why, message) => {
             give_up(cx, status, reason::ROLLED_BACK, &why, &message);
@@ -114,8 +126,14 @@ pub fn stepping(
         Deadline::Never
     };
     let blocked = blocked(cx, &format!("{title} goes on")).map(|w| w.with(patient));
-    let wait = paused_wait(status).or(blocked).unwrap_or(wait);
+    let mut wait = paused_wait(status).or(blocked).unwrap_or(wait);
+    if let Some(due) = due {
+        let second = Timestamp::from_second(due.as_second()).unwrap_or(due);
+        wait.then
+            .push_str(&format!("; at {second} it is rolled back"));
+    }
     decided.also_wake(wait.until);
+    decided.also_wake(due);
     decided.waiting = Some(wait);
     decided
 }

@@ -169,6 +169,13 @@ fn check_steps(steps: &[Step], faults: &mut Faults) {
         if let Some(duration) = step.pause.as_ref().and_then(|p| p.duration.as_ref()) {
             faults.duration(&format!("{path}.pause.duration"), Some(duration), 0);
         }
+        let limit = faults.duration(&format!("{path}.timeout"), step.timeout.as_ref(), 1);
+        if limit.is_zero() {
+            faults.add(
+                format!("{path}.timeout"),
+                "0s: must be above 0; without a timeout a step takes as long as it takes",
+            );
+        }
         if let Some(name) = &step.name {
             if name.parse::<usize>().is_ok() {
                 faults.add(

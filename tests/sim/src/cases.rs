@@ -69,7 +69,7 @@ pub fn cases() -> Vec<Case> {
         case(
             "canary by route",
             json!({"canary": delays(json!({"service": "app", "trafficRouting": route(),
-            "steps": [{"setWeight": 20}, pause("5s"), {"analysis": check()}, {"setWeight": 60}, pause("5s")]}))}),
+            "steps": [{"setWeight": 20}, pause("5s"), {"analysis": check(), "timeout": "2m"}, {"setWeight": 60}, pause("5s")]}))}),
         ),
         case(
             "canary by route, watched",

@@ -6,7 +6,12 @@ pub mod set_canary_scale;
 pub mod set_weight;
 pub mod step;
 
-use crate::api::strategy::Step;
+use jiff::Timestamp;
+
+use crate::{
+    api::{status::Attempt, strategy::Step},
+    model::progress::after,
+};
 
 use step::{Outcome, Stance, StepContext};
 
@@ -29,6 +34,7 @@ pub fn outcome(step: &Step, cx: &StepContext<'_>) -> Outcome {
     // Every kind by name, so that the compiler asks for a line here for each new one.
     let Step {
         name: _,
+        timeout: _,
         set_weight,
         set_canary_scale,
         pause,
@@ -49,6 +55,14 @@ pub fn changes(step: &Step) -> bool {
     step.set_weight.is_some() || step.set_canary_scale.is_some()
 }
 
+/// When a step has taken as long as it may; none where it may take any time.
+pub fn due(step: &Step, attempt: &Attempt) -> Option<Timestamp> {
+    let timeout = step.timeout.as_ref()?.parse().ok()?;
+    let began = [&attempt.step_started_at, &attempt.step_resumed_at];
+    let began = began.into_iter().flatten().map(|t| t.0).max()?;
+    Some(after(began, timeout))
+}
+
 /// What a step is called in messages: `step 2 (setWeight 50)`.
 pub fn title(steps: &[Step], index: usize) -> String {
     let Some(step) = steps.get(index) else {
@@ -56,6 +70,7 @@ pub fn title(steps: &[Step], index: usize) -> String {
     };
     let Step {
         name,
+        timeout: _,
         set_weight,
         set_canary_scale,
         pause,
