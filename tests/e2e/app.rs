@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 use serin_lab::GATEWAY_NAMESPACE;
 
-use crate::world::{Result, World};
+use crate::world::{Result, Strategy, World};
 
 pub fn version_env(version: &str) -> BTreeMap<&'static str, &'static str> {
     match version {
@@ -15,6 +15,10 @@ pub fn version_env(version: &str) -> BTreeMap<&'static str, &'static str> {
         "never-ready" => [("NEVER_READY", "true")].into(),
         _ => BTreeMap::new(),
     }
+}
+
+fn yaml(text: &str) -> Value {
+    serde_saphyr::from_str(text).expect("it is YAML")
 }
 
 impl World {
@@ -45,10 +49,10 @@ impl World {
         } else {
             ""
         };
-        let [first, second] = match (self.setup.blue_green, self.setup.rolling) {
-            (Some(_), _) => ["app-active", "app-preview"],
-            (None, Some(_)) => ["app", ""],
-            (None, None) => ["app-stable", "app-canary"],
+        let [first, second] = match self.setup.strategy {
+            Strategy::Canary => ["app-stable", "app-canary"],
+            Strategy::BlueGreen(_) => ["app-active", "app-preview"],
+            Strategy::Rolling(_) => ["app", ""],
         };
         let second = if self.setup.routed {
             format!("\n    - {{name: {second}, port: 80, weight: {canary}{filter}}}")
@@ -72,12 +76,14 @@ spec:
     }
 
     pub fn template(&self, version: &str) -> Value {
+        // Pods that go while users are sent to them must serve on until nobody is.
+        let rolls = matches!(self.setup.strategy, Strategy::Rolling(_));
+        let drain = rolls.then_some(("DRAIN", "5s"));
         let env: Vec<Value> = version_env(version)
             .into_iter()
             // And characters that the API server writes as escapes.
             .chain([("SERVICE", "app"), ("NOTE", "1 && 2 > <3>\u{2028}\u{2029}")])
-            // Pods that go while users are sent to them must serve on until nobody is.
-            .chain(self.setup.rolling.map(|_| ("DRAIN", "5s")))
+            .chain(drain)
             .map(|(name, value)| json!({"name": name, "value": value}))
             .collect();
         let image = if version == "no-image" {
@@ -99,13 +105,10 @@ spec:
     }
 
     pub fn spec(&self, version: &str) -> Value {
-        let strategy = match (self.setup.blue_green, self.setup.rolling) {
-            (Some(asked), _) => json!({"blueGreen": self.blue_green(asked)}),
-            (None, Some(asked)) => {
-                let rolling: Value = serde_saphyr::from_str(asked).expect("it is YAML");
-                json!({"rolling": rolling})
-            }
-            (None, None) => json!({"canary": self.canary()}),
+        let strategy = match self.setup.strategy {
+            Strategy::Canary => json!({"canary": self.canary()}),
+            Strategy::BlueGreen(asked) => json!({"blueGreen": self.blue_green(asked)}),
+            Strategy::Rolling(asked) => json!({"rolling": yaml(asked)}),
         };
         let mut spec = json!({
             "replicas": self.setup.replicas, "minReadySeconds": 1,
@@ -128,7 +131,7 @@ spec:
     }
 
     fn canary(&self) -> Value {
-        let steps: Value = serde_saphyr::from_str(self.setup.steps).expect("steps are YAML");
+        let steps = yaml(self.setup.steps);
         let mut canary = json!({
             "service": "app", "scaleDownDelay": "2s", "abortScaleDownDelay": "2s", "steps": steps,
         });
@@ -148,7 +151,7 @@ spec:
     }
 
     fn blue_green(&self, asked: &str) -> Value {
-        let mut blue_green: Value = serde_saphyr::from_str(asked).expect("it is YAML");
+        let mut blue_green = yaml(asked);
         for (field, value) in [
             ("service", json!("app")),
             ("scaleDownDelay", json!("2s")),

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, api::ListParams};
 use serin_lab::{GATEWAY_NAMESPACE, Lab, Load};
 
-use crate::world::{LIMIT, Result, Setup, World, ensure, expect_reasons, hash, stage};
+use crate::world::{LIMIT, Result, Setup, Strategy, World, ensure, expect_reasons, hash, stage};
 
 const BY_ITSELF: &str = "{autoPromotionDelay: 2s, \
     prePromotionAnalysis: {templates: [{templateName: errors}], args: [{name: service, value: app}]}, \
@@ -20,7 +20,7 @@ const HELD_AFTER: &str = "{postPromotionAnalysis: {templates: [{templateName: no
 async fn world(lab: Arc<Lab>, prefix: &str, routed: bool, asked: &'static str) -> Result<World> {
     let setup = Setup {
         routed,
-        blue_green: Some(asked),
+        strategy: Strategy::BlueGreen(asked),
         ..Setup::default()
     };
     World::new(lab, prefix, setup).await

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serin_lab::Lab;
 
-use crate::world::{Result, Setup, World, ensure, expect_reasons, hash, stage};
+use crate::world::{Result, Setup, Strategy, World, ensure, expect_reasons, hash, stage};
 
 const BY_ITSELF: &str = "{maxSurge: 1, maxUnavailable: 0, \
     postPromotionAnalysis: {templates: [{templateName: errors}], args: [{name: service, value: app}]}}";
@@ -14,7 +14,7 @@ const HELD: &str = "{maxSurge: 1, maxUnavailable: 0, postPromotionAnalysis: {tem
 async fn world(lab: Arc<Lab>, prefix: &str, asked: &'static str) -> Result<World> {
     let setup = Setup {
         routed: false,
-        rolling: Some(asked),
+        strategy: Strategy::Rolling(asked),
         ..Setup::default()
     };
     World::new(lab, prefix, setup).await

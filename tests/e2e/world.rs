@@ -61,19 +61,24 @@ pub struct Setup {
     /// Whether traffic is routed; otherwise the pods are the weight, or in blue-green a Service's
     /// selector is the switch.
     pub routed: bool,
-    /// Blue-green instead of a canary: what the strategy asks for, as YAML in flow style.
-    pub blue_green: Option<&'static str>,
-    /// Rolling instead of a canary: what the strategy asks for, as YAML in flow style.
-    pub rolling: Option<&'static str>,
+    pub strategy: Strategy,
     /// `spec.controllerName`; none where it is empty.
     pub controller: &'static str,
+}
+
+/// How new versions take over; what is asked for beside a canary, as YAML in flow style.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Strategy {
+    Canary,
+    BlueGreen(&'static str),
+    Rolling(&'static str),
 }
 
 impl Setup {
     /// Whether users are served by way of a route: to the role Services, or, in a rolling update, to
     /// the app's own.
     pub fn served(&self) -> bool {
-        self.routed || self.blue_green.is_some() || self.rolling.is_some()
+        self.routed || self.strategy != Strategy::Canary
     }
 }
 
@@ -88,8 +93,7 @@ impl Default for Setup {
             deadline: 60,
             rate: 40.0,
             routed: true,
-            blue_green: None,
-            rolling: None,
+            strategy: Strategy::Canary,
             controller: "",
         }
     }

@@ -6,7 +6,7 @@ use super::{Course, Faults, RoleServices, Words, surge::surge};
 
 const PATH: &str = "spec.strategy.canary";
 
-const WORDS: Words = Words {
+pub(super) const WORDS: Words = Words {
     stable: "stable",
     canary: "canary",
 };

@@ -2,7 +2,7 @@
 
 use crate::api::strategy::{Analysis, BackgroundAnalysis, Rolling, Step};
 
-use super::{Course, Faults, Words, surge::surge};
+use super::{Course, Faults, canary::WORDS, surge::surge};
 
 const PATH: &str = "spec.strategy.rolling";
 
@@ -18,10 +18,7 @@ pub(super) fn course(rolling: &Rolling, replicas: u32, faults: &mut Faults) -> C
     let delay = std::time::Duration::ZERO;
     Course {
         path: PATH,
-        words: Words {
-            stable: "stable",
-            canary: "canary",
-        },
+        words: WORDS,
         services: None,
         routing: None,
         max_surge,

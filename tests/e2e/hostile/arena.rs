@@ -16,7 +16,7 @@ use super::{
     history::Recorder,
     table::Row,
 };
-use crate::world::{LIMIT, Result, Setup, World, hash, phase, stage};
+use crate::world::{LIMIT, Result, Setup, Strategy, World, hash, phase, stage};
 
 /// How long a fault is on, at least.
 const FAULT: Duration = Duration::from_secs(10);
@@ -109,7 +109,7 @@ impl Arena {
         };
         let green = Setup {
             routed: false,
-            blue_green: Some(BLUE_GREEN),
+            strategy: Strategy::BlueGreen(BLUE_GREEN),
             ..usual.clone()
         };
         let mut sides = vec![];

@@ -73,6 +73,17 @@ fn durable(past: &Past, truth: &Seen, broken: &mut Vec<String>) {
     }
 }
 
+/// Pods of ReplicaSets that were made late and of which whoever writes has not heard: nobody could
+/// count them.
+fn unheard(world: &World, hash: &str, seen: &Seen, truth: &Seen) -> u64 {
+    let sets = world.store.all(SET).map(|(_, s)| s);
+    let late = sets.filter(|s| {
+        let of = text(s, HASH);
+        of != hash && !seen.desired.contains_key(of) && decision(s) < truth.decided.sequence
+    });
+    late.map(|s| number(s, "/spec/replicas")).sum()
+}
+
 /// The decision that an object carries.
 fn decision(object: &Value) -> u64 {
     let number = text(object, "/metadata/annotations/serin.dev~1decision");
@@ -150,7 +161,8 @@ pub fn set(world: &World, past: &Past, seen: &Seen, truth: &Seen, broken: &mut V
             }
         }
     } else if to > from && world.laws.case.roles.is_none() {
-        let all: u64 = truth.desired.values().sum();
+        let sum: u64 = truth.desired.values().sum();
+        let all = sum.saturating_sub(unheard(world, &hash, seen, truth));
         let before = all + from - to;
         let most = truth.replicas.1.max(seen.replicas.1) + world.laws.case.max_surge;
         // What is about to be made cannot be fenced off, and the way back waits for no earlier write.
