@@ -26,6 +26,9 @@ use crate::{
     weather::Weather,
 };
 
+/// So many writes of the Rollout in a second are a storm.
+const PACE: u64 = 60;
+
 /// When it begins.
 pub const EPOCH: i64 = 1_800_000_000;
 
@@ -61,6 +64,8 @@ pub struct World {
     pub writes: u64,
     /// When it last wrote, in milliseconds.
     pub last_write: u64,
+    /// The second in which Serin wrote the Rollout last, and how often.
+    pace: (u64, u64),
     /// Processes that have died.
     pub dead: BTreeSet<usize>,
     /// Choices of people and nature.
@@ -92,6 +97,7 @@ impl World {
             wake: Arc::default(),
             writes: 0,
             last_write: 0,
+            pace: (0, 0),
             dead: BTreeSet::new(),
             dice,
         }
@@ -129,6 +135,7 @@ impl World {
         }
         if matches!(who, Who::Serin(_)) && !matches!(path.kind, LEASE | EVENT) {
             self.last_write = now;
+            self.keep_pace(path, now);
         }
         self.follow(&past);
         // Nobody watches Leases.
@@ -137,6 +144,23 @@ impl World {
             self.wake.notify_one();
         }
         past.new.or(past.last)
+    }
+
+    /// L2: nobody answers writes with writes for ever.
+    fn keep_pace(&mut self, path: &Path, now: u64) {
+        if path.kind != ROLLOUT {
+            return;
+        }
+        let (second, writes) = self.pace;
+        self.pace = match second == now / 1000 {
+            true => (second, writes + 1),
+            false => (now / 1000, 1),
+        };
+        if self.pace.1 == PACE {
+            self.broke(&format!(
+                "L2: the Rollout is written {PACE} times in a second"
+            ));
+        }
     }
 
     /// A change of an object by people: as it is, changed.

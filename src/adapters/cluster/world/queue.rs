@@ -2,7 +2,8 @@
 
 use std::{
     collections::BTreeSet,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use futures::{Stream, stream};
@@ -18,24 +19,41 @@ pub type Named<K> = PartialObjectMeta<K>;
 #[derive(Debug, Default)]
 pub struct Queue {
     waiting: Mutex<BTreeSet<Key>>,
+    /// Those that will be asked for after [`LATER`].
+    later: Mutex<BTreeSet<Key>>,
     wake: Notify,
+}
+
+/// What others write to a status is looked at after this time: two who answer each other's writes at
+/// once would never end.
+const LATER: Duration = Duration::from_secs(1);
+
+fn lock(keys: &Mutex<BTreeSet<Key>>) -> MutexGuard<'_, BTreeSet<Key>> {
+    keys.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Queue {
     /// Asks for a look at an object.
     pub fn push(&self, key: Key) {
-        self.waiting
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(key);
+        lock(&self.waiting).insert(key);
         self.wake.notify_one();
     }
 
+    /// Asks for a look at an object, after [`LATER`].
+    pub fn push_later(self: &Arc<Self>, key: Key) {
+        if !lock(&self.later).insert(key.clone()) {
+            return;
+        }
+        let queue = Arc::clone(self);
+        tokio::spawn(async move {
+            tokio::time::sleep(LATER).await;
+            lock(&queue.later).remove(&key);
+            queue.push(key);
+        });
+    }
+
     fn pop(&self) -> Option<Key> {
-        self.waiting
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .pop_first()
+        lock(&self.waiting).pop_first()
     }
 
     /// The objects to look at, for ever. For one reader.
@@ -72,5 +90,20 @@ mod tests {
         };
         let (key, ()) = tokio::join!(keys.next(), later);
         assert_eq!(key, Some(Key::new("ns", "c")));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_comes_later_comes_once() {
+        let queue = Arc::new(Queue::default());
+        let began = tokio::time::Instant::now();
+        for _ in 0..3 {
+            queue.push_later(Key::new("ns", "a"));
+        }
+        let mut keys = Box::pin(Arc::clone(&queue).stream());
+        assert_eq!(keys.next().await, Some(Key::new("ns", "a")));
+        assert_eq!(began.elapsed(), LATER);
+        assert_eq!(queue.pop(), None);
+        queue.push_later(Key::new("ns", "a"));
+        assert_eq!(keys.next().await, Some(Key::new("ns", "a")));
     }
 }

@@ -57,18 +57,32 @@ where
     }
 }
 
-/// Whether a change of an object is more than the echo of our own write to its status. What another
-/// leader decided is news: it may have died before it carried that out. So is a status that is gone.
-fn is_news<K: kube::Resource>(written: &Written, old: &K, new: &K) -> bool {
+/// What a change of an object is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum News {
+    /// The echo of our own write to its status.
+    Echo,
+    /// A status that somebody else wrote. What another leader decided is news: it may have died
+    /// before it carried that out. So is a status that is gone.
+    Status,
+    /// More than its status.
+    More,
+}
+
+fn news<K: kube::Resource>(written: &Written, old: &K, new: &K) -> News {
     let (a, b) = (old.meta(), new.meta());
     let own = |version: &str| written.echo(b.uid.as_deref().unwrap_or_default(), version);
-    !b.resource_version.as_deref().is_some_and(own)
-        || a.uid != b.uid
+    let more = a.uid != b.uid
         || a.generation != b.generation
         || a.annotations != b.annotations
         || a.labels != b.labels
         || a.finalizers != b.finalizers
-        || a.deletion_timestamp != b.deletion_timestamp
+        || a.deletion_timestamp != b.deletion_timestamp;
+    match b.resource_version.as_deref().is_some_and(own) {
+        _ if more => News::More,
+        true => News::Echo,
+        false => News::Status,
+    }
 }
 
 /// What to look at when a Rollout or an AnalysisRun changes.
@@ -103,8 +117,10 @@ impl Runs {
                         queue.push(any.key.clone());
                         return;
                     };
-                    if is_news(&written, old, new) {
-                        queue.push(any.key.clone());
+                    match news(&written, old, new) {
+                        News::Echo => {}
+                        News::Status => queue.push_later(any.key.clone()),
+                        News::More => queue.push(any.key.clone()),
                     }
                     // Measurements wait while the split of the traffic changes.
                     if split(old) != split(new) {
@@ -130,7 +146,7 @@ impl Runs {
                 (Some(old), None) => written.gone(&old.uid),
                 (Some(old), Some(new)) => {
                     let read = (old.value.read(), new.value.read());
-                    let same = matches!(&read, (Ok(old), Ok(new)) if !is_news(&written, old, new));
+                    let same = matches!(&read, (Ok(old), Ok(new)) if news(&written, old, new) == News::Echo);
                     if !same {
                         run_queue.push(any.key.clone());
                     }
