@@ -2,7 +2,7 @@
 
 use crate::api::strategy::{Analysis, BlueGreen, Pause, Step};
 
-use super::{Course, Faults, RoleServices, Words};
+use super::{Course, Faults, RoleServices, Words, judgement, named, of_fields};
 
 const PATH: &str = "spec.strategy.blueGreen";
 
@@ -91,46 +91,42 @@ fn check_promotion(blue_green: &BlueGreen, faults: &mut Faults) {
 
 /// The way of a blue-green attempt: preview, judgement, consent, switch, judgement.
 fn steps(blue_green: &BlueGreen) -> Vec<Step> {
-    let step = |name: &str| Step {
-        name: Some(name.to_owned()),
-        ..Step::default()
-    };
     let mut steps = vec![Step {
         set_weight: Some(0),
-        ..step("preview")
+        ..named("preview")
     }];
-    steps.extend(blue_green.pre_promotion_analysis.clone().map(|a| Step {
-        analysis: Some(a),
-        ..step("pre-promotion-analysis")
-    }));
+    steps.extend(judgement(
+        "pre-promotion-analysis",
+        &blue_green.pre_promotion_analysis,
+    ));
     let by_hand = blue_green.auto_promotion_enabled == Some(false);
     if by_hand || blue_green.auto_promotion_delay.is_some() {
         steps.push(Step {
             pause: Some(Pause {
                 duration: blue_green.auto_promotion_delay.clone(),
             }),
-            ..step("promotion")
+            ..named("promotion")
         });
     }
     steps.push(Step {
         set_weight: Some(100),
-        ..step("switch")
+        ..named("switch")
     });
-    steps.extend(blue_green.post_promotion_analysis.clone().map(|a| Step {
-        analysis: Some(a),
-        ..step("post-promotion-analysis")
-    }));
+    steps.extend(judgement(
+        "post-promotion-analysis",
+        &blue_green.post_promotion_analysis,
+    ));
     steps
 }
 
 fn analyses(blue_green: &BlueGreen) -> Vec<(String, Analysis)> {
-    [
-        ("prePromotionAnalysis", &blue_green.pre_promotion_analysis),
-        ("postPromotionAnalysis", &blue_green.post_promotion_analysis),
-    ]
-    .into_iter()
-    .filter_map(|(field, analysis)| Some((format!("{PATH}.{field}"), analysis.clone()?)))
-    .collect()
+    of_fields(
+        PATH,
+        [
+            ("prePromotionAnalysis", &blue_green.pre_promotion_analysis),
+            ("postPromotionAnalysis", &blue_green.post_promotion_analysis),
+        ],
+    )
 }
 
 #[cfg(test)]

@@ -204,6 +204,33 @@ fn course(strategy: &Strategy, replicas: u32, faults: &mut Faults) -> Option<Cou
     blue_green.or(canary).or(rolling)
 }
 
+/// A step by its name, for strategies whose fields become steps.
+fn named(name: &str) -> Step {
+    Step {
+        name: Some(name.to_owned()),
+        ..Step::default()
+    }
+}
+
+/// The step of an analysis, where one is written.
+fn judgement(name: &str, analysis: &Option<Analysis>) -> Option<Step> {
+    analysis.clone().map(|a| Step {
+        analysis: Some(a),
+        ..named(name)
+    })
+}
+
+/// The analyses that stand in fields of the strategy at `path`, with the path of each.
+fn of_fields<const N: usize>(
+    path: &str,
+    fields: [(&str, &Option<Analysis>); N],
+) -> Vec<(String, Analysis)> {
+    let fields = fields.into_iter();
+    fields
+        .filter_map(|(field, analysis)| Some((format!("{path}.{field}"), analysis.clone()?)))
+        .collect()
+}
+
 struct Faults(Vec<FieldError>);
 
 impl Faults {

@@ -2,7 +2,7 @@
 
 use crate::api::strategy::{Analysis, BackgroundAnalysis, Rolling, Step};
 
-use super::{Course, Faults, canary::WORDS, surge::surge};
+use super::{Course, Faults, canary::WORDS, judgement, named, of_fields, surge::surge};
 
 const PATH: &str = "spec.strategy.rolling";
 
@@ -38,29 +38,22 @@ pub(super) fn course(rolling: &Rolling, replicas: u32, faults: &mut Faults) -> C
 
 /// The way of a rolling attempt: every pod, then judgement.
 fn steps(rolling: &Rolling) -> Vec<Step> {
-    let step = |name: &str| Step {
-        name: Some(name.to_owned()),
-        ..Step::default()
-    };
     let all = Step {
         set_weight: Some(100),
-        ..step("replace")
+        ..named("replace")
     };
-    let judgement = rolling.post_promotion_analysis.clone().map(|a| Step {
-        analysis: Some(a),
-        ..step("post-promotion-analysis")
-    });
+    let judgement = judgement("post-promotion-analysis", &rolling.post_promotion_analysis);
     [Some(all), judgement].into_iter().flatten().collect()
 }
 
 fn analyses(rolling: &Rolling) -> Vec<(String, Analysis)> {
-    [
-        ("analysis", &rolling.analysis),
-        ("postPromotionAnalysis", &rolling.post_promotion_analysis),
-    ]
-    .into_iter()
-    .filter_map(|(field, analysis)| Some((format!("{PATH}.{field}"), analysis.clone()?)))
-    .collect()
+    of_fields(
+        PATH,
+        [
+            ("analysis", &rolling.analysis),
+            ("postPromotionAnalysis", &rolling.post_promotion_analysis),
+        ],
+    )
 }
 
 #[cfg(test)]

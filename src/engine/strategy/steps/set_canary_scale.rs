@@ -27,10 +27,7 @@ pub fn stance(scale: &CanaryScale, stance: &mut Stance) {
 
 /// It is finished once the pods are available.
 pub fn outcome(step: &StepContext<'_>) -> Outcome {
-    match &step.unreached {
-        Some(wait) => Outcome::Wait(wait.clone()),
-        None => Outcome::Done,
-    }
+    step.reached()
 }
 
 /// What it is called in messages.

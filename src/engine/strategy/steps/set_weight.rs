@@ -9,8 +9,5 @@ pub fn stance(weight: i32, stance: &mut Stance) {
 
 /// It is finished once the weight has reached the data plane.
 pub fn outcome(_weight: i32, step: &StepContext<'_>) -> Outcome {
-    match &step.unreached {
-        Some(wait) => Outcome::Wait(wait.clone()),
-        None => Outcome::Done,
-    }
+    step.reached()
 }

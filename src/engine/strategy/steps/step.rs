@@ -43,6 +43,13 @@ pub struct StepContext<'a> {
 }
 
 impl StepContext<'_> {
+    /// Finished once the stance is reached.
+    pub fn reached(&self) -> Outcome {
+        match &self.unreached {
+            Some(wait) => Outcome::Wait(wait.clone()),
+            None => Outcome::Done,
+        }
+    }
     /// What follows when the step is finished, as a sentence.
     pub fn next(&self) -> String {
         let next = self.index + 1;
