@@ -1,5 +1,5 @@
 //! Every router that a Rollout can name holds the laws of a lens: over the objects under
-//! `tests/routers/<router>`, over what grows from them, and over generated HTTPRoutes.
+//! `tests/routers/<router>`, over what grows from them, and over generated routes.
 //! A failure of a generated one names its seed; `SEED=n cargo test --test routers` plays it alone.
 
 #![allow(clippy::panic, reason = "a test that cannot read its data says so")]
@@ -276,7 +276,7 @@ fn whatever_is_broken_in_an_object_a_router_is_consistent() {
 }
 
 #[test]
-fn generated_http_routes_hold_the_laws() {
+fn generated_routes_hold_the_laws() {
     random::seeds(200, |random| {
         let given = generated::gateway_api(random);
         let router = router(&given.routing);

@@ -17,7 +17,7 @@ pub struct TrafficRouting {
     /// removed no earlier. Default: 5s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub propagation_delay: Option<HumanDuration>,
-    /// Weights of HTTPRoutes of the Gateway API.
+    /// Weights of routes of the Gateway API.
     #[serde(
         default,
         rename = "gatewayAPI",
@@ -45,21 +45,39 @@ fn one_router(schema: &mut Schema) {
     schema.insert("x-kubernetes-validations".to_owned(), json!([rule]));
 }
 
-/// Gateway API: the weights of the two role Services in these HTTPRoutes are set, nothing else.
+/// Gateway API: the weights of the two role Services in these routes are set, nothing else. All of
+/// them, of whatever kind, get the same weight. Name one at least.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("[has(self.httpRoutes), has(self.grpcRoutes), has(self.tcpRoutes), has(self.tlsRoutes)].exists(set, set)")
+    .message("name a route: in httpRoutes, grpcRoutes, tcpRoutes or tlsRoutes"))]
 pub struct GatewayApi {
-    /// The HTTPRoutes, in the Rollout's namespace. Each must name both role Services, and rest at
+    /// HTTPRoutes, in the Rollout's namespace. Each must name both role Services, and rest at
     /// weight 100 for the stable and 0 for the canary Service, both written out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(min = 1, max = 16))]
-    pub http_routes: Vec<HttpRouteRef>,
+    pub http_routes: Vec<RouteRef>,
+    /// GRPCRoutes, written like `httpRoutes`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(min = 1, max = 16))]
+    pub grpc_routes: Vec<RouteRef>,
+    /// TCPRoutes, written like `httpRoutes`. Their weight is a share of new connections; those that
+    /// are open stay where they are.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(min = 1, max = 16))]
+    pub tcp_routes: Vec<RouteRef>,
+    /// TLSRoutes, written like `httpRoutes`. Their weight is a share of new connections, as with
+    /// `tcpRoutes`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(min = 1, max = 16))]
+    pub tls_routes: Vec<RouteRef>,
 }
 
-/// One HTTPRoute.
+/// One route.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
-pub struct HttpRouteRef {
-    /// Name of the HTTPRoute.
+pub struct RouteRef {
+    /// Name of the route.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
     /// Name of the rule whose weights are set. Default: every rule that names both role Services.

@@ -1,6 +1,8 @@
 //! What the controller may do: the one list from which the chart's roles are made. A verb stands
 //! here only where the code uses it.
 
+use std::collections::BTreeSet;
+
 use k8s_openapi::api::rbac::v1::PolicyRule;
 
 use crate::{
@@ -60,11 +62,12 @@ pub fn namespaced(routes: &[Kind]) -> Vec<PolicyRule> {
         rule("events.k8s.io", &["events"], &["create"]),
     ];
     // Only their weights and one annotation are written; they are never made nor deleted.
-    rules.extend(
-        routes
-            .iter()
-            .map(|k| rule(k.group, &[k.plural], &["list", "watch", "patch"])),
-    );
+    let groups: BTreeSet<&str> = routes.iter().map(|k| k.group).collect();
+    rules.extend(groups.into_iter().map(|group| {
+        let of_group = routes.iter().filter(|k| k.group == group);
+        let plurals: Vec<&str> = of_group.map(|k| k.plural).collect();
+        rule(group, &plurals, &["list", "watch", "patch"])
+    }));
     rules
 }
 
@@ -158,7 +161,8 @@ mod tests {
             }
         }
         let routes = namespaced(&routes).pop().expect("a rule");
-        assert_eq!(routes.resources, Some(vec!["httproutes".to_owned()]));
+        let kinds = ["httproutes", "grpcroutes", "tcproutes", "tlsroutes"];
+        assert_eq!(routes.resources, Some(kinds.map(str::to_owned).to_vec()));
     }
     /// One role brings it further, the other holds it back; neither writes by `update`, by which the
     /// policy tells who may edit.

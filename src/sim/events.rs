@@ -5,10 +5,8 @@ use serde_json::{Value, json};
 
 use crate::{
     api::RolloutStatus,
-    engine::traffic::gateway_api::HTTP_ROUTE,
-    model::object::{
-        ANALYSIS_RUN, CONTROLLER_REVISION, Kind, ObjectRef, REPLICA_SET, SERVICE, Target,
-    },
+    engine::traffic,
+    model::object::{ANALYSIS_RUN, CONTROLLER_REVISION, Kind, ObjectRef, REPLICA_SET, SERVICE},
 };
 
 use super::{
@@ -87,8 +85,7 @@ impl Simulation {
                 now,
                 &format!("somebody sets the route to {}/{}", weights.0, weights.1),
             );
-            for route in self.cluster.names.routes(weights) {
-                let reference = Target::of(HTTP_ROUTE, &route).object;
+            for (reference, route) in self.cluster.names.routes(weights) {
                 let mut new = match self.cluster.objects.get(&reference) {
                     Some(live) => live.clone(),
                     None => route.clone(),
@@ -96,7 +93,7 @@ impl Simulation {
                 if let (Some(spec), Some(slot)) = (route.get("spec"), new.get_mut("spec")) {
                     slot.clone_from(spec);
                 }
-                self.cluster.put(HTTP_ROUTE, new, now);
+                self.cluster.put(reference.kind, new, now);
             }
         }
         self.pods(event);
@@ -228,15 +225,10 @@ impl Cluster {
 
     /// The object that a scenario names, `HTTPRoute/app`; `$v1` stands for the hash of `v1`.
     pub fn named(&self, name: &str) -> Option<ObjectRef> {
-        let kinds: [Kind; 5] = [
-            HTTP_ROUTE,
-            SERVICE,
-            REPLICA_SET,
-            CONTROLLER_REVISION,
-            ANALYSIS_RUN,
-        ];
+        let kinds: [Kind; 4] = [SERVICE, REPLICA_SET, CONTROLLER_REVISION, ANALYSIS_RUN];
         let (kind, name) = name.split_once('/')?;
-        let kind = kinds.into_iter().find(|k| k.kind == kind)?;
+        let mut kinds = kinds.into_iter().chain(traffic::kinds());
+        let kind = kinds.find(|k| k.kind == kind)?;
         let name = with_hashes(name, &self.revisions());
         Some(ObjectRef::new(kind, name))
     }

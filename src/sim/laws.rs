@@ -8,7 +8,7 @@ use crate::{
         RolloutStatus,
         names::{POD_TEMPLATE_HASH, reason},
     },
-    engine::{self, traffic::gateway_api::HTTP_ROUTE},
+    engine::{self, traffic::is_route},
     model::{
         object::{REPLICA_SET, SERVICE, Target},
         observed::{Current, Observed},
@@ -69,7 +69,7 @@ impl Simulation {
             } if target.object.kind == REPLICA_SET => {
                 self.check_scale(&status, target, *replicas);
             }
-            Action::Patch { target, operations } if target.object.kind == HTTP_ROUTE => {
+            Action::Patch { target, operations } if is_route(target.object.kind) => {
                 self.check_weights(&status, operations);
             }
             Action::Patch { target, operations }
@@ -213,7 +213,7 @@ impl Simulation {
             *canary
         };
         let routes = self.cluster.objects.iter();
-        let mut routes = routes.filter(|(r, _)| r.kind == HTTP_ROUTE);
+        let mut routes = routes.filter(|(r, _)| is_route(r.kind));
         let raised = routes.any(|(_, route)| canary_share(route) < share);
         let needed = need(share, self.cluster.wanted());
         let service = &self.cluster.names.services.canary;

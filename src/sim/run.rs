@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::{
     api::{AnalysisRun, AnalysisTemplateSpec, Rollout, RolloutStatus, units::HumanDuration},
-    engine::{self, analysis, traffic::gateway_api::HTTP_ROUTE},
+    engine::{self, analysis},
     model::{
         object::{ANALYSIS_RUN, ObjectRef, SERVICE},
         observed::TemplateKey,
@@ -119,8 +119,9 @@ impl Simulation {
             "spec": {"selector": labels, "ports": [{"port": 80, "targetPort": 8080}]}});
             cluster.put(SERVICE, service, begin);
         }
-        for route in scenario.given.route.iter().flat_map(|w| names.routes(*w)) {
-            cluster.put(HTTP_ROUTE, route, begin);
+        let routes = scenario.given.route.iter().flat_map(|w| names.routes(*w));
+        for (reference, route) in routes {
+            cluster.put(reference.kind, route, begin);
         }
         Ok(Self {
             cluster,

@@ -59,20 +59,36 @@ impl World {
         } else {
             String::new()
         };
-        format!(
-            "apiVersion: gateway.networking.k8s.io/v1
-kind: HTTPRoute
+        let route = |kind: &&str| {
+            let namespace = &self.namespace;
+            // One host is one kind's, and a TCPRoute has none.
+            let (hosts, section) = match *kind {
+                "HTTPRoute" => (format!("hostnames: [{namespace}.test]"), "http"),
+                "GRPCRoute" => (format!("hostnames: [grpc-{namespace}.test]"), "http"),
+                "TLSRoute" => (format!("hostnames: [tls-{namespace}.test]"), "tls"),
+                _ => (String::new(), "tcp"),
+            };
+            // A stream that stays open is no request that takes too long.
+            let timeouts = match *kind {
+                "HTTPRoute" => "\n    timeouts: {request: 0s}",
+                _ => "",
+            };
+            format!(
+                "apiVersion: gateway.networking.k8s.io/v1
+kind: {kind}
 metadata: {{name: app}}
 spec:
-  hostnames: [{}.test]
-  parentRefs: [{{name: lab, namespace: {GATEWAY_NAMESPACE}}}]
+  {hosts}
+  parentRefs: [{{name: lab, namespace: {GATEWAY_NAMESPACE}, sectionName: {section}}}]
   rules:
-  - timeouts: {{request: 0s}}
+  - name: all{timeouts}
     backendRefs:
     - {{name: {first}, port: 80, weight: {stable}{filter}}}{second}
-",
-            self.namespace
-        )
+"
+            )
+        };
+        let routes: Vec<String> = self.setup.routes.iter().map(route).collect();
+        routes.join("---\n")
     }
 
     pub fn template(&self, version: &str) -> Value {
@@ -124,10 +140,17 @@ spec:
     }
 
     fn routing(&self) -> Value {
-        json!({
-            "propagationDelay": self.setup.propagation_delay,
-            "gatewayAPI": {"httpRoutes": [{"name": "app"}]},
-        })
+        let field = |kind: &&str| {
+            let field = match *kind {
+                "HTTPRoute" => "httpRoutes",
+                "GRPCRoute" => "grpcRoutes",
+                "TLSRoute" => "tlsRoutes",
+                _ => "tcpRoutes",
+            };
+            (field.to_owned(), json!([{"name": "app"}]))
+        };
+        let routes: serde_json::Map<String, Value> = self.setup.routes.iter().map(field).collect();
+        json!({"propagationDelay": self.setup.propagation_delay, "gatewayAPI": routes})
     }
 
     fn canary(&self) -> Value {

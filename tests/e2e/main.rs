@@ -38,6 +38,7 @@ mod install;
 mod lint;
 mod rights;
 mod rolling;
+mod routes;
 mod streams;
 mod waiters;
 mod world;
@@ -136,6 +137,8 @@ fn main() {
         flight::delete_by_default,
         flight::pods_as_the_weight,
         flight::canary_scale,
+        routes::tcp_route,
+        routes::routes_of_several_kinds,
         rolling::rolling_by_itself,
         rolling::rolling_fails_after,
         rolling::rolling_aborted,

@@ -24,7 +24,7 @@ use serin::{
     cli::rbac,
     controller::rollouts::route_kinds,
 };
-use serin_lab::{Lab, Load, Report};
+use serin_lab::{Connections, Lab, Load, Report};
 use tokio::{
     process::{Child, Command},
     sync::OnceCell,
@@ -62,6 +62,8 @@ pub struct Setup {
     /// selector is the switch.
     pub routed: bool,
     pub strategy: Strategy,
+    /// The kinds of the routes, all of them named `app`; users come by the first.
+    pub routes: &'static [&'static str],
     /// `spec.controllerName`; none where it is empty.
     pub controller: &'static str,
 }
@@ -94,6 +96,7 @@ impl Default for Setup {
             rate: 40.0,
             routed: true,
             strategy: Strategy::Canary,
+            routes: &["HTTPRoute"],
             controller: "",
         }
     }
@@ -247,13 +250,20 @@ impl World {
     }
 
     pub fn start_load(&mut self) -> Result {
+        let (url, connections) = self.door();
         let host = format!("{}.test", self.namespace);
-        self.load = Some(Load::start(
-            &self.lab.gateway_url(),
-            &host,
-            self.setup.rate,
-        )?);
+        self.load = Some(Load::over(connections, &url, &host, self.setup.rate)?);
         Ok(())
+    }
+
+    /// Where users come in, and what becomes of their connections: a TCPRoute's weight is a share of
+    /// those.
+    fn door(&self) -> (String, Connections) {
+        if self.setup.routes.first() == Some(&"TCPRoute") {
+            (self.lab.gateway_tcp_url(), Connections::Fresh)
+        } else {
+            (self.lab.gateway_url(), Connections::Kept)
+        }
     }
 
     pub fn load(&self) -> &Load {
@@ -265,7 +275,11 @@ impl World {
     }
 
     pub fn routes(&self) -> Api<DynamicObject> {
-        let gvk = GroupVersionKind::gvk("gateway.networking.k8s.io", "v1", "HTTPRoute");
+        self.routes_of("HTTPRoute")
+    }
+
+    pub fn routes_of(&self, kind: &str) -> Api<DynamicObject> {
+        let gvk = GroupVersionKind::gvk("gateway.networking.k8s.io", "v1", kind);
         Api::namespaced_with(
             self.lab.client(),
             &self.namespace,
@@ -367,7 +381,7 @@ impl World {
 
     pub async fn first_answer(&self) -> Result {
         let http = reqwest::Client::builder().no_proxy().build()?;
-        let (host, url) = (format!("{}.test", self.namespace), self.lab.gateway_url());
+        let (host, (url, _)) = (format!("{}.test", self.namespace), self.door());
         self.lab
             .until("the first good answer", LIMIT, || async {
                 let answer = http.get(&url).header("host", &host).send().await.ok()?;

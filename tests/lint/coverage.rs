@@ -94,14 +94,13 @@ const NO_FAULTS: &[(&str, &str)] = &[
         "what acceptance lacks: of a live route",
     ),
     (
-        "has spoken about HTTPRoute",
+        "no controller of parent",
         "what acceptance lacks: of a live route",
     ),
     (
         "has not accepted generation",
         "what acceptance lacks: of a live route",
     ),
-    ("of HTTPRoute", "what acceptance lacks: of a live route"),
     ("their queries have", "more than 256 KiB of queries"),
 ];
 

@@ -48,7 +48,7 @@ pub fn manifests(scenario: &Scenario) -> Vec<Value> {
     ];
     let rollout: Rollout = serde_json::from_value(all[0].clone()).expect("a Rollout");
     let names = Names::of(&rollout);
-    all.extend(names.routes((100, 0)));
+    all.extend(names.routes((100, 0)).into_iter().map(|(_, route)| route));
     let services = &names.services;
     for name in [&services.stable, &services.canary] {
         if services.shared {

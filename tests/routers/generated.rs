@@ -1,11 +1,11 @@
-//! Generated HTTPRoutes: of each it is known how it was made, hence what must be read and written.
+//! Generated routes of every kind: of each it is known how it was made, hence what must be read and written.
 
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 use serin::{
-    api::traffic::{GatewayApi, HttpRouteRef, TrafficRouting},
-    engine::traffic::gateway_api::HTTP_ROUTE,
+    api::traffic::{GatewayApi, RouteRef, TrafficRouting},
+    engine::traffic::{gateway_api::HTTP_ROUTE, kinds},
     model::{
         object::{ObjectRef, Objects},
         share::percent,
@@ -30,16 +30,20 @@ pub struct Given {
     pub rest: bool,
 }
 
-/// One to three HTTPRoutes with rules of every sort.
+/// One to three routes with rules of every sort.
 pub fn gateway_api(random: &mut Random) -> Given {
     let share = share(random);
     let mut shares = BTreeSet::new();
     let mut rest = true;
-    let (mut objects, mut weights, mut named) = (Objects::new(), Weights::new(), vec![]);
+    let (mut objects, mut weights) = (Objects::new(), Weights::new());
+    let mut named = GatewayApi::default();
+    let mut kinds = kinds();
+    kinds.retain(|k| k.group == HTTP_ROUTE.group);
     for name in ["checkout", "checkout-admin", "shop"]
         .iter()
         .take(1 + random.below(3))
     {
+        let kind = *random.pick(&kinds);
         // With `rule`, only the rules of that name are managed.
         let rule = random.once_in(3).then(|| "main".to_owned());
         let mut rules: Vec<Value> = vec![];
@@ -90,17 +94,23 @@ pub fn gateway_api(random: &mut Random) -> Given {
             rules.push(extra);
         }
         let mut route = json!({
-            "apiVersion": HTTP_ROUTE.api_version(), "kind": HTTP_ROUTE.kind,
+            "apiVersion": kind.api_version(), "kind": kind.kind,
             "metadata": {"name": name, "namespace": "shop", "generation": random.below(9)},
             "spec": {"parentRefs": [{"name": "gateway"}], "rules": rules},
         });
         if random.once_in(2) {
             random.strew(&mut route);
         }
-        let reference = ObjectRef::new(HTTP_ROUTE, *name);
+        let reference = ObjectRef::new(kind, *name);
         weights.insert(reference.clone(), pointers);
         objects.insert(reference, route);
-        named.push(HttpRouteRef {
+        let routes = match kind.kind {
+            "HTTPRoute" => &mut named.http_routes,
+            "GRPCRoute" => &mut named.grpc_routes,
+            "TCPRoute" => &mut named.tcp_routes,
+            _ => &mut named.tls_routes,
+        };
+        routes.push(RouteRef {
             name: (*name).to_owned(),
             rule,
         });
@@ -108,7 +118,7 @@ pub fn gateway_api(random: &mut Random) -> Given {
     let highest = shares.last().copied().unwrap_or_default();
     Given {
         routing: TrafficRouting {
-            gateway_api: Some(GatewayApi { http_routes: named }),
+            gateway_api: Some(named),
             ..TrafficRouting::default()
         },
         objects,

@@ -1,11 +1,12 @@
-//! Gateway API: weights of backendRefs in HTTPRoutes.
+//! Gateway API: weights of backendRefs in HTTPRoutes, GRPCRoutes, TCPRoutes and TLSRoutes, whose rules, parents
+//! and status are alike.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
 use crate::{
-    api::traffic::{self, HttpRouteRef},
+    api::traffic::{self, RouteRef},
     model::{
         object::{Kind, ObjectRef, Objects},
         share::{FULL, percent},
@@ -15,34 +16,83 @@ use crate::{
 
 use super::router::{Backends, Entry, Router};
 
+const fn route(kind: &'static str, plural: &'static str) -> Kind {
+    Kind {
+        group: "gateway.networking.k8s.io",
+        version: "v1",
+        kind,
+        plural,
+    }
+}
+
 /// HTTPRoute of the Gateway API.
-pub const HTTP_ROUTE: Kind = Kind {
-    group: "gateway.networking.k8s.io",
-    version: "v1",
-    kind: "HTTPRoute",
-    plural: "httproutes",
-};
+pub const HTTP_ROUTE: Kind = route("HTTPRoute", "httproutes");
+
+/// Every kind of route that there is, in the order of the fields.
+const KINDS: [Kind; 4] = [
+    HTTP_ROUTE,
+    route("GRPCRoute", "grpcroutes"),
+    route("TCPRoute", "tcproutes"),
+    route("TLSRoute", "tlsroutes"),
+];
 
 /// Where the strategy's routes are named.
-const PATH: &str = "trafficRouting.gatewayAPI.httpRoutes";
+const PATH: &str = "trafficRouting.gatewayAPI";
+
+/// A route that the Rollout names.
+#[derive(Clone, Debug)]
+pub struct Named {
+    /// Which object.
+    pub object: ObjectRef,
+    /// The rule whose weights are set; every one that names both Services where it is none.
+    pub rule: Option<String>,
+    /// Where it is named, below `trafficRouting.gatewayAPI`.
+    place: String,
+}
+
+/// Every route that is named.
+pub fn named(all: &traffic::GatewayApi) -> Vec<Named> {
+    // Every field by name, so that the compiler asks for a line here.
+    let traffic::GatewayApi {
+        http_routes,
+        grpc_routes,
+        tcp_routes,
+        tls_routes,
+    } = all;
+    let fields: [(&str, &[RouteRef]); KINDS.len()] = [
+        ("httpRoutes", http_routes),
+        ("grpcRoutes", grpc_routes),
+        ("tcpRoutes", tcp_routes),
+        ("tlsRoutes", tls_routes),
+    ];
+    let of_kind = |(kind, (field, routes)): (Kind, (&'static str, &[RouteRef]))| {
+        let one = |(index, route): (usize, &RouteRef)| Named {
+            object: ObjectRef::new(kind, &route.name),
+            rule: route.rule.clone(),
+            place: format!("{field}[{index}]"),
+        };
+        routes.iter().enumerate().map(one).collect::<Vec<Named>>()
+    };
+    KINDS.into_iter().zip(fields).flat_map(of_kind).collect()
+}
 
 /// The line in the list of routers.
-pub fn entry(named: Option<&traffic::GatewayApi>, backends: &Backends) -> Entry {
+pub fn entry(routing: Option<&traffic::GatewayApi>, backends: &Backends) -> Entry {
     Entry {
-        kinds: &[HTTP_ROUTE],
-        router: named.map(|named| -> Box<dyn Router> {
+        kinds: &KINDS,
+        router: routing.map(|routing| -> Box<dyn Router> {
             Box::new(GatewayApi {
-                routes: named.http_routes.clone(),
+                routes: named(routing),
                 backends: backends.clone(),
             })
         }),
     }
 }
 
-/// The lens on HTTPRoutes.
+/// The lens on routes.
 struct GatewayApi {
     /// The routes that the Rollout names.
-    routes: Vec<HttpRouteRef>,
+    routes: Vec<Named>,
     /// The Services between which they split.
     backends: Backends,
 }
@@ -72,32 +122,28 @@ impl GatewayApi {
         if self.routes.is_empty() {
             return Err(RouteFault::Unfit {
                 path: format!("{}.{PATH}", self.backends.path),
-                message: "empty: name a route".into(),
+                message: "empty: name a route in httpRoutes, grpcRoutes, tcpRoutes or tlsRoutes"
+                    .into(),
             });
         }
         let mut all = vec![];
-        for (index, wanted) in self.routes.iter().enumerate() {
-            let reference = ObjectRef::new(HTTP_ROUTE, &wanted.name);
-            let managed = self.managed(index, wanted, objects)?;
-            all.extend(managed.into_iter().map(|m| (reference.clone(), m)));
+        for wanted in &self.routes {
+            let managed = self.managed(wanted, objects)?;
+            all.extend(managed.into_iter().map(|m| (wanted.object.clone(), m)));
         }
         Ok(all)
     }
 
-    /// The managed rules of the route at `index` of the Rollout's list; at least one.
-    fn managed(
-        &self,
-        index: usize,
-        wanted: &HttpRouteRef,
-        objects: &Objects,
-    ) -> Result<Vec<Managed>, RouteFault> {
+    /// The managed rules of a route; at least one.
+    fn managed(&self, wanted: &Named, objects: &Objects) -> Result<Vec<Managed>, RouteFault> {
         let unfit = |message: String| RouteFault::Unfit {
-            path: format!("{}.{PATH}[{index}]", self.backends.path),
+            path: format!("{}.{PATH}.{}", self.backends.path, wanted.place),
             message,
         };
+        let shown = shown(&wanted.object);
         let route = objects
-            .get(&ObjectRef::new(HTTP_ROUTE, &wanted.name))
-            .ok_or_else(|| RouteFault::Missing(format!("HTTPRoute {:?}", wanted.name)))?;
+            .get(&wanted.object)
+            .ok_or_else(|| RouteFault::Missing(shown.clone()))?;
         let rules = route
             .pointer("/spec/rules")
             .and_then(Value::as_array)
@@ -112,7 +158,7 @@ impl GatewayApi {
             let label = name.map_or_else(|| format!("rules[{i}]"), |n| format!("rule {n:?}"));
             if let Some(found) = self
                 .backends_of(i, rule)
-                .map_err(|m| unfit(format!("HTTPRoute {:?}, {label}: {m}", wanted.name)))?
+                .map_err(|m| unfit(format!("{shown}, {label}: {m}")))?
             {
                 managed.push(found);
             }
@@ -123,8 +169,8 @@ impl GatewayApi {
                 .as_ref()
                 .map_or("no rule".to_owned(), |r| format!("no rule {r:?}"));
             return Err(unfit(format!(
-                "HTTPRoute {:?} has {which} that names both Services {:?} and {:?} as backends",
-                wanted.name, self.backends.stable, self.backends.canary
+                "{shown} has {which} that names both Services {:?} and {:?} as backends",
+                self.backends.stable, self.backends.canary
             )));
         }
         Ok(managed)
@@ -185,6 +231,11 @@ impl GatewayApi {
     }
 }
 
+/// A route in messages.
+fn shown(route: &ObjectRef) -> String {
+    format!("{} {:?}", route.kind.kind, route.name)
+}
+
 /// Whether a backendRef names this Service of the route's own namespace.
 fn names(backend: &Value, service: &str) -> bool {
     let is = |field: &str, default: &str| {
@@ -203,11 +254,7 @@ fn names(backend: &Value, service: &str) -> bool {
 impl Router for GatewayApi {
     fn references(&self) -> Vec<ObjectRef> {
         // Several rules of one route are several entries, but one object.
-        let routes: BTreeSet<ObjectRef> = self
-            .routes
-            .iter()
-            .map(|r| ObjectRef::new(HTTP_ROUTE, &r.name))
-            .collect();
+        let routes: BTreeSet<ObjectRef> = self.routes.iter().map(|r| r.object.clone()).collect();
         routes.into_iter().collect()
     }
 
@@ -222,9 +269,9 @@ impl Router for GatewayApi {
     }
 
     fn faults(&self, objects: &Objects) -> Vec<RouteFault> {
-        let each = self.routes.iter().enumerate();
+        let each = self.routes.iter();
         let faults: Vec<RouteFault> = each
-            .filter_map(|(index, wanted)| self.managed(index, wanted, objects).err())
+            .filter_map(|wanted| self.managed(wanted, objects).err())
             .collect();
         if faults.is_empty() {
             return self.read(objects).err().into_iter().collect();
@@ -266,11 +313,11 @@ impl Router for GatewayApi {
             let route = objects.get(reference)?;
             let parents = route.pointer("/spec/parentRefs").and_then(Value::as_array);
             let Some(parents) = parents.filter(|p| !p.is_empty()) else {
-                return Some(format!("HTTPRoute {:?} has no parentRefs", reference.name));
+                return Some(format!("{} has no parentRefs", shown(reference)));
             };
             parents
                 .iter()
-                .find_map(|parent| parent_lacks(route, &reference.name, parent))
+                .find_map(|parent| parent_lacks(route, &shown(reference), parent))
         })
     }
 }
@@ -303,7 +350,7 @@ fn parent_lacks(route: &Value, name: &str, parent: &Value) -> Option<String> {
         .peekable();
     if of_parent.peek().is_none() {
         return Some(format!(
-            "no controller of parent {told:?} has spoken about HTTPRoute {name:?}"
+            "no controller of parent {told:?} has spoken about {name}"
         ));
     }
     of_parent.find_map(|status| {
@@ -323,11 +370,9 @@ fn parent_lacks(route: &Value, name: &str, parent: &Value) -> Option<String> {
             }
             let message = field("message").and_then(Value::as_str).unwrap_or_default();
             Some(if seen < generation {
-                format!(
-                    "parent {told:?} has not accepted generation {generation} of HTTPRoute {name:?}"
-                )
+                format!("parent {told:?} has not accepted generation {generation} of {name}")
             } else {
-                format!("parent {told:?} says {wanted}={says} of HTTPRoute {name:?}: {message}")
+                format!("parent {told:?} says {wanted}={says} of {name}: {message}")
             })
         })
     })

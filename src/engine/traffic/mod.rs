@@ -53,6 +53,11 @@ pub fn kinds() -> Vec<Kind> {
     all.iter().flat_map(|entry| entry.kinds).copied().collect()
 }
 
+/// Whether objects of this kind are routes.
+pub fn is_route(kind: Kind) -> bool {
+    kinds().contains(&kind)
+}
+
 /// The router that is named; `path` is where the strategy stands.
 pub fn router_for(
     routing: &TrafficRouting,

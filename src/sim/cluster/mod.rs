@@ -16,7 +16,7 @@ use crate::{
         AnalysisTemplateSpec, Rollout, RolloutStatus,
         names::{DECISION, FINALIZER, POD_TEMPLATE_HASH},
     },
-    engine::traffic::gateway_api::HTTP_ROUTE,
+    engine::traffic::is_route,
     model::{
         object::{Kind, ObjectRef, Objects, REPLICA_SET, ROLLOUT, SERVICE, Target, annotate},
         observed::TemplateKey,
@@ -154,7 +154,7 @@ impl Cluster {
         if let Some(meta) = value.get_mut("metadata").and_then(Value::as_object_mut) {
             meta.insert("generation".into(), json!(generation));
         }
-        if reference.kind == HTTP_ROUTE && changed {
+        if changed && is_route(reference.kind) {
             let share = canary_share(&value);
             self.gateway
                 .tell(now, generation, share, self.accept_after, self.effect_after);
@@ -351,7 +351,7 @@ impl Cluster {
         let behind = self.gateway.behind.get(&self.names.services.stable);
         match (self.names.switched, stable, behind) {
             // A route that is gone sends nobody anywhere.
-            (false, _, _) if !self.objects.keys().any(|r| r.kind == HTTP_ROUTE) => 0,
+            (false, _, _) if !self.objects.keys().any(|r| is_route(r.kind)) => 0,
             (false, _, _) => self.gateway.share,
             (true, Some(stable), Some(behind)) if stable != behind => FULL,
             (true, _, _) => 0,
@@ -364,11 +364,7 @@ impl Cluster {
         self.gateway.note(self.share());
         if let Some(generation) = accepted_generation {
             let version = self.fresh();
-            for (_, route) in self
-                .objects
-                .iter_mut()
-                .filter(|(r, _)| r.kind == HTTP_ROUTE)
-            {
+            for (_, route) in self.objects.iter_mut().filter(|(r, _)| is_route(r.kind)) {
                 if let Some(route) = route.as_object_mut() {
                     route.insert("status".into(), accepted(generation));
                 }

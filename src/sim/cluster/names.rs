@@ -4,8 +4,11 @@ use serde_json::{Value, json};
 
 use crate::{
     api::Rollout,
-    engine::traffic::gateway_api::HTTP_ROUTE,
-    model::spec::{RoleServices, Spec},
+    engine::traffic::gateway_api::{HTTP_ROUTE, named},
+    model::{
+        object::ObjectRef,
+        spec::{RoleServices, Spec},
+    },
 };
 
 /// The Services and the routes of a Rollout.
@@ -16,25 +19,27 @@ pub struct Names {
     /// Whether the stable Service's selector is the switch.
     pub switched: bool,
     /// The routes, each with the names of its rules; none where a rule needs no name.
-    routes: Vec<(String, Vec<Option<String>>)>,
+    routes: Vec<(ObjectRef, Vec<Option<String>>)>,
 }
 
 impl Names {
     /// Those of a Rollout; `app` where it has none.
     pub fn of(rollout: &Rollout) -> Self {
         let spec = Spec::examine(rollout).0;
-        let named = spec.as_ref().and_then(|s| s.course.routing.as_ref());
-        let named = named.and_then(|r| r.gateway_api.as_ref());
-        let mut routes: Vec<(String, Vec<Option<String>>)> = vec![];
-        for route in named.iter().flat_map(|n| &n.http_routes) {
-            let rule = route.rule.clone();
-            match routes.iter_mut().find(|(name, _)| *name == route.name) {
-                Some((_, rules)) => rules.push(rule),
-                None => routes.push((route.name.clone(), vec![rule])),
+        let routing = spec.as_ref().and_then(|s| s.course.routing.as_ref());
+        let routing = routing.and_then(|r| r.gateway_api.as_ref());
+        let mut routes: Vec<(ObjectRef, Vec<Option<String>>)> = vec![];
+        for route in routing.into_iter().flat_map(named) {
+            match routes
+                .iter_mut()
+                .find(|(object, _)| *object == route.object)
+            {
+                Some((_, rules)) => rules.push(route.rule),
+                None => routes.push((route.object, vec![route.rule])),
             }
         }
         if routes.is_empty() {
-            routes.push(("app".into(), vec![None]));
+            routes.push((ObjectRef::new(HTTP_ROUTE, "app"), vec![None]));
         }
         let switched = spec.as_ref().is_some_and(Spec::switched);
         let services = spec.and_then(|s| s.course.services);
@@ -52,7 +57,7 @@ impl Names {
     }
 
     /// The routes with these weights: stable and canary.
-    pub fn routes(&self, weights: (u32, u32)) -> Vec<Value> {
+    pub fn routes(&self, weights: (u32, u32)) -> Vec<(ObjectRef, Value)> {
         let rule = |name: &Option<String>| {
             let mut rule = json!({"backendRefs": [
                 {"name": self.services.stable, "port": 80, "weight": weights.0},
@@ -63,15 +68,16 @@ impl Names {
             }
             rule
         };
-        let route = |(name, rules): &(String, Vec<Option<String>>)| {
-            json!({
-                "apiVersion": HTTP_ROUTE.api_version(), "kind": HTTP_ROUTE.kind,
-                "metadata": {"name": name, "namespace": "default"},
+        let route = |(object, rules): &(ObjectRef, Vec<Option<String>>)| {
+            let route = json!({
+                "apiVersion": object.kind.api_version(), "kind": object.kind.kind,
+                "metadata": {"name": object.name, "namespace": "default"},
                 "spec": {
                     "parentRefs": [{"name": "gateway"}],
                     "rules": rules.iter().map(rule).collect::<Vec<Value>>(),
                 },
-            })
+            });
+            (object.clone(), route)
         };
         self.routes.iter().map(route).collect()
     }

@@ -10,7 +10,7 @@ use crate::{
         AnalysisRun, Rollout,
         names::{DECISION, POD_TEMPLATE_HASH, VERDICT},
     },
-    engine::traffic::gateway_api::HTTP_ROUTE,
+    engine::traffic::is_route,
     model::{
         object::{
             ANALYSIS_RUN, CONTROLLER_REVISION, Kind, ObjectRef, REPLICA_SET, SERVICE, annotation,
@@ -70,7 +70,10 @@ impl Cluster {
         Some(Observed {
             current: current(&rollout, &revisions),
             endpoints,
-            routes: of(HTTP_ROUTE)
+            routes: self
+                .objects
+                .iter()
+                .filter(|(r, _)| is_route(r.kind))
                 .map(|(r, v)| (r.clone(), v.clone()))
                 .collect(),
             troubles: self.troubles(),

@@ -37,8 +37,12 @@ use crate::{
 pub const GATEWAY_NAMESPACE: &str = "lab-gateway";
 /// The name of the lab's Gateway and GatewayClass.
 pub const GATEWAY_NAME: &str = "lab";
-/// The port of its listener.
+/// The port of its listener for HTTP.
 pub const GATEWAY_PORT: u16 = 10080;
+/// The port of its listener `tcp`, which takes one TCPRoute.
+pub const GATEWAY_TCP_PORT: u16 = 10081;
+/// The port of its listener `tls`, which lets TLS pass through.
+const TLS_PORT: u16 = 10082;
 
 const SYSTEM: &str = "envoy-gateway-system";
 /// The name of the folder in which Envoy Gateway looks for Envoy.
@@ -115,6 +119,15 @@ spec:
   - name: http
     protocol: HTTP
     port: {GATEWAY_PORT}
+    allowedRoutes: {{namespaces: {{from: All}}}}
+  - name: tcp
+    protocol: TCP
+    port: {GATEWAY_TCP_PORT}
+    allowedRoutes: {{namespaces: {{from: All}}}}
+  - name: tls
+    protocol: TLS
+    port: {TLS_PORT}
+    tls: {{mode: Passthrough}}
     allowedRoutes: {{namespaces: {{from: All}}}}
 "
     )
@@ -256,8 +269,7 @@ fn secret(name: &str, data: impl IntoIterator<Item = (String, Vec<u8>)>) -> Secr
     }
 }
 
-/// Creates the CRDs, a few at a time, and awaits that they are served.
-/// Installs the CRDs of Gateway API and of the gateway, and awaits that they are served.
+/// Installs the CRDs of Gateway API and of the gateway, a few at a time, and awaits that they are served.
 pub(crate) async fn install_crds(client: &Client, list: &PathBuf) -> Result<()> {
     let what = || format!("reading {}", list.display());
     let text = fs::read(list).context(what)?;

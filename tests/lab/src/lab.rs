@@ -21,7 +21,7 @@ use crate::{
     audit::{self, AuditEntry},
     control_plane::ControlPlane,
     error::{Context, Error, Result},
-    gateway::{GATEWAY_PORT, Gateway, install_crds},
+    gateway::{GATEWAY_PORT, GATEWAY_TCP_PORT, Gateway, install_crds},
     inside::{self, HOST_IP},
     kubelet::{self, Images, Kubelet},
     metrics::{self, ALERTMANAGER_PORT, Alert, PROMETHEUS_PORT, Series},
@@ -229,6 +229,12 @@ impl Lab {
     #[must_use]
     pub fn gateway_url(&self) -> String {
         format!("http://{HOST_IP}:{GATEWAY_PORT}")
+    }
+
+    /// The gateway's listener for TCP, with whatever the one TCPRoute leads to behind it.
+    #[must_use]
+    pub fn gateway_tcp_url(&self) -> String {
+        format!("http://{HOST_IP}:{GATEWAY_TCP_PORT}")
     }
 
     /// Prometheus, at an address that pods reach too.

@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use http::{Response, Uri};
+use http::{HeaderValue, Response, Uri, header};
 use hyper::{body::Bytes, client::conn::http1::SendRequest};
 use serde::Serialize;
 use tokio::{
@@ -40,11 +40,22 @@ pub struct Load {
     task: JoinHandle<()>,
 }
 
+/// What becomes of a connection after an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Connections {
+    /// It is kept for a later request, as browsers do it.
+    Kept,
+    /// It is closed: each request has one of its own, so that a share of connections is one of
+    /// requests.
+    Fresh,
+}
+
 #[derive(Debug)]
 struct Shared {
     address: String,
     path: String,
     host: String,
+    connections: Connections,
     start: Instant,
     idle: Mutex<VecDeque<SendRequest<Body>>>,
     counts: Mutex<Counted>,
@@ -180,6 +191,14 @@ impl Load {
     /// # Errors
     /// When the URL is not one, or the rate is not above 0.
     pub fn start(url: &str, host: &str, rate: f64) -> Result<Self> {
+        Self::over(Connections::Kept, url, host, rate)
+    }
+
+    /// The same, with a choice of what becomes of connections.
+    ///
+    /// # Errors
+    /// When the URL is not one, or the rate is not above 0.
+    pub fn over(connections: Connections, url: &str, host: &str, rate: f64) -> Result<Self> {
         let uri: Uri = url
             .parse()
             .map_err(|e| Error::Invalid(format!("{url}: {e}")))?;
@@ -196,6 +215,7 @@ impl Load {
                 .path_and_query()
                 .map_or_else(|| "/".into(), ToString::to_string),
             host: host.to_owned(),
+            connections,
             start: Instant::now(),
             idle: Mutex::default(),
             counts: Mutex::default(),
@@ -305,7 +325,10 @@ impl Shared {
     }
 
     async fn exchange(&self) -> std::result::Result<Response<Bytes>, Fault> {
-        let mut request = net::get(&self.path, &self.host, &[])?;
+        let close = (header::CONNECTION, HeaderValue::from_static("close"));
+        let fresh = self.connections == Connections::Fresh;
+        let headers: &[_] = if fresh { &[close] } else { &[] };
+        let mut request = net::get(&self.path, &self.host, headers)?;
         loop {
             let kept = self.kept();
             let used_before = kept.is_some();
@@ -339,9 +362,9 @@ impl Shared {
         None
     }
 
-    /// Unless the answer said `connection: close`.
+    /// Unless one of the two said `connection: close`.
     async fn keep(&self, mut connection: SendRequest<Body>) {
-        if connection.ready().await.is_ok() {
+        if self.connections == Connections::Kept && connection.ready().await.is_ok() {
             self.idle
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)

@@ -342,8 +342,8 @@ impl Stage {
         }
         let names = world.names();
         let routes = event.route.iter().zip(&names);
-        for route in routes.flat_map(|(weights, names)| names.routes(*weights)) {
-            let path = Path::new(ROUTE, text(&route, "/metadata/name"));
+        for (reference, route) in routes.flat_map(|(weights, names)| names.routes(*weights)) {
+            let path = Path::new(ROUTE, &reference.name);
             if world.store.get(&path).is_some() {
                 world.edit(Who::People, &path, |r| {
                     r["spec"] = route["spec"].clone();
