@@ -14,6 +14,7 @@ use kstatus::{Verdict, kstatus};
 use serde_json::{Value, json};
 use serin::{
     api::{RolloutStatus, crds},
+    engine::strategy::wanted_hash,
     model::observed::Current,
 };
 use sights::{Sight, play, scenarios};
@@ -35,7 +36,8 @@ fn undone(sight: &Sight, committed: bool) -> Vec<String> {
         usize::try_from(sight.rollout.spec.replicas).unwrap_or(0),
     );
     let recorded = match &sight.observed.current {
-        Current::Recorded(hash) => Some(hash.clone()),
+        // An undo may ask for another one.
+        Current::Recorded(_) => wanted_hash(&sight.observed, &status),
         _ => None,
     };
     if recorded.is_none() || recorded != status.stable_revision {

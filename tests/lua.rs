@@ -202,11 +202,12 @@ fn an_action_is_offered_exactly_when_its_command_is_carried_out() {
                 && sight.rollout.metadata.deletion_timestamp.is_none()
                 && pending(&standing, &status.commands).is_empty();
             let offered = run(&discovery, &object);
-            assert_eq!(offered.as_object().map(serde_json::Map::len), Some(6));
+            assert_eq!(offered.as_object().map(serde_json::Map::len), Some(7));
             for (verb, script) in &scripts {
                 let word = verb.as_str();
                 let enabled = offered[word]["disabled"] == json!(false);
-                if status.attempt.is_none() {
+                let back = status.previous_revision.clone();
+                if status.attempt.is_none() || *verb == Verb::Undo && back.is_none() {
                     assert!(!enabled, "{name} {}: {word}", sight.at);
                     continue;
                 }
@@ -216,7 +217,10 @@ fn an_action_is_offered_exactly_when_its_command_is_carried_out() {
                         .expect("annotations");
                 let token = annotations.get(&verb.annotation()).expect("the command");
                 let target = parse(token).expect("a token");
-                let hash = status.attempt.as_ref().map(|a| a.hash.clone());
+                let hash = match verb {
+                    Verb::Undo => back,
+                    _ => status.attempt.as_ref().map(|a| a.hash.clone()),
+                };
                 assert_eq!(target.hash, hash, "{token}");
                 let others = (without_annotations(&changed), without_annotations(&object));
                 assert!(others.0 == others.1, "{word} changes something else");
@@ -238,7 +242,7 @@ fn an_action_is_offered_exactly_when_its_command_is_carried_out() {
             }
         }
     }
-    assert!(done.len() == 6 && done.values().all(|n| *n > 0), "{done:?}");
+    assert!(done.len() == 7 && done.values().all(|n| *n > 0), "{done:?}");
 }
 
 #[test]

@@ -20,6 +20,11 @@ pub const ROLLOUT_LABEL: &str = "serin.dev/rollout";
 pub const DECISION: &str = "serin.dev/decision";
 /// Annotation on a ControllerRevision: what became of the revision.
 pub const VERDICT: &str = "serin.dev/verdict";
+/// Annotation on a ControllerRevision: when the revision was promoted last.
+pub const PROMOTED_AT: &str = "serin.dev/promoted-at";
+/// Annotation on a ControllerRevision: the hash of the revision that the template describes, in whose place this
+/// one is deployed.
+pub const PINNED_OVER: &str = "serin.dev/pinned-over";
 /// Finalizer that is held while a foreign route is bent.
 pub const FINALIZER: &str = "serin.dev/route";
 
@@ -68,6 +73,11 @@ pub mod reason {
     pub const ABORTED: &str = "Aborted";
     /// A newer template took the place of the one in flight.
     pub const SUPERSEDED: &str = "Superseded";
+    /// Somebody went back to an earlier revision. The template stays as it is, and is not deployed.
+    pub const UNDONE: &str = "Undone";
+    /// Another template is there, or the revision that was gone back to is no more: from here on the template
+    /// counts again.
+    pub const UNDO_ENDED: &str = "UndoEnded";
     /// The stable template came back while another was in flight.
     pub const REVERTED: &str = "Reverted";
     /// Traffic does not go back to stable, since stable would serve worse.

@@ -27,7 +27,7 @@ use super::{
     printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase", description = "Healthy, Progressing, Paused or Degraded"),
     printcolumn(name = "Step", type_ = "string", json_path = ".status.step", description = "The step in progress, of all"),
     printcolumn(name = "Weight", type_ = "string", json_path = ".status.weight", description = "The canary's share of the traffic, in percent"),
-    printcolumn(name = "Revision", type_ = "string", json_path = ".status.currentRevision", description = "Hash of the revision that spec.template describes"),
+    printcolumn(name = "Revision", type_ = "string", json_path = ".status.currentRevision", description = "Hash of the revision that is asked for"),
     printcolumn(name = "Stable", type_ = "string", json_path = ".status.stableRevision", description = "Hash of the stable revision", priority = 1),
     printcolumn(name = "Available", type_ = "integer", json_path = ".status.availableReplicas", description = "Available pods of all revisions", priority = 1),
     printcolumn(name = "Message", type_ = "string", json_path = ".status.message", description = "What it is doing and what it waits for"),
@@ -65,6 +65,9 @@ pub struct RolloutSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 100))]
     pub revision_history_limit: Option<i32>,
+    /// A way back without steps to what was good a short while ago.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollback_window: Option<RollbackWindow>,
     /// Stops every step until it is false again; an abort still works. Default: false.
     #[serde(default, skip_serializing_if = "is_false")]
     pub paused: bool,
@@ -73,6 +76,16 @@ pub struct RolloutSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub controller_name: Option<String>,
+}
+
+/// Which earlier revisions are gone back to without the strategy's steps and analyses: by their template,
+/// or by an `undo`. All traffic goes back at once, and only once their pods are there.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct RollbackWindow {
+    /// The last so many revisions that were promoted before the stable one; at most 100.
+    #[schemars(range(min = 1, max = 100))]
+    pub revisions: i32,
 }
 
 fn one() -> i32 {

@@ -30,16 +30,20 @@ pub struct RolloutStatus {
     /// The canary's share of the traffic as the route's controllers have accepted it, in percent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weight: Option<String>,
-    /// Hash of the revision that `spec.template` describes.
+    /// Hash of the revision that is asked for: the one that `spec.template` describes, or the one of `undo`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub current_revision: Option<String>,
     /// Hash of the last good revision.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stable_revision: Option<String>,
+    /// Hash of the revision that was good before: where an `undo` leads that names none. Absent where there is
+    /// no way back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous_revision: Option<String>,
     /// Pods of all revisions.
     #[serde(default)]
     pub replicas: i32,
-    /// Pods of the revision that `spec.template` describes.
+    /// Pods of the revision that is asked for.
     #[serde(default)]
     pub updated_replicas: i32,
     /// Ready pods of all revisions.
@@ -67,6 +71,9 @@ pub struct RolloutStatus {
     /// Set while the rollout waits for a person.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pause: Option<PauseStatus>,
+    /// Set while an earlier revision is asked for in place of the one that `spec.template` describes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undo: Option<Undo>,
     /// The split that the route's controllers have accepted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traffic: Option<TrafficStatus>,
@@ -229,6 +236,22 @@ pub struct PauseStatus {
     pub since: Time,
 }
 
+/// A way back: what is asked for in place of what `spec.template` describes. It ends when the template is
+/// another one.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Undo {
+    /// Hash of the revision that is asked for.
+    pub revision: String,
+    /// Hash of the revision that `spec.template` describes.
+    pub over: String,
+    /// Since when.
+    pub since: Time,
+    /// Who gave the command, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+}
+
 /// The accepted split. Shares are the canary's, in millionths of the traffic.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
@@ -311,7 +334,7 @@ pub struct Effect {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct HandledCommand {
-    /// promote, promote-full, abort, retry, pause or resume.
+    /// promote, promote-full, abort, undo, retry, pause or resume.
     pub name: String,
     /// The annotation's value.
     pub token: String,

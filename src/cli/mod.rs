@@ -64,6 +64,14 @@ enum Command {
     },
     /// Give the revision in flight up: the traffic goes back to stable
     Abort(act::command::Options),
+    /// Go back to a revision that was good; the template stays as it is, and is not deployed until it is another one
+    Undo {
+        /// Number of the revision, as `get` shows it; default: the one that was good before
+        #[arg(long, value_name = "NUMBER")]
+        to_revision: Option<i64>,
+        #[command(flatten)]
+        options: act::command::Options,
+    },
     /// Try the revision again that was given up
     Retry(act::command::Options),
     /// Stop where it is; the traffic stays as it is
@@ -116,6 +124,7 @@ impl Command {
             Self::List(o) => Some(&mut o.access),
             Self::Status(o) => Some(&mut o.access),
             Self::Promote { options: o, .. }
+            | Self::Undo { options: o, .. }
             | Self::Abort(o)
             | Self::Retry(o)
             | Self::Pause(o)
@@ -280,6 +289,10 @@ fn dispatch(command: Command) -> Result<ExitCode, CliError> {
             block(act::command::run(verb, &options))?;
         }
         Command::Abort(options) => block(act::command::run(Verb::Abort, &options))?,
+        Command::Undo {
+            to_revision,
+            options,
+        } => block(act::command::undo(&options, to_revision))?,
         Command::Retry(options) => block(act::command::run(Verb::Retry, &options))?,
         Command::Pause(options) => block(act::command::run(Verb::Pause, &options))?,
         Command::Resume(options) => block(act::command::run(Verb::Resume, &options))?,

@@ -100,8 +100,14 @@ pub fn edit() -> Vec<PolicyRule> {
     ]
 }
 
-/// The commands that bring a new revision further.
-pub const PROMOTE: &[Verb] = &[Verb::Promote, Verb::PromoteFull, Verb::Resume, Verb::Retry];
+/// The commands that bring a revision into service.
+pub const PROMOTE: &[Verb] = &[
+    Verb::Promote,
+    Verb::PromoteFull,
+    Verb::Resume,
+    Verb::Retry,
+    Verb::Undo,
+];
 /// The commands that hold it back.
 pub const ABORT: &[Verb] = &[Verb::Abort, Verb::Pause];
 

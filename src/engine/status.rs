@@ -16,7 +16,10 @@ use crate::{
     },
 };
 
-use super::{World, strategy::Decided};
+use super::{
+    World,
+    strategy::{Decided, previous},
+};
 
 /// What a Rollout is doing, for conditions and columns.
 struct Summary {
@@ -30,6 +33,7 @@ pub fn summarize(world: &World<'_>, decided: &Decided, status: &mut RolloutStatu
     let (spec, observed, now) = (world.spec, world.observed, world.now);
     status.observed_generation = observed.rollout.metadata.generation;
     status.selector = Some(selector_text(&spec.selector));
+    status.previous_revision = previous(observed, status);
     counts(observed, status);
     if decided.moved {
         status.waiting = None;
@@ -162,7 +166,13 @@ fn summary(world: &World<'_>, decided: &Decided, status: &RolloutStatus) -> Summ
     make(
         "Healthy",
         reason::HEALTHY,
-        format!("stable revision {stable} is serving"),
+        match &status.undo {
+            Some(undo) => format!(
+                "stable revision {stable} is serving in place of {}, which the template describes: another template ends that",
+                undo.over
+            ),
+            None => format!("stable revision {stable} is serving"),
+        },
     )
 }
 

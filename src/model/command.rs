@@ -12,6 +12,8 @@ use crate::api::{
 pub enum Verb {
     /// Give the canary up.
     Abort,
+    /// Go back to an earlier revision.
+    Undo,
     /// Stop where it is.
     Pause,
     /// Go on.
@@ -26,8 +28,9 @@ pub enum Verb {
 
 impl Verb {
     /// Every verb, the winner first.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Abort,
+        Self::Undo,
         Self::Pause,
         Self::Resume,
         Self::Retry,
@@ -39,6 +42,7 @@ impl Verb {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Abort => "abort",
+            Self::Undo => "undo",
             Self::Pause => "pause",
             Self::Resume => "resume",
             Self::Retry => "retry",
@@ -77,7 +81,7 @@ pub struct Command {
 /// What a command is asked of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
-    /// Prefix of the revision's hash; none for whatever is in flight.
+    /// Prefix of the revision's hash; none for whatever is in flight, or for an undo, the last good one.
     pub hash: Option<String>,
     /// Index or name of the step.
     pub step: Option<String>,

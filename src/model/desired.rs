@@ -22,10 +22,31 @@ pub struct Desired {
     pub claim: bool,
     /// What became of revisions, by hash: `Promoted`, `RolledBack`, ...
     pub verdicts: BTreeMap<String, String>,
+    /// The revision that was promoted last and when, where its record does not tell so yet.
+    pub promoted: Option<(String, Timestamp)>,
+    /// Which revision stands in for the template's.
+    pub pin: Pin,
     /// Revisions that are not pruned, whatever their age.
     pub keep: std::collections::BTreeSet<String>,
     /// How the weight goes back to stable.
     pub lowering: Lowering,
+}
+
+/// Which revision's record says that it stands in for the template's.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Pin {
+    /// Whatever they say.
+    #[default]
+    Kept,
+    /// None of them.
+    Nowhere,
+    /// One.
+    On {
+        /// Its hash.
+        revision: String,
+        /// The hash of the template's revision.
+        over: String,
+    },
 }
 
 /// How the weight goes back to stable.

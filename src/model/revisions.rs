@@ -1,5 +1,6 @@
 //! Revisions: what a template became when it was first seen, and the pods that run it.
 
+use jiff::Timestamp;
 use serde_json::Value;
 
 use super::object::{ObjectRef, REPLICA_SET, Target};
@@ -38,6 +39,10 @@ pub struct Revision {
     pub template: Value,
     /// What became of it: `Promoted`, `RolledBack`, ... and when; empty while undecided.
     pub verdict: String,
+    /// When it was promoted last; none where that is not known.
+    pub promoted_at: Option<Timestamp>,
+    /// The hash of the template's revision, in whose place this one is deployed.
+    pub pinned_over: Option<String>,
     /// The ControllerRevision: its uid and resourceVersion.
     pub uid: String,
     /// The ControllerRevision's resourceVersion.

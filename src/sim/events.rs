@@ -71,6 +71,7 @@ impl Simulation {
             let value = value
                 .replace("$canary", &canary)
                 .replace("$stable", &status.stable_revision.unwrap_or_default());
+            let value = with_hashes(&value, &self.cluster.revisions());
             self.timeline
                 .event(now, &format!("somebody annotates {name}={value}"));
             self.cluster.edit(|r| {

@@ -237,8 +237,11 @@ impl Simulation {
 
     /// Nothing looks finished while the template in force is another one.
     pub(super) fn check_finished(&mut self, observed: &Observed, status: &RolloutStatus) {
+        let undo = status.undo.as_ref();
         let current = match &observed.current {
-            Current::Recorded(hash) => Some(hash),
+            Current::Recorded(hash) => undo
+                .filter(|u| u.over == *hash)
+                .map_or(Some(hash), |u| Some(&u.revision)),
             Current::New(_) | Current::Refused(_) => None,
         };
         if status.phase.as_deref() == Some("Healthy") && status.stable_revision.as_ref() != current

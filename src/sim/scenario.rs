@@ -123,7 +123,8 @@ pub struct Event {
     /// The template names this version.
     #[serde(default)]
     pub version: Option<String>,
-    /// Annotations are set. `$canary` stands for the hash in flight, `$stable` for the stable one.
+    /// Annotations are set. `$canary` stands for the hash in flight, `$stable` for the stable one, `$v1` for that
+    /// of `v1`.
     #[serde(default)]
     pub annotate: BTreeMap<String, String>,
     /// Somebody else sets the route's weights: stable and canary.

@@ -35,6 +35,14 @@ async fn commands_are_answered() {
         ("promote-healthy", healthy, &["promote", "app"], "promote"),
         ("abort", stepping, &["abort", "app"], "abort"),
         ("abort-healthy", healthy, &["abort", "app"], "abort"),
+        ("undo", healthy, &["undo", "app"], "undo"),
+        (
+            "undo-numbered",
+            healthy,
+            &["undo", "app", "--to-revision", "1"],
+            "undo",
+        ),
+        ("undo-nowhere", stepping, &["undo", "app"], "undo"),
         ("retry", aborted, &["retry", "app"], "retry"),
         ("retry-healthy", healthy, &["retry", "app"], "retry"),
         ("pause", stepping, &["pause", "app"], "pause"),
@@ -66,6 +74,14 @@ async fn a_promote_that_comes_late_does_nothing() {
     });
     let _controller = world.controller();
     golden("act-promote-stale", &world.run(&["promote", "app"]).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revision_that_is_not_there_is_named_in_vain() {
+    let world = World::of("undo-missing", scene("promote", 2, 300)).await;
+    let said = world.run(&["undo", "app", "--to-revision", "7"]).await;
+    golden("act-undo-missing", &said);
+    assert!(world.server.writes().is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]

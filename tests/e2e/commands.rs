@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use serde_json::json;
 use serin::api::RolloutStatus;
 use serin_lab::Lab;
 
-use crate::world::{Result, Setup, World, ensure, expect_reasons, hash};
+use crate::world::{Result, Setup, World, ensure, expect_reasons, hash, phase};
 
 fn outcomes(status: &RolloutStatus) -> Vec<String> {
     status
@@ -44,6 +45,66 @@ pub async fn abort(lab: Arc<Lab>) -> Result {
         format!("{:?}", outcomes(&status)),
     )?;
     w.farewell().await?;
+    Ok(())
+}
+
+/// Back to what was good before, without steps; the template that stands in the repository is applied again and is not
+/// deployed; another one ends it.
+pub async fn undo(lab: Arc<Lab>) -> Result {
+    let setup = Setup {
+        steps: "[{setWeight: 50}, {pause: {duration: 2s}}]",
+        ..Setup::default()
+    };
+    let mut w = World::new(lab, "undo", setup).await?;
+    w.patch(json!({"spec": {"rollbackWindow": {"revisions": 1}}}))
+        .await?;
+    let first = w.status().await?.stable_revision;
+    w.deploy("v2").await?;
+    let second = w.done("Healthy").await?;
+    ensure(
+        second.previous_revision == first,
+        "the way back is the first revision",
+    )?;
+    w.annotate(&[("undo", "*/1")]).await?;
+    let status = w
+        .until("the first revision to be back", |s| {
+            s.stable_revision == first && phase(s) == "Healthy"
+        })
+        .await?;
+    ensure(outcomes(&status) == ["undo Done"], "it is done")?;
+    expect_reasons(&status, &["Undone", "AttemptStarted", "Promoted"])?;
+    ensure(
+        status.attempt.is_some_and(|a| a.steps.is_empty()),
+        "without steps, by rollbackWindow",
+    )?;
+    let undo = status.undo.map(|u| (Some(u.revision), Some(u.over)));
+    ensure(
+        undo == Some((first.clone(), second.stable_revision)),
+        format!("{undo:?}"),
+    )?;
+    // As a GitOps tool does it.
+    w.apply_app("v2", 100, 0).await?;
+    w.patch(json!({"spec": {"minReadySeconds": 2}})).await?;
+    let status = w
+        .until("that to be seen", |s| phase(s) == "Healthy")
+        .await?;
+    ensure(
+        status.stable_revision == first && status.undo.is_some(),
+        "what Git says is not deployed",
+    )?;
+    let seen = w.load().now();
+    w.served_by("v1").await?;
+    ensure(
+        w.load().window(seen, true).of("v2").all() == 0,
+        "nobody is served by v2 any more",
+    )?;
+    w.deploy("v3").await?;
+    let status = w.done("Healthy").await?;
+    expect_reasons(&status, &["UndoEnded", "AttemptStarted", "Promoted"])?;
+    ensure(status.undo.is_none(), "another template has ended it")?;
+    w.served_by("v3").await?;
+    let report = w.farewell().await?;
+    println!("{} requests", report.sent);
     Ok(())
 }
 

@@ -128,6 +128,7 @@ fn main() {
         lint::lint_agrees_on_every_field,
         analysis::latency,
         analysis::prometheus_down,
+        commands::undo,
         commands::promote_tokens,
         commands::abort_and_promote_at_once,
         commands::pause_and_resume,

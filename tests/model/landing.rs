@@ -95,6 +95,7 @@ fn create(case: &Case, state: &mut State, object: &ObjectRef, value: &Value) -> 
                 state.revisions.push(Rev {
                     version,
                     verdict: String::new(),
+                    over: None,
                     set: None,
                 });
             }
@@ -201,6 +202,8 @@ fn patch(
                 .and_then(Value::as_str)
                 .unwrap_or_default()
                 .clone_into(&mut state.revisions[at].verdict);
+            let over = new.pointer("/metadata/annotations/serin.dev~1pinned-over");
+            state.revisions[at].over = over.and_then(|h| case.version(h.as_str()?));
             true
         }
         "Rollout" => {

@@ -460,7 +460,14 @@ pub fn homeless(case: &Case, state: &State, plan: Option<&Plan>) -> Option<Strin
         "Healthy" => {
             let full = stable.is_some_and(|s| state.ready()[s] == state.replicas);
             let only = (0..VERSIONS).all(|v| Some(v) == stable || pods(Some(v)) == 0);
-            (!(stable == Some(state.template) && full && only && straight(stable))).then(|| {
+            // An undo asks for another one than the template's.
+            let wanted = match &status.undo {
+                Some(undo) if undo.over == case.hashes[state.template] => {
+                    case.version(&undo.revision)
+                }
+                _ => Some(state.template),
+            };
+            (!(stable == wanted && full && only && straight(stable))).then(|| {
                 format!(
                     "it says Healthy, but stable is {stable:?}, pods {:?}",
                     state.ready()

@@ -379,6 +379,7 @@ fn command(next: &mut State, verb: Verb) -> Option<bool> {
         Verb::Abort | Verb::Pause => "true".to_owned(),
         Verb::Promote => format!("{hash}@{}/{count}", attempt.map_or(0, |a| a.step_index)),
         Verb::Resume | Verb::Retry | Verb::PromoteFull => format!("{hash}/{count}"),
+        Verb::Undo => format!("*/{count}"),
     };
     let old = next.commands.insert(name, token.clone());
     touch(next, "Rollout", "");

@@ -55,6 +55,7 @@ fn strip(case: &Case, status: &mut RolloutStatus, faults: u8) {
         current_revision,
         mut attempt,
         mut pause,
+        mut undo,
         mut traffic,
         mut draining,
         mut decision,
@@ -88,6 +89,9 @@ fn strip(case: &Case, status: &mut RolloutStatus, faults: u8) {
     if let Some(p) = &mut pause {
         p.since = Time(now());
         p.message = String::new();
+    }
+    if let Some(u) = &mut undo {
+        (u.since, u.by) = (Time(now()), None);
     }
     if let Some(t) = &mut traffic {
         past(&mut t.since, TICK);
@@ -126,6 +130,7 @@ fn strip(case: &Case, status: &mut RolloutStatus, faults: u8) {
         current_revision,
         attempt,
         pause,
+        undo,
         traffic,
         draining,
         decision,

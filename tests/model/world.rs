@@ -10,7 +10,10 @@ use serin::{
     api::{
         AnalysisRun, AnalysisRunSpec, AnalysisRunStatus, AnalysisTemplateSpec, Rollout,
         RolloutStatus,
-        names::{DECISION, FINALIZER, POD_TEMPLATE_HASH, ROLLOUT_LABEL, VERDICT},
+        names::{
+            DECISION, FINALIZER, PINNED_OVER, POD_TEMPLATE_HASH, ROLLOUT_LABEL, VERDICT,
+            reason::PROMOTED,
+        },
     },
     engine::traffic::gateway_api::HTTP_ROUTE,
     model::{
@@ -83,6 +86,8 @@ pub struct Set {
 pub struct Rev {
     pub version: usize,
     pub verdict: String,
+    /// The version of the template's revision, in whose place this one is deployed.
+    pub over: Option<usize>,
     pub set: Option<Set>,
 }
 
@@ -367,6 +372,9 @@ impl Case {
             number,
             template: self.templates[rev.version].clone(),
             verdict: rev.verdict.clone(),
+            // In no order that is known.
+            promoted_at: (rev.verdict == PROMOTED).then(now),
+            pinned_over: rev.over.map(|v| self.hashes[v].clone()),
             uid: format!("rev-{hash}"),
             resource_version: "1".into(),
             has_annotations: true,
@@ -376,7 +384,11 @@ impl Case {
 
     /// A ControllerRevision's JSON, as far as patches touch it.
     pub fn record(&self, rev: &Rev) -> Value {
-        json!({"metadata": {"annotations": {VERDICT: rev.verdict}}})
+        let mut record = json!({"metadata": {"annotations": {VERDICT: rev.verdict}}});
+        if let Some(over) = rev.over {
+            record["metadata"]["annotations"][PINNED_OVER] = json!(self.hashes[over]);
+        }
+        record
     }
 
     fn run(&self, run: &Run) -> AnalysisRun {

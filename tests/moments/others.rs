@@ -10,7 +10,33 @@ use serin::{
     },
 };
 
-use super::{Sight, before_the_weight, last, moment, patches, stands, status, writes_weight};
+use super::{
+    STAMP, Sight, before_the_weight, last, moment, patches, stands, status, waits_for,
+    writes_weight,
+};
+
+/// How many pods another revision has may be known late: before one more is made, its size is fenced off.
+#[test]
+fn a_first_deploy_counts_on_no_size_that_may_still_change() {
+    let newer = |s: &Sight| {
+        let set = |version: &str| {
+            let mut all = s.observed.revisions.iter();
+            let of = all.find(|r| r.template.to_string().contains(version));
+            of.and_then(|r| r.replica_set.as_ref())
+        };
+        let recorded = s.observed.revisions.len() == 2;
+        recorded && set("app:v1").is_some_and(|s| s.desired > 0) && set("app:v2").is_none()
+    };
+    let (observed, at) = moment("first-deploy-changed-by-pods", newer);
+    let decided = plan(&observed, at);
+    assert_eq!(waits_for(&decided), "earlier decisions to be fenced off");
+    let made =
+        |a: &Action| matches!(a, Action::Create { object, .. } if object.kind == REPLICA_SET);
+    assert!(!decided.actions.iter().any(made), "{:?}", decided.actions);
+    let old = observed.revisions[0].replica_set.as_ref().expect("it");
+    let stamped = patches(&decided).into_iter().find(|(n, _)| *n == old.name);
+    assert!(stamped.is_some_and(|(_, paths)| paths.contains(&STAMP.to_owned())));
+}
 
 #[test]
 fn a_service_of_somebody_else_is_told_and_left_alone() {

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use serin::{
     api::RolloutStatus,
-    engine::plan,
+    engine::{plan, strategy::wanted_hash},
     model::{
         observed::{Current, Observed},
         plan::{Plan, Requeue},
@@ -36,7 +36,10 @@ fn route(observed: &Observed) -> Option<(i64, i64)> {
 /// What is wrong with the numbers.
 fn counts(observed: &Observed, status: &RolloutStatus) -> Vec<String> {
     let current = match &observed.current {
-        Current::Recorded(hash) => observed.revision(hash),
+        // An undo may ask for another one.
+        Current::Recorded(_) => {
+            wanted_hash(observed, status).and_then(|hash| observed.revision(&hash))
+        }
         Current::New(_) | Current::Refused(_) => None,
     };
     let updated = current

@@ -25,7 +25,7 @@ pub struct Sight {
     pub observed: Observed,
     /// The canary's share of the traffic as it is served, in millionths.
     pub served: u32,
-    /// Ready pods of the version that the template names.
+    /// Ready pods of the version that the template names, or an undo.
     pub ready: usize,
 }
 
@@ -44,7 +44,11 @@ fn sight(cluster: &Cluster, at: Timestamp) -> Option<Sight> {
         .next()
         .unwrap_or_default()
         .to_owned();
-    let sets = cluster.pods.values().filter(|s| s.version == version);
+    let undo = rollout.status.as_ref().and_then(|s| s.undo.as_ref());
+    let sets = cluster.pods.values().filter(|s| match undo {
+        Some(undo) => s.hash == undo.revision,
+        None => s.version == version,
+    });
     let ready = sets.map(|s| s.ready(at) as usize).sum();
     Some(Sight {
         at,

@@ -1,23 +1,27 @@
-//! `serin promote`, `abort`, `retry`, `pause`, `resume`: one annotation, whose token names what is
+//! `serin promote`, `abort`, `undo`, `retry`, `pause`, `resume`: one annotation, whose token names what is
 //! meant, and the controller's answer.
 
 use std::time::Duration;
 
 use clap::Args;
 use jiff::Timestamp;
-use kube::api::{Patch, PatchParams};
+use kube::api::{DynamicObject, ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
 
 use crate::{
-    api::{Rollout, status::HandledCommand},
+    api::{
+        Rollout,
+        names::{POD_TEMPLATE_HASH, ROLLOUT_LABEL},
+        status::HandledCommand,
+    },
     cli::{
         CliError,
         connect::{Access, Door, OperateError},
         output::{self, Tone, paint},
-        show::{standing::NOT_FINISHED, words},
+        show::{parts, standing::NOT_FINISHED, words},
         watch::{limit, until},
     },
-    model::command::Verb,
+    model::{command::Verb, object::CONTROLLER_REVISION},
 };
 
 use super::MANAGER;
@@ -70,11 +74,59 @@ pub async fn run(verb: Verb, options: &Options) -> Result<(), CliError> {
     let door = Door::open(&options.access).await?;
     let rollout = door.rollout(&options.name).await?;
     let token = token(verb, &rollout, door.now())?;
+    give(&door, verb, options, &rollout, token).await
+}
+
+/// Asks for a way back: to the revision of that number, or else to the one that was good before.
+pub async fn undo(options: &Options, to_revision: Option<i64>) -> Result<(), CliError> {
+    let door = Door::open(&options.access).await?;
+    let rollout = door.rollout(&options.name).await?;
+    let hash = match to_revision {
+        Some(number) => numbered(&door, &rollout, number).await?,
+        // What was seen is what is meant; without it, the controller says what is amiss.
+        None => {
+            let seen = words::status(&rollout).previous_revision;
+            seen.unwrap_or_else(|| "*".to_owned())
+        }
+    };
+    let token = format!("{hash}/{:.6}", door.now());
+    give(&door, Verb::Undo, options, &rollout, token).await
+}
+
+/// The hash of the revision with that number.
+async fn numbered(door: &Door, rollout: &Rollout, number: i64) -> Result<String, OperateError> {
+    let name = words::name(rollout);
+    let params = ListParams::default().labels(&format!("{ROLLOUT_LABEL}={name}"));
+    let api = parts::api(door, CONTROLLER_REVISION);
+    let list = api.list(&params);
+    let list = door.answer("list controllerrevisions", list).await?;
+    let of = |object: &DynamicObject| object.data.get("revision").and_then(Value::as_i64);
+    let found = list.items.iter().find(|o| of(o) == Some(number));
+    let hash = found.and_then(|o| o.metadata.labels.as_ref()?.get(POD_TEMPLATE_HASH));
+    hash.cloned().ok_or_else(|| {
+        let mut there: Vec<i64> = list.items.iter().filter_map(of).collect();
+        there.sort_unstable();
+        let there: Vec<String> = there.iter().map(ToString::to_string).collect();
+        OperateError::Refused(format!(
+            "rollout {name:?} has no revision {number}; it has: {}",
+            there.join(", ")
+        ))
+    })
+}
+
+/// Writes the annotation, and waits for the answer.
+async fn give(
+    door: &Door,
+    verb: Verb,
+    options: &Options,
+    rollout: &Rollout,
+    token: String,
+) -> Result<(), CliError> {
     let params = PatchParams {
         field_manager: Some(MANAGER.to_owned()),
         ..PatchParams::default()
     };
-    let patch = Patch::Merge(patch(verb, &rollout, &token));
+    let patch = Patch::Merge(patch(verb, rollout, &token));
     let api = door.rollouts();
     let patched = api.patch(&options.name, &params, &patch);
     door.answer("patch rollouts", patched).await?;
@@ -84,7 +136,7 @@ pub async fn run(verb: Verb, options: &Options) -> Result<(), CliError> {
             "{word}: asked with the token {token}\n"
         ))?);
     }
-    let found = until(&door, &options.name, Some(options.timeout), |rollout| {
+    let found = until(door, &options.name, Some(options.timeout), |rollout| {
         let status = words::status(rollout);
         let mut handled = status.commands.into_iter();
         handled.find(|h| h.name == word && h.token == token)

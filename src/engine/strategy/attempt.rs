@@ -13,7 +13,7 @@ use crate::{
     },
 };
 
-use super::{Context, Deadline, Decided, PODS_WANTED, Wait, wanted_hash};
+use super::{Context, Deadline, Decided, PODS_WANTED, Wait, back, commands, wanted_hash};
 
 /// Begins an attempt. What an earlier one may still touch is fenced off.
 pub fn begin(cx: &Context<'_>, status: &mut RolloutStatus, hash: &str, stage: Stage) {
@@ -25,6 +25,14 @@ pub fn begin(cx: &Context<'_>, status: &mut RolloutStatus, hash: &str, stage: St
         .max()
         .unwrap_or(0);
     let number = status.attempt.as_ref().map_or(0, |a| a.number).max(runs) + 1;
+    let (steps, analysis) = match stage {
+        Stage::Deploying => (vec![], None),
+        _ => back::way(cx, status, hash),
+    };
+    let count = match steps.len() {
+        0 if !cx.spec.course.steps.is_empty() => "no steps, by rollbackWindow".to_owned(),
+        count => format!("{count} steps"),
+    };
     status.attempt = Some(Attempt {
         number,
         hash: hash.to_owned(),
@@ -41,16 +49,8 @@ pub fn begin(cx: &Context<'_>, status: &mut RolloutStatus, hash: &str, stage: St
         progress_at: MicroTime(cx.now),
         stage_since: None,
         progress_mark: 0,
-        steps: if stage == Stage::Deploying {
-            vec![]
-        } else {
-            cx.spec.course.steps.clone()
-        },
-        analysis: if stage == Stage::Deploying {
-            None
-        } else {
-            cx.spec.course.analysis.clone()
-        },
+        steps,
+        analysis,
     });
     status.pause = None;
     status.draining.retain(|d| d.hash != hash);
@@ -58,10 +58,7 @@ pub fn begin(cx: &Context<'_>, status: &mut RolloutStatus, hash: &str, stage: St
     let message = if stage == Stage::Deploying {
         format!("deploying revision {hash} as the first")
     } else {
-        format!(
-            "attempt {number}: revision {hash}, {} steps",
-            cx.spec.course.steps.len()
-        )
+        format!("attempt {number}: revision {hash}, {count}")
     };
     note(status, cx.now, "Normal", reason::ATTEMPT_STARTED, &message);
 }
@@ -186,6 +183,7 @@ pub fn rebuild(cx: &Context<'_>, status: &mut RolloutStatus) -> bool {
         reason::STATUS_REBUILT,
         &format!("the status was lost; by its Service and its record, revision {stable} is stable"),
     );
+    status.undo = back::remembered(cx);
     let wanted = wanted_hash(cx.observed, status);
     let verdict = wanted
         .as_ref()
@@ -204,6 +202,7 @@ pub fn rebuild(cx: &Context<'_>, status: &mut RolloutStatus) -> bool {
             attempt.reason = Some(why.to_owned());
         }
     }
+    commands::let_stand(cx, status);
     true
 }
 
@@ -289,7 +288,7 @@ pub fn turn(cx: &Context<'_>, status: &mut RolloutStatus) -> bool {
                     status,
                     reason::REVERTED,
                     reason::REVERTED,
-                    &format!("the template is that of the stable revision {stable} again"),
+                    &format!("the stable revision {stable} is asked for again"),
                 );
                 return true;
             }
@@ -329,7 +328,7 @@ fn supersede(cx: &Context<'_>, status: &mut RolloutStatus, wanted: &str) {
         cx.now,
         "Normal",
         reason::SUPERSEDED,
-        &format!("revision {old} is given up for the newer {wanted}"),
+        &format!("revision {old} is given up for {wanted}"),
     );
     begin(cx, status, wanted, Stage::Starting);
 }

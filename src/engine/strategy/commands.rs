@@ -1,5 +1,7 @@
 //! Commands: each token is handled once, and its outcome is recorded.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Value, json};
 
@@ -20,6 +22,7 @@ use crate::{
 use super::{
     Context,
     attempt::{begin, enter, enter_step, give_up, resume},
+    back,
     stepping::pause,
     steps,
 };
@@ -28,19 +31,12 @@ use super::{
 const REMEMBERED: usize = 16;
 
 /// What came of a command: a word for the record and a sentence.
-struct Answer(&'static str, String);
+pub(super) struct Answer(pub &'static str, pub String);
 
 /// Handles the commands that stand on the object: the first in order is carried out, the others
 /// have lost. Whether anything was handled.
 pub fn handle(cx: &Context<'_>, status: &mut RolloutStatus) -> bool {
-    let empty = std::collections::BTreeMap::new();
-    let annotations = cx
-        .observed
-        .rollout
-        .metadata
-        .annotations
-        .as_ref()
-        .unwrap_or(&empty);
+    let annotations = &annotations(cx);
     let commands: Vec<Command> = pending(annotations, &status.commands)
         .into_iter()
         .filter(|c| !spent(status, c) && !ahead(status, c))
@@ -65,6 +61,24 @@ pub fn handle(cx: &Context<'_>, status: &mut RolloutStatus) -> bool {
         record(cx, status, command, answer, annotations);
     }
     !commands.is_empty()
+}
+
+/// Records what stands on the object when a lost status was rebuilt: what was carried out before is not
+/// carried out again.
+pub fn let_stand(cx: &Context<'_>, status: &mut RolloutStatus) {
+    let annotations = &annotations(cx);
+    for command in pending(annotations, &status.commands) {
+        if !command.verb.takes_anything() {
+            let why = "it stood on the object when the status was lost, so it is not carried out";
+            let answer = Answer("Recorded", why.into());
+            record(cx, status, &command, answer, annotations);
+        }
+    }
+}
+
+fn annotations(cx: &Context<'_>) -> BTreeMap<String, String> {
+    let meta = &cx.observed.rollout.metadata;
+    meta.annotations.clone().unwrap_or_default()
 }
 
 /// A plain value that was handled and is about to be taken off: it stands only because that has not
@@ -114,7 +128,7 @@ fn record(
     status: &mut RolloutStatus,
     command: &Command,
     Answer(outcome, message): Answer,
-    annotations: &std::collections::BTreeMap<String, String>,
+    annotations: &BTreeMap<String, String>,
 ) {
     let name = command.verb.as_str();
     status
@@ -151,7 +165,7 @@ fn record(
 }
 
 /// What somebody did, and who that was where it is known.
-fn did(command: &Command, what: &str) -> String {
+pub(super) fn did(command: &Command, what: &str) -> String {
     match &command.by {
         Some(who) => format!("{what} by {who}"),
         None => format!("somebody {what}"),
@@ -230,6 +244,9 @@ fn answer(cx: &Context<'_>, status: &mut RolloutStatus, command: &Command) -> An
             );
         }
     };
+    if let (Verb::Undo, Some(target)) = (command.verb, &target) {
+        return back::undo(cx, status, command, target, stage);
+    }
     if let Some(stale) = target.as_ref().and_then(|t| stale(cx, status, t)) {
         return Answer("Stale", stale);
     }
@@ -259,6 +276,8 @@ fn answer(cx: &Context<'_>, status: &mut RolloutStatus, command: &Command) -> An
         Verb::Resume => resume_command(cx, status, command),
         Verb::Retry => retry(cx, status, &hash, stage),
         Verb::Promote => promote(cx, status, command, stage),
+        // Always with a target.
+        Verb::Undo => Answer("Refused", "it names no revision".into()),
         Verb::PromoteFull if in_flight => {
             status.pause = None;
             let end = attempt.map_or(0, |a| a.steps.len());

@@ -1,14 +1,15 @@
 //! Strategy: what is wanted next. It knows revisions, counts and weights, and no Kubernetes object.
 
 pub mod attempt;
+mod back;
 mod balance;
-
 pub mod commands;
 pub mod replicas;
 pub mod stages;
 pub mod stepping;
 pub mod steps;
 
+pub use back::previous;
 use jiff::Timestamp;
 
 use crate::{
@@ -215,7 +216,7 @@ pub fn decide(cx: &Context<'_>, status: &mut RolloutStatus) -> Decided {
     if commands::handle(cx, status) {
         return Decided::moved();
     }
-    if attempt::mirror_paused(cx, status) || attempt::turn(cx, status) {
+    if attempt::mirror_paused(cx, status) || back::ended(cx, status) || attempt::turn(cx, status) {
         return Decided::moved();
     }
     let (Some(current), Some(stage)) = (status.attempt.clone(), stage) else {
@@ -231,7 +232,7 @@ pub fn decide(cx: &Context<'_>, status: &mut RolloutStatus) -> Decided {
     if let Some(done) = attempt::overdue(cx, status, &current, stage, &mut decided) {
         return done;
     }
-    if stage.can_abort() && current.steps != cx.spec.course.steps {
+    if stage.can_abort() && current.steps != back::way(cx, status, &current.hash).0 {
         let message = format!(
             "the steps in the spec are not those of attempt {}, which goes on with its own: the new ones wait for the next",
             current.number
@@ -246,11 +247,13 @@ pub fn decide(cx: &Context<'_>, status: &mut RolloutStatus) -> Decided {
         note_once(status, cx.now, "Normal", reason::ROUTING_CHANGED, &message);
     }
     attempt::drain(cx, status, &mut decided);
+    decided.desired.pin = back::pin(status);
     decided.desired.keep.extend(
         [
             status.stable_revision.clone(),
             status.current_revision.clone(),
             Some(current.hash),
+            status.undo.as_ref().map(|u| u.over.clone()),
         ]
         .into_iter()
         .flatten(),
@@ -258,9 +261,12 @@ pub fn decide(cx: &Context<'_>, status: &mut RolloutStatus) -> Decided {
     decided
 }
 
-/// The hash that the spec asks for: the recorded one, the one that is being recorded, or, where the
-/// template is refused, what was current before.
+/// The hash that is asked for: that of an undo, or of the template: the recorded one, the one that is
+/// being recorded, or, where it is refused, what was current before.
 pub fn wanted_hash(observed: &Observed, status: &RolloutStatus) -> Option<String> {
+    if let Some(undo) = back::held(observed, status) {
+        return Some(undo.revision.clone());
+    }
     match &observed.current {
         Current::Recorded(hash) | Current::New(hash) => Some(hash.clone()),
         Current::Refused(_) => status.current_revision.clone(),

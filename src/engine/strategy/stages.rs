@@ -10,6 +10,7 @@ use crate::{
     model::{
         desired::{Desired, Lowering, Roles},
         progress::{Stage, after, note},
+        revisions::Revision,
         traffic::RouteFault,
     },
 };
@@ -17,6 +18,7 @@ use crate::{
 use super::{
     Context, Decided, Wait,
     attempt::{enter, enter_step, fenced, give_up, paused_wait, progressed},
+    back,
     balance::balance,
     both, stepping,
 };
@@ -65,6 +67,18 @@ fn missing(cx: &Context<'_>) -> bool {
         .is_some_and(|w| matches!(w.share, Err(RouteFault::Missing(_))))
 }
 
+/// Other revisions with pods that an earlier decision could still change; none where there are none.
+fn unfenced<'a>(cx: &Context<'a>, status: &RolloutStatus, hash: &str) -> Option<Vec<&'a str>> {
+    let fence = status.decision.as_ref().map_or(0, |d| d.fence);
+    let early = |r: &&Revision| {
+        let set = r.replica_set.as_ref();
+        r.hash != hash && set.is_some_and(|s| s.desired > 0 && s.decision < fence)
+    };
+    let others = cx.observed.revisions.iter().filter(early);
+    let others: Vec<&str> = others.map(|r| r.hash.as_str()).collect();
+    (!others.is_empty()).then_some(others)
+}
+
 /// The first deploy has no steps: it is stable when it is available.
 fn deploying(cx: &Context<'_>, status: &mut RolloutStatus, attempt: &Attempt) -> Decided {
     let (hash, replicas) = (&attempt.hash, cx.spec.replicas);
@@ -83,6 +97,14 @@ fn deploying(cx: &Context<'_>, status: &mut RolloutStatus, attempt: &Attempt) ->
                 decided.desired.replicas.insert(old.hash.clone(), 0);
             }
         }
+    } else if let Some(others) = unfenced(cx, status, hash) {
+        // How many there are may be known late, and what is made first counts on it.
+        for other in others {
+            keep_size(cx, &mut decided.desired, other);
+        }
+        let wait = "earlier decisions to be fenced off";
+        decided.waiting = Some(Wait::new(wait, "its pods are made"));
+        return decided;
     } else {
         balance(cx, &mut decided.desired, hash, hash, 0);
     }
@@ -196,15 +218,15 @@ fn starting(
 
 /// Before its first step an attempt takes what is written by now: what was wrong may have been mended.
 fn renew(cx: &Context<'_>, status: &mut RolloutStatus) -> bool {
-    let course = &cx.spec.course;
+    let hash = status.attempt.as_ref().map(|a| a.hash.clone());
+    let (steps, analysis) = back::way(cx, status, &hash.unwrap_or_default());
     let Some(attempt) = &mut status.attempt else {
         return false;
     };
-    if attempt.steps == course.steps && attempt.analysis == course.analysis {
+    if attempt.steps == steps && attempt.analysis == analysis {
         return false;
     }
-    attempt.steps.clone_from(&course.steps);
-    attempt.analysis.clone_from(&course.analysis);
+    (attempt.steps, attempt.analysis) = (steps, analysis);
     progressed(cx, attempt);
     true
 }
@@ -405,6 +427,11 @@ fn at_rest(cx: &Context<'_>, stable: &str, attempt: &Attempt) -> Decided {
         .desired
         .verdicts
         .insert(stable.to_owned(), reason::PROMOTED.into());
+    // What was promoted before may have been promoted again.
+    let told = cx.observed.revision(stable).and_then(|r| r.promoted_at);
+    if attempt.hash == stable && told.is_none_or(|at| at < attempt.started_at.0) {
+        decided.desired.promoted = Some((stable.to_owned(), cx.now));
+    }
     if let (Some(outcome), Some(why)) = (&attempt.outcome, &attempt.reason)
         && attempt.hash != stable
         && (outcome == reason::ROLLED_BACK || outcome == reason::ABORTED)

@@ -77,10 +77,12 @@ pub(super) fn lower(
     let Some(services) = &spec.course.services else {
         return Some(Held::Capacity("the role Services".into()));
     };
+    // A view of the endpoints may lag behind a size that was lowered: no more of them stay than are wanted.
     let ready = |service: &str| {
-        observed
-            .selected(service)
-            .map_or(0, |hash| observed.ready_endpoints(service, hash))
+        observed.selected(service).map_or(0, |hash| {
+            let wanted = observed.revision(hash).map_or(0, |r| r.desired());
+            observed.ready_endpoints(service, hash).min(wanted)
+        })
     };
     // Where the stable Service selects another revision, the stable one has no endpoints to count.
     let away = |hash: &str| observed.selected(&services.stable) != Some(hash);
@@ -167,6 +169,8 @@ mod tests {
             number: 1,
             template: Value::Null,
             verdict: String::new(),
+            promoted_at: None,
+            pinned_over: None,
             uid: String::new(),
             resource_version: String::new(),
             has_annotations: false,
@@ -258,6 +262,21 @@ mod tests {
             Some(Held::Capacity(_))
         ));
         assert_eq!(lowered(4, Lowering::AtOnce, true), None);
+    }
+
+    #[test]
+    fn pods_that_are_no_longer_wanted_bear_nothing() {
+        let pods = [("old", 4), ("new", 4)];
+        let services = [("app-stable", "old", 4), ("app-canary", "new", 4)];
+        let (spec, mut observed) = world(&canary(), &pods, &services);
+        let old = observed.revisions.iter_mut().find(|r| r.hash == "old");
+        let set = old.and_then(|r| r.replica_set.as_mut()).expect("it");
+        set.desired = 0;
+        let held = lower(&spec, &wish(Lowering::AtOnce), &observed, FULL, 0);
+        assert_eq!(held, Some(Held::LookCloser));
+        observed.live = true;
+        let held = lower(&spec, &wish(Lowering::AtOnce), &observed, FULL, 0);
+        assert!(matches!(held, Some(Held::Rescue(_))), "{held:?}");
     }
 
     #[test]

@@ -257,6 +257,8 @@ mod tests {
             number,
             template: Value::Null,
             verdict: String::new(),
+            promoted_at: None,
+            pinned_over: None,
             uid: String::new(),
             resource_version: String::new(),
             has_annotations: false,

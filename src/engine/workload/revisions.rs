@@ -3,9 +3,9 @@
 use serde_json::{Value, json};
 
 use crate::{
-    api::names::{POD_TEMPLATE_HASH, ROLLOUT_LABEL, VERDICT},
+    api::names::{PINNED_OVER, POD_TEMPLATE_HASH, PROMOTED_AT, ROLLOUT_LABEL, VERDICT},
     model::{
-        desired::Desired,
+        desired::{Desired, Pin},
         object::{CONTROLLER_REVISION, ObjectRef, ROLLOUT, Target, annotate},
         observed::{Current, Observed},
         plan::{Action, Intent},
@@ -44,21 +44,58 @@ fn target(observed: &Observed, revision: &Revision) -> Target {
     }
 }
 
-/// Records a new revision and what became of old ones.
+/// Records a new revision, what became of old ones, and which of them stands in for the template's.
 pub fn realize(desired: &Desired, observed: &Observed) -> Vec<Intent> {
     let mut intents = vec![];
     if let Current::New(hash) = &observed.current {
         intents.push(Intent::harmless(create(observed, hash)));
     }
-    for (hash, verdict) in &desired.verdicts {
-        if let Some(revision) = observed.revision(hash).filter(|r| r.verdict != *verdict) {
+    for revision in &observed.revisions {
+        let operations = recorded(desired, revision);
+        if !operations.is_empty() {
             intents.push(Intent::harmless(Action::Patch {
                 target: target(observed, revision),
-                operations: annotate(revision.has_annotations, VERDICT, verdict),
+                operations,
             }));
         }
     }
     intents
+}
+
+/// What a revision's record does not tell yet, as operations of one patch.
+fn recorded(desired: &Desired, revision: &Revision) -> Vec<Value> {
+    let hash = &revision.hash;
+    let verdict = desired.verdicts.get(hash);
+    let verdict = verdict.filter(|v| **v != revision.verdict).cloned();
+    let promoted = desired.promoted.as_ref().filter(|(of, _)| of == hash);
+    let pinned = match &desired.pin {
+        Pin::Kept => revision.pinned_over.as_ref(),
+        Pin::On { revision, over } if revision == hash => Some(over),
+        Pin::On { .. } | Pin::Nowhere => None,
+    };
+    let set = [
+        (VERDICT, verdict),
+        (PROMOTED_AT, promoted.map(|(_, at)| format!("{at:.0}"))),
+        (
+            PINNED_OVER,
+            pinned
+                .filter(|over| revision.pinned_over.as_ref() != Some(over))
+                .cloned(),
+        ),
+    ];
+    let mut operations = vec![];
+    for (name, value) in set {
+        if let Some(value) = value {
+            let has = revision.has_annotations || !operations.is_empty();
+            operations.extend(annotate(has, name, &value));
+        }
+    }
+    if pinned.is_none() && revision.pinned_over.is_some() {
+        let escaped = PINNED_OVER.replace('/', "~1");
+        operations
+            .push(json!({"op": "remove", "path": format!("/metadata/annotations/{escaped}")}));
+    }
+    operations
 }
 
 fn create(observed: &Observed, hash: &str) -> Action {

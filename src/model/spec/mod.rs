@@ -55,6 +55,8 @@ pub struct Spec {
     pub progress_deadline_abort: bool,
     /// How many old revisions are kept.
     pub history_limit: usize,
+    /// So many of the last good revisions are gone back to without steps.
+    pub rollback_window: usize,
     /// Whether everything stands still.
     pub paused: bool,
     /// How long an accepted weight takes to be in force.
@@ -299,6 +301,7 @@ impl Spec {
             ),
             progress_deadline_abort: spec.progress_deadline_abort,
             history_limit: usize::try_from(spec.revision_history_limit.unwrap_or(10)).unwrap_or(10),
+            rollback_window: rollback_window(rollout, &mut faults),
             paused: spec.paused,
             propagation_delay: faults.duration(
                 &format!("{}.trafficRouting.propagationDelay", course.path),
@@ -338,6 +341,17 @@ impl Spec {
             routes: vec![],
         }
     }
+}
+
+fn rollback_window(rollout: &Rollout, faults: &mut Faults) -> usize {
+    let revisions = rollout.spec.rollback_window.as_ref().map(|w| w.revisions);
+    if let Some(found) = revisions.filter(|n| *n < 1) {
+        faults.add(
+            "spec.rollbackWindow.revisions",
+            format!("{found}: must be 1 or more; leave rollbackWindow out for none"),
+        );
+    }
+    revisions.map_or(0, |n| usize::try_from(n).unwrap_or(0))
 }
 
 /// What a status must remember of a strategy for as long as traffic is shifted by it.

@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::{
     api::{
         AnalysisRun, Rollout,
-        names::{DECISION, POD_TEMPLATE_HASH, VERDICT},
+        names::{DECISION, PINNED_OVER, POD_TEMPLATE_HASH, PROMOTED_AT, VERDICT},
     },
     engine::traffic::is_route,
     model::{
@@ -131,6 +131,8 @@ impl Cluster {
             number: value.get("revision").and_then(Value::as_i64).unwrap_or(0),
             template: value.pointer("/data/template").cloned().unwrap_or_default(),
             verdict: annotation(value, VERDICT).unwrap_or_default().to_owned(),
+            promoted_at: annotation(value, PROMOTED_AT).and_then(|t| t.parse().ok()),
+            pinned_over: annotation(value, PINNED_OVER).map(str::to_owned),
             uid: text(value, "/metadata/uid").to_owned(),
             resource_version: text(value, "/metadata/resourceVersion").to_owned(),
             has_annotations: has_annotations(value),

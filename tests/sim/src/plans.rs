@@ -37,6 +37,12 @@ const RETRY: Story = &[
     (FIRST, Act::Command("retry")),
 ];
 
+const UNDO: Story = &[
+    (FIRST, Act::Release(1)),
+    ("step 0", Act::Command("promote-full")),
+    (FIRST, Act::Command("undo")),
+];
+
 /// The workloads: a case of [`crate::cases::cases`] and what happens.
 pub const WORKLOADS: &[(usize, Story)] = &[
     (0, RELEASE),
@@ -53,6 +59,7 @@ pub const WORKLOADS: &[(usize, Story)] = &[
     (4, RELEASE),
     (4, IN_FULL),
     (4, RETRY),
+    (3, UNDO),
 ];
 
 /// One thing that goes wrong.

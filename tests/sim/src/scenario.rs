@@ -332,11 +332,13 @@ impl Stage {
             });
             world.rewritten();
         }
+        let revisions = world.revisions();
         for (name, value) in &event.annotate {
             world.edit(Who::People, &rollout(), |r| {
                 let value = value
                     .replace("$canary", text(r, "/status/attempt/hash"))
                     .replace("$stable", text(r, "/status/stableRevision"));
+                let value = with_hashes(&value, &revisions);
                 r["metadata"]["annotations"][name] = json!(value);
             });
         }

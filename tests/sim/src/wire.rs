@@ -119,7 +119,7 @@ fn depart(world: &mut World, life: usize, asked: &Asked) -> Option<(Fate, u64, u
         world.log.note(now, &line);
     }
     let seen = if asked.writes() {
-        world.laws.seen(life, commits)
+        world.laws.seen(now, life, commits)
     } else {
         Seen::default()
     };
@@ -155,6 +155,7 @@ fn refusal(code: u16) -> Refusal {
 /// A request arrives.
 fn carry_out(world: &Shared, life: usize, asked: &Asked, seen: &Seen) -> Response<Body> {
     let mut world = lock(world);
+    let now = world.now();
     if asked.method == "GET" {
         return match answer::read(&world.store, asked) {
             Ok((value, objects)) => {
@@ -162,7 +163,7 @@ fn carry_out(world: &Shared, life: usize, asked: &Asked, seen: &Seen) -> Respons
                     let mut path = asked.path.clone();
                     path.namespace = "ns".into();
                     path.name = text(object, "/metadata/name").to_owned();
-                    world.laws.learn(life, &path, Some(object));
+                    world.laws.learn(now, life, &path, Some(object));
                 }
                 answer::ok(&value)
             }
@@ -187,7 +188,7 @@ fn carry_out(world: &Shared, life: usize, asked: &Asked, seen: &Seen) -> Respons
             if stays.is_none() {
                 world.store.bare.remove(&path);
             }
-            world.laws.learn(life, &path, stays.as_ref());
+            world.laws.learn(now, life, &path, stays.as_ref());
             match asked.method.as_str() {
                 "POST" | "PUT" if !there => answer::made(&object),
                 "DELETE" if stays.is_none() && !KINDS[path.kind].shows_gone() => {

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::{
     api::{
         AnalysisRun, AnalysisTemplateSpec, Rollout,
-        names::{DECISION, POD_TEMPLATE_HASH},
+        names::{DECISION, PINNED_OVER, POD_TEMPLATE_HASH, PROMOTED_AT, VERDICT},
     },
     model::{
         glance::Glance,
@@ -272,10 +272,7 @@ pub fn revision(object: DynamicObject) -> Result<Option<Entry<OwnedRevision>>, M
     let Some(hash) = name.strip_prefix(&format!("{}-", owner.name)) else {
         return Ok(None);
     };
-    let annotations = meta.annotations.clone();
-    let verdict = annotations
-        .as_ref()
-        .and_then(|a| a.get(crate::api::names::VERDICT).cloned());
+    let annotation = |name: &str| meta.annotations.as_ref()?.get(name);
     let template = object.data.pointer("/data/template");
     let template =
         Text::of(template.unwrap_or(&Value::Null)).map_err(|e| malformed(&object, &e))?;
@@ -287,10 +284,12 @@ pub fn revision(object: DynamicObject) -> Result<Option<Entry<OwnedRevision>>, M
             .and_then(Value::as_i64)
             .unwrap_or(0),
         template: Value::Null,
-        verdict: verdict.unwrap_or_default(),
+        verdict: annotation(VERDICT).cloned().unwrap_or_default(),
+        promoted_at: annotation(PROMOTED_AT).and_then(|t| t.parse().ok()),
+        pinned_over: annotation(PINNED_OVER).cloned(),
         uid: meta.uid.clone().unwrap_or_default(),
         resource_version: meta.resource_version.clone().unwrap_or_default(),
-        has_annotations: annotations.is_some(),
+        has_annotations: meta.annotations.is_some(),
         replica_set: None,
     };
     let index = vec![owner.uid.into()];

@@ -97,13 +97,14 @@ fn initial(world: &mut World, copy: usize, asked: &Asked, ready: &mut VecDeque<S
     } else {
         world.store.at(version)
     };
+    let now = world.now();
     world.laws.relearn(copy, asked.path.kind);
     for (path, object) in all.iter().filter(|(p, o)| asked.wants(p, o)) {
         ready.push_back(format!(
             "{}\n",
             json!({"type": "ADDED", "object": **object})
         ));
-        world.laws.learn(copy, path, Some(object));
+        world.laws.learn(now, copy, path, Some(object));
     }
     let end = json!({"type": "BOOKMARK", "object": {"kind": "Bookmark", "apiVersion": "v1", "metadata": {
         "resourceVersion": version.to_string(), "annotations": {"k8s.io/initial-events-end": "true"}}}});
@@ -165,7 +166,10 @@ impl Watching {
             let past = past.clone();
             self.next += 1;
             let line = line(&past);
-            world.laws.learn(self.copy, &past.path, past.new.as_ref());
+            let now = world.now();
+            world
+                .laws
+                .learn(now, self.copy, &past.path, past.new.as_ref());
             if world.weather.doubles() {
                 self.ready.push_back(line.clone());
             }

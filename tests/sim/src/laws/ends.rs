@@ -72,7 +72,11 @@ impl World {
         if rollout["status"]["observedGeneration"] != rollout["metadata"]["generation"] {
             broken.push("L1: it rests, and has not seen the last change of the spec".into());
         }
-        let image = text(rollout, "/spec/template/spec/containers/0/image");
+        let template = text(rollout, "/spec/template/spec/containers/0/image");
+        // An undo asks for another revision than the template's.
+        let undo = text(rollout, "/status/undo/revision");
+        let of_undo = self.image_of(undo);
+        let image = of_undo.as_deref().unwrap_or(template);
         if phase == "Healthy" && wanted > 0 {
             let of_stable = self.image_of(stable);
             if of_stable.as_deref() != Some(image) {

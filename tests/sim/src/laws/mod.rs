@@ -23,6 +23,9 @@ use seen::{Decided, Seen};
 /// All of something, in millionths.
 pub const FULL: u32 = 1_000_000;
 
+/// So long a look and what is committed by it may take, in milliseconds.
+const LOOK: u64 = 10_000;
+
 /// The laws, and what each of Serin's processes knows.
 pub struct Laws {
     /// What is played.
@@ -32,6 +35,8 @@ pub struct Laws {
     /// Nothing counts as broken any more: what is played is no longer the case.
     pub silent: bool,
     known: BTreeMap<usize, BTreeMap<Path, Arc<Value>>>,
+    /// EndpointSlices as they were known before, and until when.
+    former: BTreeMap<usize, Vec<(u64, Path, Arc<Value>)>>,
     looked: BTreeMap<usize, Seen>,
     decided: BTreeMap<usize, Decided>,
 }
@@ -44,21 +49,27 @@ impl Laws {
             broken: vec![],
             silent: false,
             known: BTreeMap::new(),
+            former: BTreeMap::new(),
             looked: BTreeMap::new(),
             decided: BTreeMap::new(),
         }
     }
 
     /// A process is told of an object.
-    pub fn learn(&mut self, life: usize, path: &Path, object: Option<&Arc<Value>>) {
+    pub fn learn(&mut self, now: u64, life: usize, path: &Path, object: Option<&Arc<Value>>) {
         if !matches!(path.kind, SET | SLICE | ROLLOUT | ROUTE | SERVICE) {
             return;
         }
         let known = self.known.entry(life).or_default();
-        match object {
+        let old = match object {
             Some(object) => known.insert(path.clone(), Arc::clone(object)),
             None => known.remove(path),
         };
+        if let Some(old) = old.filter(|_| path.kind == SLICE) {
+            let former = self.former.entry(life).or_default();
+            former.retain(|(until, ..)| until + LOOK > now);
+            former.push((now, path.clone(), old));
+        }
     }
 
     /// A process lists a kind anew: what is not told of again it takes for gone.
@@ -69,14 +80,22 @@ impl Laws {
     }
 
     /// What a process knows when it sends a write: as it looked when it decided, and by now.
-    pub fn seen(&mut self, life: usize, commits: bool) -> Seen {
+    pub fn seen(&mut self, now: u64, life: usize, commits: bool) -> Seen {
         let known = self.known.get(&life);
-        let now = Seen::of(known.into_iter().flatten());
+        let seen_now = Seen::of(known.into_iter().flatten());
         if commits {
-            self.looked.insert(life, now.clone());
+            // A look takes its time: what it read first may be older than what was told since.
+            let mut looked = seen_now.clone();
+            let former = self.former.get(&life).into_iter().flatten();
+            for (_, path, old) in former.filter(|(until, ..)| until + LOOK > now) {
+                let mut then = known.cloned().unwrap_or_default();
+                then.insert(path.clone(), Arc::clone(old));
+                looked.fewer_endpoints(&Seen::of(then.iter()));
+            }
+            self.looked.insert(life, looked);
         }
         let mut seen = self.looked.get(&life).cloned().unwrap_or_default();
-        seen.join(&now);
+        seen.join(&seen_now);
         seen.decided = self.decided.get(&life).cloned().unwrap_or_default();
         seen
     }

@@ -168,6 +168,13 @@ impl Seen {
         );
     }
 
+    /// At most as many endpoints as another look has.
+    pub fn fewer_endpoints(&mut self, other: &Self) {
+        for (hash, n) in &mut self.endpoints {
+            *n = other.endpoints(hash).min(*n);
+        }
+    }
+
     /// Ready endpoints of a revision.
     pub fn endpoints(&self, hash: &str) -> u64 {
         self.endpoints.get(hash).copied().unwrap_or(0)

@@ -16,8 +16,10 @@ local retry = attempt.stage == "Done"
   and (outcome == "RolledBack" or outcome == "Aborted")
   and attempt.hash == status.currentRevision
 
+local undo = status.previousRevision ~= nil
+
 if obj.metadata.deletionTimestamp ~= nil then
-  flight, promote, resume, retry = false, false, false, false
+  flight, promote, resume, retry, undo = false, false, false, false, false
 end
 
 return {
@@ -26,5 +28,6 @@ return {
   ["pause"] = { disabled = not (flight and pause == nil), displayName = "Pause", iconClass = "fa fa-fw fa-pause" },
   ["resume"] = { disabled = not resume, displayName = "Resume", iconClass = "fa fa-fw fa-play" },
   ["abort"] = { disabled = not flight, displayName = "Abort", iconClass = "fa fa-fw fa-undo" },
+  ["undo"] = { disabled = not undo, displayName = "Undo", iconClass = "fa fa-fw fa-history" },
   ["retry"] = { disabled = not retry, displayName = "Retry", iconClass = "fa fa-fw fa-redo" },
 }

@@ -1,0 +1,197 @@
+//! The way back: to a revision that was good, in place of the one that the template describes.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use crate::{
+    api::{
+        names::reason,
+        status::{RolloutStatus, Undo},
+        strategy::{BackgroundAnalysis, Step},
+    },
+    model::{
+        command::{Command, Target},
+        desired::Pin,
+        observed::{Current, Observed},
+        progress::{Stage, note},
+        revisions::Revision,
+    },
+};
+
+use super::{
+    Context,
+    attempt::begin,
+    commands::{Answer, did},
+};
+
+/// The revisions that were good before the stable one, the last first. Those of which it is not known
+/// when they were promoted come after the others.
+fn good<'a>(observed: &'a Observed, stable: &str) -> Vec<&'a Revision> {
+    let all = observed.revisions.iter();
+    let mut good: Vec<&Revision> = all
+        .filter(|r| r.verdict == reason::PROMOTED && r.hash != stable)
+        .collect();
+    good.sort_by_key(|r| std::cmp::Reverse((r.promoted_at, r.number)));
+    good
+}
+
+/// Where an undo leads that names no revision; none where there is no way back.
+pub fn previous(observed: &Observed, status: &RolloutStatus) -> Option<String> {
+    let stable = status.stable_revision.as_deref()?;
+    let leaving = observed.rollout.metadata.deletion_timestamp.is_some();
+    of_template(observed).filter(|_| !leaving)?;
+    good(observed, stable).first().map(|r| r.hash.clone())
+}
+
+/// The steps of an attempt and its analysis in the background: the strategy's, or none on the way back
+/// to what was good a short while ago.
+pub fn way(
+    cx: &Context<'_>,
+    status: &RolloutStatus,
+    hash: &str,
+) -> (Vec<Step>, Option<BackgroundAnalysis>) {
+    let stable = status.stable_revision.as_deref().unwrap_or_default();
+    let window = good(cx.observed, stable)
+        .into_iter()
+        .take(cx.spec.rollback_window);
+    if window.into_iter().any(|r| r.hash == hash) {
+        return (vec![], None);
+    }
+    (
+        cx.spec.course.steps.clone(),
+        cx.spec.course.analysis.clone(),
+    )
+}
+
+/// The hash of the revision that the template describes; none where the API server refuses it.
+fn of_template(observed: &Observed) -> Option<&String> {
+    match &observed.current {
+        Current::Recorded(hash) | Current::New(hash) => Some(hash),
+        Current::Refused(_) => None,
+    }
+}
+
+/// The undo that holds: its template is still the one it was given over.
+pub fn held<'a>(observed: &Observed, status: &'a RolloutStatus) -> Option<&'a Undo> {
+    let undo = status.undo.as_ref()?;
+    let over = of_template(observed).is_none_or(|hash| *hash == undo.over);
+    (over && observed.revision(&undo.revision).is_some()).then_some(undo)
+}
+
+/// Ends an undo that no longer holds. Whether it did.
+pub fn ended(cx: &Context<'_>, status: &mut RolloutStatus) -> bool {
+    if cx.deleting() || status.undo.is_none() || held(cx.observed, status).is_some() {
+        return false;
+    }
+    let Some(undo) = status.undo.take() else {
+        return false;
+    };
+    let why = match cx.observed.revision(&undo.revision) {
+        Some(_) => "the template is another one",
+        None => "it is no longer recorded",
+    };
+    let message = format!(
+        "revision {}, which was gone back to, is no longer asked for: {why}",
+        undo.revision
+    );
+    note(status, cx.now, "Normal", reason::UNDO_ENDED, &message);
+    true
+}
+
+/// What stands on the records, where the status is lost.
+pub fn remembered(cx: &Context<'_>) -> Option<Undo> {
+    let over = of_template(cx.observed)?;
+    let mut pinned = cx.observed.revisions.iter();
+    let pinned = pinned.find(|r| r.pinned_over.as_ref() == Some(over))?;
+    Some(Undo {
+        revision: pinned.hash.clone(),
+        over: over.clone(),
+        since: Time(cx.now),
+        by: None,
+    })
+}
+
+/// What is to stand on the records.
+pub fn pin(status: &RolloutStatus) -> Pin {
+    status.undo.as_ref().map_or(Pin::Nowhere, |undo| Pin::On {
+        revision: undo.revision.clone(),
+        over: undo.over.clone(),
+    })
+}
+
+/// Which revision a command means.
+fn meant(observed: &Observed, status: &RolloutStatus, target: &Target) -> Result<String, Answer> {
+    let Some(prefix) = &target.hash else {
+        return previous(observed, status).ok_or_else(|| {
+            let why = "no other revision that was promoted is recorded";
+            Answer("Refused", why.to_owned())
+        });
+    };
+    let all = observed.revisions.iter();
+    let all: Vec<&Revision> = all.filter(|r| r.hash.starts_with(prefix)).collect();
+    match all.as_slice() {
+        [] => Err(Answer(
+            "Refused",
+            format!("no revision {prefix} is recorded"),
+        )),
+        [one] if one.verdict != reason::PROMOTED => {
+            let hash = &one.hash;
+            let why = format!(
+                "revision {hash} was not promoted, so it is no way back: to try it, put its template into the spec"
+            );
+            Err(Answer("Refused", why))
+        }
+        [one] => Ok(one.hash.clone()),
+        more => {
+            let many = more.len();
+            let why = format!("{many} revisions begin with {prefix}: give more of the hash");
+            Err(Answer("Refused", why))
+        }
+    }
+}
+
+/// Goes back to an earlier revision, or forward again to the template's.
+pub fn undo(
+    cx: &Context<'_>,
+    status: &mut RolloutStatus,
+    command: &Command,
+    target: &Target,
+    stage: Option<Stage>,
+) -> Answer {
+    let Some(over) = of_template(cx.observed).cloned() else {
+        let why = "the API server refuses the template: put that right first";
+        return Answer("Refused", why.to_owned());
+    };
+    let Some(stable) = status.stable_revision.clone().filter(|_| !cx.deleting()) else {
+        return Answer("Refused", "there is nothing to go back from".to_owned());
+    };
+    let to = match meant(cx.observed, status, target) {
+        Ok(to) => to,
+        Err(answer) => return answer,
+    };
+    let back = to != over;
+    let now = held(cx.observed, status).map_or(&over, |u| &u.revision);
+    if *now == to && stable == to {
+        return Answer("Done", format!("revision {to} is what is deployed"));
+    }
+    status.undo = back.then(|| Undo {
+        revision: to.clone(),
+        over: over.clone(),
+        since: Time(cx.now),
+        by: command.by.clone(),
+    });
+    let what = did(command, "went back");
+    let until = if back {
+        format!("; the template, revision {over}, is not deployed until it is another one")
+    } else {
+        String::new()
+    };
+    let message = format!("{what} to revision {to}{until}");
+    note(status, cx.now, "Normal", reason::UNDONE, &message);
+    // What was given up is not tried again by itself; that it is asked for is enough.
+    let tried = status.attempt.as_ref().is_some_and(|a| a.hash == to);
+    if stage == Some(Stage::Done) && tried && stable != to {
+        status.current_revision = Some(to.clone());
+        begin(cx, status, &to, Stage::Starting);
+    }
+    Answer("Done", format!("revision {to} is asked for{until}"))
+}
