@@ -9,19 +9,14 @@ use crate::{
         strategy::{BackgroundAnalysis, Step},
     },
     model::{
-        command::{Command, Target},
         desired::Pin,
         observed::{Current, Observed},
-        progress::{Stage, note},
+        progress::note,
         revisions::Revision,
     },
 };
 
-use super::{
-    Context,
-    attempt::begin,
-    commands::{Answer, did},
-};
+use super::Context;
 
 /// The revisions that were good before the stable one, the last first. Those of which it is not known
 /// when they were promoted come after the others.
@@ -63,7 +58,7 @@ pub fn way(
 }
 
 /// The hash of the revision that the template describes; none where the API server refuses it.
-fn of_template(observed: &Observed) -> Option<&String> {
+pub fn of_template(observed: &Observed) -> Option<&String> {
     match &observed.current {
         Current::Recorded(hash) | Current::New(hash) => Some(hash),
         Current::Refused(_) => None,
@@ -116,82 +111,4 @@ pub fn pin(status: &RolloutStatus) -> Pin {
         revision: undo.revision.clone(),
         over: undo.over.clone(),
     })
-}
-
-/// Which revision a command means.
-fn meant(observed: &Observed, status: &RolloutStatus, target: &Target) -> Result<String, Answer> {
-    let Some(prefix) = &target.hash else {
-        return previous(observed, status).ok_or_else(|| {
-            let why = "no other revision that was promoted is recorded";
-            Answer("Refused", why.to_owned())
-        });
-    };
-    let all = observed.revisions.iter();
-    let all: Vec<&Revision> = all.filter(|r| r.hash.starts_with(prefix)).collect();
-    match all.as_slice() {
-        [] => Err(Answer(
-            "Refused",
-            format!("no revision {prefix} is recorded"),
-        )),
-        [one] if one.verdict != reason::PROMOTED => {
-            let hash = &one.hash;
-            let why = format!(
-                "revision {hash} was not promoted, so it is no way back: to try it, put its template into the spec"
-            );
-            Err(Answer("Refused", why))
-        }
-        [one] => Ok(one.hash.clone()),
-        more => {
-            let many = more.len();
-            let why = format!("{many} revisions begin with {prefix}: give more of the hash");
-            Err(Answer("Refused", why))
-        }
-    }
-}
-
-/// Goes back to an earlier revision, or forward again to the template's.
-pub fn undo(
-    cx: &Context<'_>,
-    status: &mut RolloutStatus,
-    command: &Command,
-    target: &Target,
-    stage: Option<Stage>,
-) -> Answer {
-    let Some(over) = of_template(cx.observed).cloned() else {
-        let why = "the API server refuses the template: put that right first";
-        return Answer("Refused", why.to_owned());
-    };
-    let Some(stable) = status.stable_revision.clone().filter(|_| !cx.deleting()) else {
-        return Answer("Refused", "there is nothing to go back from".to_owned());
-    };
-    let to = match meant(cx.observed, status, target) {
-        Ok(to) => to,
-        Err(answer) => return answer,
-    };
-    let back = to != over;
-    let now = held(cx.observed, status).map_or(&over, |u| &u.revision);
-    if *now == to && stable == to {
-        return Answer("Done", format!("revision {to} is what is deployed"));
-    }
-    status.undo = back.then(|| Undo {
-        revision: to.clone(),
-        over: over.clone(),
-        since: Time(cx.now),
-        by: command.by.clone(),
-    });
-    let what = did(command, "went back");
-    let until = if back {
-        format!("; the template, revision {over}, is not deployed until it is another one")
-    } else {
-        String::new()
-    };
-    let message = format!("{what} to revision {to}{until}");
-    note(status, cx.now, "Normal", reason::UNDONE, &message);
-    // What was given up is not tried again by itself; that it is asked for is enough.
-    let tried = status.attempt.as_ref().is_some_and(|a| a.hash == to);
-    if stage == Some(Stage::Done) && tried && stable != to {
-        status.current_revision = Some(to.clone());
-        begin(cx, status, &to, Stage::Starting);
-    }
-    Answer("Done", format!("revision {to} is asked for{until}"))
 }

@@ -21,17 +21,15 @@ use crate::{
 
 use super::{
     Context,
+    answer::{Answer, did},
     attempt::{begin, enter, enter_step, give_up, resume},
-    back,
     stepping::pause,
     steps,
+    undo::undo,
 };
 
 /// The most commands that are remembered.
 const REMEMBERED: usize = 16;
-
-/// What came of a command: a word for the record and a sentence.
-pub(super) struct Answer(pub &'static str, pub String);
 
 /// Handles the commands that stand on the object: the first in order is carried out, the others
 /// have lost. Whether anything was handled.
@@ -164,14 +162,6 @@ fn record(
     }
 }
 
-/// What somebody did, and who that was where it is known.
-pub(super) fn did(command: &Command, what: &str) -> String {
-    match &command.by {
-        Some(who) => format!("{what} by {who}"),
-        None => format!("somebody {what}"),
-    }
-}
-
 /// Takes plain values off that were handled, so that giving them again works.
 pub fn tidy(observed: &Observed, status: &mut RolloutStatus) -> Vec<Intent> {
     let meta = &observed.rollout.metadata;
@@ -245,7 +235,7 @@ fn answer(cx: &Context<'_>, status: &mut RolloutStatus, command: &Command) -> An
         }
     };
     if let (Verb::Undo, Some(target)) = (command.verb, &target) {
-        return back::undo(cx, status, command, target, stage);
+        return undo(cx, status, command, target, stage);
     }
     if let Some(stale) = target.as_ref().and_then(|t| stale(cx, status, t)) {
         return Answer("Stale", stale);

@@ -1,13 +1,16 @@
 //! Strategy: what is wanted next. It knows revisions, counts and weights, and no Kubernetes object.
 
+mod answer;
 pub mod attempt;
 mod back;
 mod balance;
 pub mod commands;
+mod rebuild;
 pub mod replicas;
 pub mod stages;
 pub mod stepping;
 pub mod steps;
+mod undo;
 
 pub use back::previous;
 use jiff::Timestamp;
@@ -201,7 +204,7 @@ fn unknown(stage: &str) -> Decided {
 
 /// Decides what is wanted, and moves the status on by at most one stage or step.
 pub fn decide(cx: &Context<'_>, status: &mut RolloutStatus) -> Decided {
-    if attempt::rebuild(cx, status) {
+    if rebuild::rebuild(cx, status) {
         return Decided::moved();
     }
     // Before anything else is made of it: an attempt that is not understood is not ended either. What

@@ -1,0 +1,63 @@
+//! A lost status, rebuilt from the revisions and the live route.
+
+use crate::{
+    api::{names::reason, status::RolloutStatus},
+    model::{
+        progress::{Stage, note},
+        revisions::Revision,
+    },
+};
+
+use super::{Context, attempt::begin, back, commands, wanted_hash};
+
+/// Rebuilds a lost status from the revisions and the live route. Whether it did.
+pub fn rebuild(cx: &Context<'_>, status: &mut RolloutStatus) -> bool {
+    if status.attempt.is_some()
+        || status.stable_revision.is_some()
+        || cx.observed.revisions.is_empty()
+    {
+        return false;
+    }
+    let selected = cx.selected(false).and_then(|h| cx.observed.revision(h));
+    // A first deploy that was cut short has nothing promoted, whatever its Service selects; and a
+    // switch may have been turned to a revision that was not promoted yet.
+    let good = |r: &Revision| r.verdict == reason::PROMOTED;
+    let selected = selected
+        .filter(|r| good(r) || !cx.spec.switched() && cx.observed.revisions.iter().any(good));
+    let promoted = || {
+        let good = cx.observed.revisions.iter().filter(|r| good(r));
+        good.max_by_key(|r| (r.available(), r.number))
+    };
+    let Some(stable) = selected.or_else(promoted).map(|r| r.hash.clone()) else {
+        return false;
+    };
+    status.decision.get_or_insert_default().told = cx.now.as_second();
+    note(
+        status,
+        cx.now,
+        "Warning",
+        reason::STATUS_REBUILT,
+        &format!("the status was lost; by its Service and its record, revision {stable} is stable"),
+    );
+    status.undo = back::remembered(cx);
+    let wanted = wanted_hash(cx.observed, status);
+    let verdict = wanted
+        .as_ref()
+        .and_then(|h| cx.observed.revision(h))
+        .map(|r| r.verdict.clone());
+    status.stable_revision = Some(stable.clone());
+    begin(cx, status, &stable, Stage::Done);
+    if let Some(attempt) = &mut status.attempt {
+        attempt.outcome = Some(reason::PROMOTED.into());
+        if let (Some(hash), Some((outcome, why))) = (
+            wanted.filter(|h| *h != stable),
+            verdict.as_deref().and_then(|v| v.split_once(": ")),
+        ) {
+            attempt.hash = hash;
+            attempt.outcome = Some(outcome.to_owned());
+            attempt.reason = Some(why.to_owned());
+        }
+    }
+    commands::let_stand(cx, status);
+    true
+}
