@@ -67,6 +67,11 @@ pub struct Canary {
     /// gets traffic. Default: 30s; `0s` is at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub abort_scale_down_delay: Option<HumanDuration>,
+    /// At most so many old revisions keep their size for `scaleDownDelay` or `abortScaleDownDelay`: with one more, the
+    /// oldest is scaled down at once. Default: as many as there are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 100))]
+    pub scale_down_delay_revision_limit: Option<i32>,
     /// Analysis in the background, from `startingStep` until the end of the attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub analysis: Option<BackgroundAnalysis>,
@@ -135,6 +140,11 @@ pub struct BlueGreen {
     /// longer gets traffic. Default: 30s; `0s` is at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub abort_scale_down_delay: Option<HumanDuration>,
+    /// At most so many old revisions keep their size for `scaleDownDelay` or `abortScaleDownDelay`: with one more, the
+    /// oldest is scaled down at once. Default: as many as there are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 100))]
+    pub scale_down_delay_revision_limit: Option<i32>,
 }
 
 /// Rolling: pods of the old revision are replaced by pods of the new one, some at a time, as a

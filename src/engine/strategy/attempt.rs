@@ -392,6 +392,11 @@ pub fn drain(cx: &Context<'_>, status: &mut RolloutStatus, decided: &mut Decided
     if !cx.shifted() {
         return;
     }
+    // The newest stand last.
+    let limit = cx.spec.course.scale_down_delay_revision_limit;
+    let over = limit.map_or(0, |n| status.draining.len().saturating_sub(n));
+    let over = status.draining.iter().take(over);
+    let over: Vec<String> = over.map(|d| d.hash.clone()).collect();
     for hash in idle {
         let until = status
             .draining
@@ -399,7 +404,7 @@ pub fn drain(cx: &Context<'_>, status: &mut RolloutStatus, decided: &mut Decided
             .find(|d| d.hash == hash)
             .map(|d| d.until.0);
         match until {
-            Some(until) if cx.now >= until => {
+            Some(until) if cx.now >= until || over.contains(&hash) => {
                 decided.desired.replicas.insert(hash, 0);
             }
             Some(until) => decided.also_wake(Some(until)),

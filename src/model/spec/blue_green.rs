@@ -2,7 +2,7 @@
 
 use crate::api::strategy::{Analysis, BlueGreen, Pause, Step};
 
-use super::{Course, Faults, RoleServices, Words, judgement, named, of_fields};
+use super::{Course, Faults, RoleServices, Words, judgement, named, of_fields, revision_limit};
 
 const PATH: &str = "spec.strategy.blueGreen";
 
@@ -54,6 +54,11 @@ pub(super) fn course(blue_green: &BlueGreen, replicas: u32, faults: &mut Faults)
             &format!("{PATH}.abortScaleDownDelay"),
             blue_green.abort_scale_down_delay.as_ref(),
             30,
+        ),
+        scale_down_delay_revision_limit: revision_limit(
+            PATH,
+            blue_green.scale_down_delay_revision_limit,
+            faults,
         ),
         steps: steps(blue_green),
         analysis: None,

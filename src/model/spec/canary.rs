@@ -2,7 +2,7 @@
 
 use crate::api::strategy::{Analysis, Canary, Step};
 
-use super::{Course, Faults, RoleServices, Words, surge::surge};
+use super::{Course, Faults, RoleServices, Words, revision_limit, surge::surge};
 
 const PATH: &str = "spec.strategy.canary";
 
@@ -40,6 +40,11 @@ pub(super) fn course(canary: &Canary, replicas: u32, faults: &mut Faults) -> Cou
             &format!("{PATH}.abortScaleDownDelay"),
             canary.abort_scale_down_delay.as_ref(),
             30,
+        ),
+        scale_down_delay_revision_limit: revision_limit(
+            PATH,
+            canary.scale_down_delay_revision_limit,
+            faults,
         ),
         steps: canary.steps.clone(),
         analysis: canary.analysis.clone(),

@@ -93,6 +93,8 @@ pub struct Course {
     pub scale_down_delay: Duration,
     /// How long the new revision keeps its size after an abort.
     pub abort_scale_down_delay: Duration,
+    /// How many old revisions keep their size for these delays; none where there is no limit.
+    pub scale_down_delay_revision_limit: Option<usize>,
     /// The steps.
     pub steps: Vec<Step>,
     /// The analysis in the background.
@@ -253,6 +255,15 @@ impl Faults {
             }
         }
     }
+}
+
+/// How many old revisions keep their size, as it is written at `path`.
+fn revision_limit(path: &str, limit: Option<i32>, faults: &mut Faults) -> Option<usize> {
+    if let Some(found) = limit.filter(|n| *n < 0) {
+        let field = format!("{path}.scaleDownDelayRevisionLimit");
+        faults.add(field, format!("{found}: must be 0 or more"));
+    }
+    limit.and_then(|n| usize::try_from(n).ok())
 }
 
 impl Spec {

@@ -26,6 +26,7 @@ pub(super) fn course(rolling: &Rolling, replicas: u32, faults: &mut Faults) -> C
         idle_pods: 0,
         scale_down_delay: delay,
         abort_scale_down_delay: delay,
+        scale_down_delay_revision_limit: None,
         steps: steps(rolling),
         analysis: rolling.analysis.clone().map(|a| BackgroundAnalysis {
             templates: a.templates,

@@ -90,7 +90,7 @@ pub fn cases() -> Vec<Case> {
         case(
             "blue-green by route",
             json!({"blueGreen": delays(json!({"service": "app", "trafficRouting": route(),
-            "previewReplicaCount": 1, "autoPromotionDelay": "5s", "postPromotionAnalysis": check()}))}),
+            "scaleDownDelayRevisionLimit": 1, "previewReplicaCount": 1, "autoPromotionDelay": "5s", "postPromotionAnalysis": check()}))}),
         ),
         case(
             "rolling",
@@ -128,13 +128,19 @@ impl Case {
 
     /// The Rollout.
     pub fn rollout(&self, replicas: u64, deadline_aborts: bool) -> Value {
-        json!({
+        // What was good just before comes back without steps, where pods are the weight.
+        let window = self.roles.is_none() && !self.strategy["canary"].is_null();
+        let mut rollout = json!({
             "apiVersion": "serin.dev/v1alpha1", "kind": "Rollout",
             "metadata": {"name": "app", "namespace": "ns"},
             "spec": {"replicas": replicas, "progressDeadlineSeconds": 120, "progressDeadlineAbort": deadline_aborts,
                 "revisionHistoryLimit": 3, "selector": {"matchLabels": {"app": "app"}},
                 "template": template(0), "strategy": self.strategy},
-        })
+        });
+        if window {
+            rollout["spec"]["rollbackWindow"] = json!({"revisions": 1});
+        }
+        rollout
     }
 
     /// The user's Service.
