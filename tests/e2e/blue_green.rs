@@ -4,9 +4,12 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, api::ListParams};
+use serde_json::json;
 use serin_lab::{GATEWAY_NAMESPACE, Lab, Load};
 
-use crate::world::{LIMIT, Result, Setup, Strategy, World, ensure, expect_reasons, hash, stage};
+use crate::world::{
+    LIMIT, Result, Setup, Strategy, World, ensure, expect_reasons, hash, phase, stage,
+};
 
 const BY_ITSELF: &str = "{autoPromotionDelay: 2s, \
     prePromotionAnalysis: {templates: [{templateName: errors}], args: [{name: service, value: app}]}, \
@@ -322,4 +325,30 @@ pub async fn blue_green_killed(lab: Arc<Lab>) -> Result {
 }
 pub async fn blue_green_killed_by_route(lab: Arc<Lab>) -> Result {
     killed(lab, "bg-killed-route", true).await
+}
+
+/// Releases come faster than old revisions are scaled down: one keeps its pods, the older one goes at once.
+pub async fn blue_green_old_revisions(lab: Arc<Lab>) -> Result {
+    let mut w = world(lab, "old", true, "{}").await?;
+    let limit = json!({"scaleDownDelay": "10m", "scaleDownDelayRevisionLimit": 1});
+    w.patch(json!({"spec": {"strategy": {"blueGreen": limit}}}))
+        .await?;
+    for (version, before) in [("v2", "v1"), ("v3", "v2")] {
+        let old = w.status().await?.stable_revision.unwrap_or_default();
+        w.deploy(version).await?;
+        let what = format!("{before} alone to keep its pods beside {version}");
+        w.until(&what, |s| {
+            let kept: Vec<&str> = s.draining.iter().map(|d| d.hash.as_str()).collect();
+            phase(s) == "Healthy" && s.stable_revision != Some(old.clone()) && kept == [&old]
+        })
+        .await?;
+        w.served_by(version).await?;
+    }
+    let status = w
+        .until("two revisions to have pods", |s| s.replicas == 6)
+        .await?;
+    expect_reasons(&status, &["Promoted", "ScaledDown"])?;
+    let report = w.farewell().await?;
+    println!("{} requests", report.sent);
+    Ok(())
 }
