@@ -30,6 +30,8 @@ pub struct Strategy {
     .message("trafficRouting needs service: the Service from which the role Services are cloned"))]
 #[x_kube(validation = Rule::new("!has(self.stableService) || !has(self.canaryService) || self.stableService != self.canaryService")
     .message("stableService and canaryService must differ"))]
+#[x_kube(validation = Rule::new("!has(self.minPodsPerReplicaSet) || has(self.trafficRouting)")
+    .message("minPodsPerReplicaSet has no effect without trafficRouting: take it out"))]
 pub struct Canary {
     /// Your Service, only read. Serin makes two clones of it, the role Services, which select the
     /// pods of the stable and of the canary revision; your route names those two.
@@ -52,6 +54,11 @@ pub struct Canary {
     /// How traffic is split. Without it the share of pods is the share of traffic.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traffic_routing: Option<TrafficRouting>,
+    /// The fewest pods that the canary has once it gets traffic, so that it does not stand or fall with one pod; never
+    /// more than `replicas`. A `setCanaryScale` goes before it. Default: as many as its share of the traffic needs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub min_pods_per_replica_set: Option<i32>,
     /// Pods above `replicas` while pods are the weight (no trafficRouting). A number or a percentage,
     /// rounded up. Default: 25%.
     #[serde(default, skip_serializing_if = "Option::is_none")]

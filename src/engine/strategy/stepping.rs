@@ -149,7 +149,7 @@ fn floor(cx: &Context<'_>, stance: Stance, weight: u32) -> u32 {
     match (stance.scale, weight) {
         (Some(scale), _) => scale.pods(cx.spec.replicas),
         (None, 0) => cx.spec.course.idle_pods,
-        (None, _) => 0,
+        (None, _) => cx.spec.course.min_pods,
     }
 }
 

@@ -45,6 +45,7 @@ pub(super) fn course(blue_green: &BlueGreen, replicas: u32, faults: &mut Faults)
         idle_pods: preview
             .and_then(|p| u32::try_from(p).ok())
             .map_or(replicas, |p| p.min(replicas)),
+        min_pods: 0,
         scale_down_delay: faults.duration(
             &format!("{PATH}.scaleDownDelay"),
             blue_green.scale_down_delay.as_ref(),

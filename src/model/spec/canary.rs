@@ -31,6 +31,7 @@ pub(super) fn course(canary: &Canary, replicas: u32, faults: &mut Faults) -> Cou
         max_surge,
         max_unavailable,
         idle_pods: 0,
+        min_pods: min_pods(canary, replicas, faults),
         scale_down_delay: faults.duration(
             &format!("{PATH}.scaleDownDelay"),
             canary.scale_down_delay.as_ref(),
@@ -107,6 +108,24 @@ fn check_routing(canary: &Canary, faults: &mut Faults) {
             format!("{starting}: there are {} steps", canary.steps.len()),
         );
     }
+}
+
+/// Never more than there are to be.
+fn min_pods(canary: &Canary, replicas: u32, faults: &mut Faults) -> u32 {
+    let Some(least) = canary.min_pods_per_replica_set else {
+        return 0;
+    };
+    let path = format!("{PATH}.minPodsPerReplicaSet");
+    if canary.traffic_routing.is_none() {
+        faults.add(
+            path.clone(),
+            format!("{least}: has no effect without trafficRouting: take it out"),
+        );
+    }
+    if least < 1 {
+        faults.add(path, format!("{least}: must be 1 or more"));
+    }
+    u32::try_from(least).map_or(0, |n| n.min(replicas))
 }
 
 fn check_scales(canary: &Canary, faults: &mut Faults) {

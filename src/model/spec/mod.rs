@@ -89,6 +89,8 @@ pub struct Course {
     pub max_unavailable: u32,
     /// Pods that the new revision has in the steps although it gets no traffic.
     pub idle_pods: u32,
+    /// The fewest pods that the new revision has once it gets traffic, where that is routed.
+    pub min_pods: u32,
     /// How long the old revision keeps its size after a promotion.
     pub scale_down_delay: Duration,
     /// How long the new revision keeps its size after an abort.

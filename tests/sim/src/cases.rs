@@ -68,7 +68,7 @@ pub fn cases() -> Vec<Case> {
     vec![
         case(
             "canary by route",
-            json!({"canary": delays(json!({"service": "app", "trafficRouting": route(),
+            json!({"canary": delays(json!({"service": "app", "trafficRouting": route(), "minPodsPerReplicaSet": 2,
             "steps": [{"setWeight": 20}, pause("5s"), {"analysis": check(), "timeout": "2m"}, {"setWeight": 60}, pause("5s")]}))}),
         ),
         case(
