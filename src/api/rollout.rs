@@ -83,7 +83,8 @@ pub struct RolloutSpec {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct RollbackWindow {
-    /// The last so many revisions that were promoted before the stable one; at most 100.
+    /// The last so many revisions that were promoted and are older than the stable one; at most 100. Forward again, to a
+    /// newer one, takes the steps.
     #[schemars(range(min = 1, max = 100))]
     pub revisions: i32,
 }

@@ -36,7 +36,7 @@ pub struct RolloutStatus {
     /// Hash of the last good revision.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stable_revision: Option<String>,
-    /// Hash of the revision that was good before: where an `undo` leads that names none. Absent where there is
+    /// Hash of the older revision that was good last: where an `undo` leads that names none. Absent where there is
     /// no way back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous_revision: Option<String>,

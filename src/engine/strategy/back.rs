@@ -18,12 +18,13 @@ use crate::{
 
 use super::Context;
 
-/// The revisions that were good before the stable one, the last first. Those of which it is not known
-/// when they were promoted come after the others.
+/// The good revisions that are older than the stable one, the last that was promoted first. Those of which
+/// it is not known when they were come after the others. A newer one may be what was gone back from.
 fn good<'a>(observed: &'a Observed, stable: &str) -> Vec<&'a Revision> {
+    let number = observed.revision(stable).map_or(0, |r| r.number);
     let all = observed.revisions.iter();
     let mut good: Vec<&Revision> = all
-        .filter(|r| r.verdict == reason::PROMOTED && r.hash != stable)
+        .filter(|r| r.verdict == reason::PROMOTED && r.number < number)
         .collect();
     good.sort_by_key(|r| std::cmp::Reverse((r.promoted_at, r.number)));
     good

@@ -26,7 +26,7 @@ use super::{
 fn meant(observed: &Observed, status: &RolloutStatus, target: &Target) -> Result<String, Answer> {
     let Some(prefix) = &target.hash else {
         return previous(observed, status).ok_or_else(|| {
-            let why = "no other revision that was promoted is recorded";
+            let why = "no older revision that was promoted is recorded: name the one that is meant";
             Answer("Refused", why.to_owned())
         });
     };
