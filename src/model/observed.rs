@@ -44,6 +44,16 @@ pub enum Current {
     Refused(String),
 }
 
+impl Current {
+    /// Its hash; none where the API server refuses the template.
+    pub fn hash(&self) -> Option<&String> {
+        match self {
+            Self::Recorded(hash) | Self::New(hash) => Some(hash),
+            Self::Refused(_) => None,
+        }
+    }
+}
+
 /// Scope and name of an analysis template.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TemplateKey {

@@ -3,6 +3,8 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
+use crate::api::names::reason;
+
 use super::object::{ObjectRef, REPLICA_SET, Target};
 
 /// The algorithm that names revisions. It stands in each ControllerRevision; the name alone
@@ -92,6 +94,10 @@ impl ReplicaSetView {
 }
 
 impl Revision {
+    /// Whether it was promoted, and nothing was held against it since.
+    pub fn good(&self) -> bool {
+        self.verdict == reason::PROMOTED
+    }
     /// Pods that count as available: none while a change of size is unseen, never more than wanted.
     pub fn available(&self) -> u32 {
         self.replica_set.as_ref().map_or(0, |r| {

@@ -237,15 +237,12 @@ impl Simulation {
 
     /// Nothing looks finished while the template in force is another one.
     pub(super) fn check_finished(&mut self, observed: &Observed, status: &RolloutStatus) {
-        let undo = status.undo.as_ref();
         let current = match &observed.current {
-            Current::Recorded(hash) => undo
-                .filter(|u| u.over == *hash)
-                .map_or(Some(hash), |u| Some(&u.revision)),
+            // An undo may ask for another one.
+            Current::Recorded(_) => engine::strategy::wanted_hash(observed, status),
             Current::New(_) | Current::Refused(_) => None,
         };
-        if status.phase.as_deref() == Some("Healthy") && status.stable_revision.as_ref() != current
-        {
+        if status.phase.as_deref() == Some("Healthy") && status.stable_revision != current {
             self.timeline.broke(
                 self.now,
                 "it looks finished before the template in force is stable",

@@ -79,17 +79,6 @@ async fn one_unready(w: &World, version: &str) -> Result {
     Ok(())
 }
 
-/// Everybody is served by `version`, and nobody by `other` any more.
-async fn only(w: &World, version: &str, other: &str) -> Result {
-    let seen = w.load().now();
-    w.served_by(version).await?;
-    let answers = w.load().window(seen, true);
-    ensure(
-        answers.of(other).all() == 0,
-        format!("{} are still served by {other}", answers.of(other).all()),
-    )
-}
-
 /// The name of the last step, after the switch.
 async fn after_the_switch(w: &World) -> Result<serin::api::RolloutStatus> {
     let status = w
@@ -125,7 +114,7 @@ async fn by_itself(lab: Arc<Lab>, prefix: &str, routed: bool) -> Result {
             "ScaledDown",
         ],
     )?;
-    only(&w, "v2", "v1").await?;
+    w.served_only_by("v2", "v1").await?;
     let tried = testers.stop().await;
     ensure(tried.of("v2").all() > 0, "the preview was tried")?;
     w.farewell().await?;
@@ -149,11 +138,11 @@ async fn by_hand(lab: Arc<Lab>, prefix: &str, routed: bool) -> Result {
             s.phase.as_deref() == Some("Paused") && pods == Some((1, 1))
         })
         .await?;
-    only(&w, "v1", "v2").await?;
+    w.served_only_by("v1", "v2").await?;
     w.annotate(&[("promote", &format!("{}@promotion/1", hash(&status)))])
         .await?;
     w.done("Healthy").await?;
-    only(&w, "v2", "v1").await?;
+    w.served_only_by("v2", "v1").await?;
     w.farewell().await?;
     Ok(())
 }
@@ -184,7 +173,7 @@ async fn fails_after(lab: Arc<Lab>, prefix: &str, routed: bool) -> Result {
     after_the_switch(&w).await?;
     let status = w.done("Degraded").await?;
     expect_reasons(&status, &["AttemptStarted", "RolledBack", "ScaledDown"])?;
-    only(&w, "v1", "errors").await?;
+    w.served_only_by("v1", "errors").await?;
     w.farewell().await?;
     Ok(())
 }
@@ -207,7 +196,7 @@ async fn abort(lab: Arc<Lab>, prefix: &str, routed: bool, switched: bool) -> Res
     w.deploy("v2").await?;
     if switched {
         after_the_switch(&w).await?;
-        only(&w, "v2", "v1").await?;
+        w.served_only_by("v2", "v1").await?;
     } else {
         w.step(1).await?;
     }
@@ -219,7 +208,7 @@ async fn abort(lab: Arc<Lab>, prefix: &str, routed: bool, switched: bool) -> Res
         !status.history.iter().any(|h| h.reason == "AbortHeld"),
         "nothing held the abort",
     )?;
-    only(&w, "v1", "v2").await?;
+    w.served_only_by("v1", "v2").await?;
     w.farewell().await?;
     Ok(())
 }
@@ -242,11 +231,11 @@ async fn supersede(lab: Arc<Lab>, prefix: &str, routed: bool) -> Result {
     let mut w = world(lab, prefix, routed, HELD_AFTER).await?;
     w.deploy("v2").await?;
     after_the_switch(&w).await?;
-    only(&w, "v2", "v1").await?;
+    w.served_only_by("v2", "v1").await?;
     w.deploy("v3").await?;
     let status = after_the_switch(&w).await?;
     expect_reasons(&status, &["AttemptStarted", "Superseded", "AttemptStarted"])?;
-    only(&w, "v3", "v2").await?;
+    w.served_only_by("v3", "v2").await?;
     w.annotate(&[("promote-full", &format!("{}/1", hash(&status)))])
         .await?;
     w.done("Healthy").await?;

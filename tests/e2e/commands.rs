@@ -25,12 +25,7 @@ pub async fn abort(lab: Arc<Lab>) -> Result {
     w.annotate(&[("abort", "now")]).await?;
     let status = w.done("Degraded").await?;
     expect_reasons(&status, &["AttemptStarted", "Aborted"])?;
-    let seen = w.load().now();
-    w.served_by("v1").await?;
-    ensure(
-        w.load().window(seen, true).of("v2").all() == 0,
-        "nobody is served by v2 any more",
-    )?;
+    w.served_only_by("v1", "v2").await?;
     w.annotate(&[("retry", &format!("{}/1", hash(&status)))])
         .await?;
     w.until("a second attempt", |s| {
@@ -92,12 +87,7 @@ pub async fn undo(lab: Arc<Lab>) -> Result {
         status.stable_revision == first && status.undo.is_some(),
         "what Git says is not deployed",
     )?;
-    let seen = w.load().now();
-    w.served_by("v1").await?;
-    ensure(
-        w.load().window(seen, true).of("v2").all() == 0,
-        "nobody is served by v2 any more",
-    )?;
+    w.served_only_by("v1", "v2").await?;
     w.deploy("v3").await?;
     let status = w.done("Healthy").await?;
     expect_reasons(&status, &["UndoEnded", "AttemptStarted", "Promoted"])?;

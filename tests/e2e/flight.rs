@@ -126,12 +126,7 @@ pub async fn supersede(lab: Arc<Lab>) -> Result {
     w.annotate(&[("promote-full", &format!("{}/1", hash(&status)))])
         .await?;
     w.done("Healthy").await?;
-    let seen = w.load().now();
-    w.served_by("v3").await?;
-    ensure(
-        w.load().window(seen, true).of("v1").all() == 0,
-        "v1 no longer serves",
-    )?;
+    w.served_only_by("v3", "v1").await?;
     w.farewell().await?;
     Ok(())
 }
@@ -175,12 +170,7 @@ pub async fn delete_orphaning(lab: Arc<Lab>) -> Result {
         .within("the Rollout to be gone", LIMIT, gone)
         .await??;
     ensure(stage(&status) == "Stepping", "it was in mid-flight")?;
-    let seen = w.load().now();
-    w.served_by("v1").await?;
-    ensure(
-        w.load().window(seen, true).of("v2").all() == 0,
-        "stable carries everything",
-    )?;
+    w.served_only_by("v1", "v2").await?;
     w.farewell().await?;
     Ok(())
 }

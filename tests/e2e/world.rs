@@ -402,6 +402,17 @@ impl World {
         Ok(())
     }
 
+    /// Everybody is served by `version`, and nobody by `other` any more.
+    pub async fn served_only_by(&self, version: &str, other: &str) -> Result {
+        let seen = self.load().now();
+        self.served_by(version).await?;
+        let answers = self.load().window(seen, true).of(other).all();
+        ensure(
+            answers == 0,
+            format!("{answers} are still served by {other}"),
+        )
+    }
+
     /// The users go; none of them saw a failure of our doing. Gives what they saw.
     pub async fn farewell(&mut self) -> Result<Report> {
         let report = self.load.take().expect("users send requests").stop().await;

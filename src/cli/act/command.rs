@@ -9,11 +9,7 @@ use kube::api::{DynamicObject, ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
 
 use crate::{
-    api::{
-        Rollout,
-        names::{POD_TEMPLATE_HASH, ROLLOUT_LABEL},
-        status::HandledCommand,
-    },
+    api::{Rollout, names::POD_TEMPLATE_HASH, status::HandledCommand},
     cli::{
         CliError,
         connect::{Access, Door, OperateError},
@@ -95,8 +91,7 @@ pub async fn undo(options: &Options, to_revision: Option<i64>) -> Result<(), Cli
 
 /// The hash of the revision with that number.
 async fn numbered(door: &Door, rollout: &Rollout, number: i64) -> Result<String, OperateError> {
-    let name = words::name(rollout);
-    let params = ListParams::default().labels(&format!("{ROLLOUT_LABEL}={name}"));
+    let params = ListParams::default().labels(&parts::ours(rollout));
     let api = parts::api(door, CONTROLLER_REVISION);
     let list = api.list(&params);
     let list = door.answer("list controllerrevisions", list).await?;
@@ -108,7 +103,8 @@ async fn numbered(door: &Door, rollout: &Rollout, number: i64) -> Result<String,
         there.sort_unstable();
         let there: Vec<String> = there.iter().map(ToString::to_string).collect();
         OperateError::Refused(format!(
-            "rollout {name:?} has no revision {number}; it has: {}",
+            "rollout {:?} has no revision {number}; it has: {}",
+            words::name(rollout),
             there.join(", ")
         ))
     })

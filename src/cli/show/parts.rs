@@ -53,9 +53,14 @@ pub fn api(door: &Door, kind: Kind) -> Api<DynamicObject> {
     Api::namespaced_with(door.client.clone(), &door.namespace, &resource)
 }
 
+/// The label selector of what Serin makes for a Rollout.
+pub fn ours(rollout: &Rollout) -> String {
+    format!("{ROLLOUT_LABEL}={}", words::name(rollout))
+}
+
 /// The kinds of a Rollout's parts, with the label selector that finds them.
 pub fn kinds(rollout: &Rollout) -> Vec<(Kind, String)> {
-    let ours = format!("{ROLLOUT_LABEL}={}", words::name(rollout));
+    let ours = ours(rollout);
     let pods = Selector::try_from(rollout.spec.selector.clone())
         .map(|s| s.to_string())
         .unwrap_or_default();

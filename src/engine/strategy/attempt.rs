@@ -26,7 +26,7 @@ pub fn begin(cx: &Context<'_>, status: &mut RolloutStatus, hash: &str, stage: St
         .unwrap_or(0);
     let number = status.attempt.as_ref().map_or(0, |a| a.number).max(runs) + 1;
     let (steps, analysis) = match stage {
-        Stage::Deploying => (vec![], None),
+        Stage::Deploying => (&[][..], None),
         _ => back::way(cx, status, hash),
     };
     let count = match steps.len() {
@@ -49,8 +49,8 @@ pub fn begin(cx: &Context<'_>, status: &mut RolloutStatus, hash: &str, stage: St
         progress_at: MicroTime(cx.now),
         stage_since: None,
         progress_mark: 0,
-        steps,
-        analysis,
+        steps: steps.to_vec(),
+        analysis: analysis.cloned(),
     });
     status.pause = None;
     status.draining.retain(|d| d.hash != hash);
@@ -395,19 +395,14 @@ pub fn drain(cx: &Context<'_>, status: &mut RolloutStatus, decided: &mut Decided
     // The newest stand last.
     let limit = cx.spec.course.scale_down_delay_revision_limit;
     let over = limit.map_or(0, |n| status.draining.len().saturating_sub(n));
-    let over = status.draining.iter().take(over);
-    let over: Vec<String> = over.map(|d| d.hash.clone()).collect();
     for hash in idle {
-        let until = status
-            .draining
-            .iter()
-            .find(|d| d.hash == hash)
-            .map(|d| d.until.0);
-        match until {
-            Some(until) if cx.now >= until || over.contains(&hash) => {
+        let mut draining = status.draining.iter().enumerate();
+        let found = draining.find(|(_, d)| d.hash == hash);
+        match found.map(|(at, d)| (at, d.until.0)) {
+            Some((at, until)) if cx.now >= until || at < over => {
                 decided.desired.replicas.insert(hash, 0);
             }
-            Some(until) => decided.also_wake(Some(until)),
+            Some((_, until)) => decided.also_wake(Some(until)),
             None if switching => {}
             None => {
                 let until = after(cx.now, cx.spec.course.abort_scale_down_delay);

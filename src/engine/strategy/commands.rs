@@ -34,7 +34,7 @@ const REMEMBERED: usize = 16;
 /// Handles the commands that stand on the object: the first in order is carried out, the others
 /// have lost. Whether anything was handled.
 pub fn handle(cx: &Context<'_>, status: &mut RolloutStatus) -> bool {
-    let annotations = &annotations(cx);
+    let annotations = annotations(cx);
     let commands: Vec<Command> = pending(annotations, &status.commands)
         .into_iter()
         .filter(|c| !spent(status, c) && !ahead(status, c))
@@ -64,7 +64,7 @@ pub fn handle(cx: &Context<'_>, status: &mut RolloutStatus) -> bool {
 /// Records what stands on the object when a lost status was rebuilt: what was carried out before is not
 /// carried out again.
 pub fn let_stand(cx: &Context<'_>, status: &mut RolloutStatus) {
-    let annotations = &annotations(cx);
+    let annotations = annotations(cx);
     for command in pending(annotations, &status.commands) {
         if !command.verb.takes_anything() {
             let why = "it stood on the object when the status was lost, so it is not carried out";
@@ -74,9 +74,10 @@ pub fn let_stand(cx: &Context<'_>, status: &mut RolloutStatus) {
     }
 }
 
-fn annotations(cx: &Context<'_>) -> BTreeMap<String, String> {
+fn annotations<'a>(cx: &Context<'a>) -> &'a BTreeMap<String, String> {
+    static NONE: BTreeMap<String, String> = BTreeMap::new();
     let meta = &cx.observed.rollout.metadata;
-    meta.annotations.clone().unwrap_or_default()
+    meta.annotations.as_ref().unwrap_or(&NONE)
 }
 
 /// A plain value that was handled and is about to be taken off: it stands only because that has not
@@ -234,10 +235,9 @@ fn answer(cx: &Context<'_>, status: &mut RolloutStatus, command: &Command) -> An
             );
         }
     };
-    if let (Verb::Undo, Some(target)) = (command.verb, &target) {
-        return undo(cx, status, command, target, stage);
-    }
-    if let Some(stale) = target.as_ref().and_then(|t| stale(cx, status, t)) {
+    // An undo means another revision than the one in flight.
+    let of_attempt = target.as_ref().filter(|_| command.verb != Verb::Undo);
+    if let Some(stale) = of_attempt.and_then(|t| stale(cx, status, t)) {
         return Answer("Stale", stale);
     }
     match command.verb {
@@ -266,8 +266,7 @@ fn answer(cx: &Context<'_>, status: &mut RolloutStatus, command: &Command) -> An
         Verb::Resume => resume_command(cx, status, command),
         Verb::Retry => retry(cx, status, &hash, stage),
         Verb::Promote => promote(cx, status, command, stage),
-        // Always with a target.
-        Verb::Undo => Answer("Refused", "it names no revision".into()),
+        Verb::Undo => undo(cx, status, command, stage),
         Verb::PromoteFull if in_flight => {
             status.pause = None;
             let end = attempt.map_or(0, |a| a.steps.len());

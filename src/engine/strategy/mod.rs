@@ -19,7 +19,7 @@ use crate::{
     api::{names::FINALIZER, names::reason, status::RolloutStatus},
     model::{
         desired::{Desired, Roles},
-        observed::{Current, Observed},
+        observed::Observed,
         progress::{Stage, note_once},
         spec::Spec,
         traffic::{InForce, Written},
@@ -270,10 +270,8 @@ pub fn wanted_hash(observed: &Observed, status: &RolloutStatus) -> Option<String
     if let Some(undo) = back::held(observed, status) {
         return Some(undo.revision.clone());
     }
-    match &observed.current {
-        Current::Recorded(hash) | Current::New(hash) => Some(hash.clone()),
-        Current::Refused(_) => status.current_revision.clone(),
-    }
+    let hash = observed.current.hash();
+    hash.or(status.current_revision.as_ref()).cloned()
 }
 
 /// Both role Services on one revision.

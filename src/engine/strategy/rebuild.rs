@@ -21,11 +21,10 @@ pub fn rebuild(cx: &Context<'_>, status: &mut RolloutStatus) -> bool {
     let selected = cx.selected(false).and_then(|h| cx.observed.revision(h));
     // A first deploy that was cut short has nothing promoted, whatever its Service selects; and a
     // switch may have been turned to a revision that was not promoted yet.
-    let good = |r: &Revision| r.verdict == reason::PROMOTED;
-    let selected = selected
-        .filter(|r| good(r) || !cx.spec.switched() && cx.observed.revisions.iter().any(good));
+    let any_good = || cx.observed.revisions.iter().any(Revision::good);
+    let selected = selected.filter(|r| r.good() || !cx.spec.switched() && any_good());
     let promoted = || {
-        let good = cx.observed.revisions.iter().filter(|r| good(r));
+        let good = cx.observed.revisions.iter().filter(|r| r.good());
         good.max_by_key(|r| (r.available(), r.number))
     };
     let Some(stable) = selected.or_else(promoted).map(|r| r.hash.clone()) else {

@@ -223,10 +223,10 @@ fn renew(cx: &Context<'_>, status: &mut RolloutStatus) -> bool {
     let Some(attempt) = &mut status.attempt else {
         return false;
     };
-    if attempt.steps == steps && attempt.analysis == analysis {
+    if attempt.steps == steps && attempt.analysis.as_ref() == analysis {
         return false;
     }
-    (attempt.steps, attempt.analysis) = (steps, analysis);
+    (attempt.steps, attempt.analysis) = (steps.to_vec(), analysis.cloned());
     progressed(cx, attempt);
     true
 }

@@ -8,7 +8,7 @@ use crate::{
         status::{RolloutStatus, Undo},
     },
     model::{
-        command::{Command, Target},
+        command::Command,
         observed::Observed,
         progress::{Stage, note},
         revisions::Revision,
@@ -19,12 +19,13 @@ use super::{
     Context,
     answer::{Answer, did},
     attempt::begin,
-    back::{held, of_template, previous},
+    back::{held, previous},
 };
 
 /// Which revision a command means.
-fn meant(observed: &Observed, status: &RolloutStatus, target: &Target) -> Result<String, Answer> {
-    let Some(prefix) = &target.hash else {
+fn meant(observed: &Observed, status: &RolloutStatus, command: &Command) -> Result<String, Answer> {
+    let target = command.target.as_ref().ok();
+    let Some(prefix) = target.and_then(|t| t.hash.as_ref()) else {
         return previous(observed, status).ok_or_else(|| {
             let why = "no older revision that was promoted is recorded: name the one that is meant";
             Answer("Refused", why.to_owned())
@@ -37,7 +38,7 @@ fn meant(observed: &Observed, status: &RolloutStatus, target: &Target) -> Result
             "Refused",
             format!("no revision {prefix} is recorded"),
         )),
-        [one] if one.verdict != reason::PROMOTED => {
+        [one] if !one.good() => {
             let hash = &one.hash;
             let why = format!(
                 "revision {hash} was not promoted, so it is no way back: to try it, put its template into the spec"
@@ -58,17 +59,16 @@ pub fn undo(
     cx: &Context<'_>,
     status: &mut RolloutStatus,
     command: &Command,
-    target: &Target,
     stage: Option<Stage>,
 ) -> Answer {
-    let Some(over) = of_template(cx.observed).cloned() else {
+    let Some(over) = cx.observed.current.hash().cloned() else {
         let why = "the API server refuses the template: put that right first";
         return Answer("Refused", why.to_owned());
     };
     let Some(stable) = status.stable_revision.clone().filter(|_| !cx.deleting()) else {
         return Answer("Refused", "there is nothing to go back from".to_owned());
     };
-    let to = match meant(cx.observed, status, target) {
+    let to = match meant(cx.observed, status, command) {
         Ok(to) => to,
         Err(answer) => return answer,
     };

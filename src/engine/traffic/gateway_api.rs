@@ -28,13 +28,12 @@ const fn route(kind: &'static str, plural: &'static str) -> Kind {
 /// HTTPRoute of the Gateway API.
 pub const HTTP_ROUTE: Kind = route("HTTPRoute", "httproutes");
 
-/// Every kind of route that there is, in the order of the fields.
-const KINDS: [Kind; 4] = [
-    HTTP_ROUTE,
-    route("GRPCRoute", "grpcroutes"),
-    route("TCPRoute", "tcproutes"),
-    route("TLSRoute", "tlsroutes"),
-];
+const GRPC_ROUTE: Kind = route("GRPCRoute", "grpcroutes");
+const TCP_ROUTE: Kind = route("TCPRoute", "tcproutes");
+const TLS_ROUTE: Kind = route("TLSRoute", "tlsroutes");
+
+/// Every kind of route that there is.
+const KINDS: [Kind; 4] = [HTTP_ROUTE, GRPC_ROUTE, TCP_ROUTE, TLS_ROUTE];
 
 /// Where the strategy's routes are named.
 const PATH: &str = "trafficRouting.gatewayAPI";
@@ -59,13 +58,13 @@ pub fn named(all: &traffic::GatewayApi) -> Vec<Named> {
         tcp_routes,
         tls_routes,
     } = all;
-    let fields: [(&str, &[RouteRef]); KINDS.len()] = [
-        ("httpRoutes", http_routes),
-        ("grpcRoutes", grpc_routes),
-        ("tcpRoutes", tcp_routes),
-        ("tlsRoutes", tls_routes),
+    let fields: [(Kind, &str, &[RouteRef]); KINDS.len()] = [
+        (HTTP_ROUTE, "httpRoutes", http_routes),
+        (GRPC_ROUTE, "grpcRoutes", grpc_routes),
+        (TCP_ROUTE, "tcpRoutes", tcp_routes),
+        (TLS_ROUTE, "tlsRoutes", tls_routes),
     ];
-    let of_kind = |(kind, (field, routes)): (Kind, (&'static str, &[RouteRef]))| {
+    let of_kind = |(kind, field, routes): (Kind, &'static str, &[RouteRef])| {
         let one = |(index, route): (usize, &RouteRef)| Named {
             object: ObjectRef::new(kind, &route.name),
             rule: route.rule.clone(),
@@ -73,7 +72,7 @@ pub fn named(all: &traffic::GatewayApi) -> Vec<Named> {
         };
         routes.iter().enumerate().map(one).collect::<Vec<Named>>()
     };
-    KINDS.into_iter().zip(fields).flat_map(of_kind).collect()
+    fields.into_iter().flat_map(of_kind).collect()
 }
 
 /// The line in the list of routers.
