@@ -104,6 +104,8 @@ pub mod reason {
     pub const HEALTHY: &str = "Healthy";
     /// A role Service turned to another revision.
     pub const SERVICE_SWITCHED: &str = "ServiceSwitched";
+    /// A Service that no strategy turns any more selects the pods of all revisions again.
+    pub const SERVICE_RELEASED: &str = "ServiceReleased";
     /// An old revision was deleted.
     pub const REVISION_DELETED: &str = "RevisionDeleted";
     /// Old pods are scaled down.

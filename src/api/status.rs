@@ -80,6 +80,11 @@ pub struct RolloutStatus {
     /// Revisions that keep their pods for a while.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub draining: Vec<Draining>,
+    /// Services that Serin turned to the pods of one revision, by name; at most 16. One that the strategy no longer
+    /// names follows the stable revision; where pods are the weight, it selects the pods of all revisions again and is
+    /// taken from here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub role_services: Vec<String>,
     /// The last decision.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decision: Option<Decision>,

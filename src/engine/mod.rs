@@ -277,6 +277,7 @@ fn realize(
         spec,
         &decided.desired,
         observed,
+        status,
         world.force.as_ref(),
         numbers,
     ));

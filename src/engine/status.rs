@@ -19,6 +19,7 @@ use crate::{
 use super::{
     World,
     strategy::{Decided, previous},
+    workload::left,
 };
 
 /// What a Rollout is doing, for conditions and columns.
@@ -34,6 +35,7 @@ pub fn summarize(world: &World<'_>, decided: &Decided, status: &mut RolloutStatu
     status.observed_generation = observed.rollout.metadata.generation;
     status.selector = Some(selector_text(&spec.selector));
     status.previous_revision = previous(observed, status);
+    status.role_services = left::turned(spec, observed);
     counts(observed, status);
     if decided.moved {
         status.waiting = None;

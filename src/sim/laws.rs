@@ -139,6 +139,7 @@ impl Simulation {
             .get(&target.object.name)
             .map(|p| p.hash.clone())
             .unwrap_or_default();
+        self.check_left(&hash, wanted);
         if !self.routed() {
             self.check_availability(&hash, wanted);
             return;
@@ -163,6 +164,28 @@ impl Simulation {
                 format!(
                     "S4: {hash} is scaled to {wanted} while {} of the traffic goes there by {service}",
                     show(share)
+                )
+            })
+            .collect();
+        for fault in faults {
+            self.timeline.broke(self.now, &fault);
+        }
+    }
+
+    /// S4 where a former strategy turned a Service, by which users may still come.
+    fn check_left(&mut self, hash: &str, wanted: u32) {
+        let roles = self.cluster.names.services.roles();
+        let needed = need(FULL, self.cluster.wanted());
+        let ready = self.cluster.ready_of(hash, self.now);
+        let objects = self.cluster.objects.keys();
+        let left = objects.filter(|o| o.kind == SERVICE && !roles.contains(&&o.name));
+        let faults: Vec<String> = left
+            .filter(|o| self.cluster.selected(&o.name) == Some(hash))
+            .filter(|_| ready > 0 && wanted < needed)
+            .map(|o| {
+                format!(
+                    "S4: {hash} is scaled to {wanted} while Service {} selects nothing else",
+                    o.name
                 )
             })
             .collect();

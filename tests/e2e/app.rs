@@ -94,7 +94,7 @@ spec:
     pub fn template(&self, version: &str) -> Value {
         // Pods that go while users are sent to them must serve on until nobody is.
         let rolls = matches!(self.setup.strategy, Strategy::Rolling(_));
-        let drain = rolls.then_some(("DRAIN", "5s"));
+        let drain = (rolls || self.setup.drains).then_some(("DRAIN", "5s"));
         let env: Vec<Value> = version_env(version)
             .into_iter()
             // And characters that the API server writes as escapes.

@@ -341,3 +341,33 @@ pub async fn blue_green_old_revisions(lab: Arc<Lab>) -> Result {
     println!("{} requests", report.sent);
     Ok(())
 }
+
+/// Users come by the active Service also where the strategy no longer names it.
+pub async fn blue_green_becomes_rolling(lab: Arc<Lab>) -> Result {
+    let setup = Setup {
+        routed: false,
+        drains: true,
+        strategy: Strategy::BlueGreen("{}"),
+        ..Setup::default()
+    };
+    let mut w = World::new(lab, "becomes", setup).await?;
+    let rolling = json!({"blueGreen": null, "rolling": {"maxSurge": 1, "maxUnavailable": 0}});
+    w.patch(json!({"spec": {"strategy": rolling, "template": w.template("v2")}}))
+        .await?;
+    let status = w.done("Healthy").await?;
+    let wanted = [
+        "AttemptStarted",
+        "ServiceReleased",
+        "ScaledDown",
+        "Promoted",
+    ];
+    expect_reasons(&status, &wanted)?;
+    ensure(status.role_services.is_empty(), "no Service is held on to")?;
+    w.served_only_by("v2", "v1").await?;
+    w.deploy("v3").await?;
+    w.done("Healthy").await?;
+    w.served_only_by("v3", "v2").await?;
+    let report = w.farewell().await?;
+    println!("{} requests", report.sent);
+    Ok(())
+}

@@ -157,6 +157,7 @@ fn main() {
         blue_green::blue_green_supersede,
         blue_green::blue_green_supersede_by_route,
         blue_green::blue_green_old_revisions,
+        blue_green::blue_green_becomes_rolling,
         blue_green::blue_green_killed,
         blue_green::blue_green_killed_by_route,
         faults::killed_in_starting,

@@ -62,6 +62,8 @@ pub struct Setup {
     /// selector is the switch.
     pub routed: bool,
     pub strategy: Strategy,
+    /// Whether pods serve on for a while when they go; those of a rolling update always do.
+    pub drains: bool,
     /// The kinds of the routes, all of them named `app`; users come by the first.
     pub routes: &'static [&'static str],
     /// `spec.controllerName`; none where it is empty.
@@ -96,6 +98,7 @@ impl Default for Setup {
             rate: 40.0,
             routed: true,
             strategy: Strategy::Canary,
+            drains: false,
             routes: &["HTTPRoute"],
             controller: "",
         }

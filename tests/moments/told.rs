@@ -125,10 +125,17 @@ fn tracks(observed: &Observed, status: &RolloutStatus) -> Vec<String> {
             faults.push(format!("{}: told {told:?}, seen {seen:?}", track.name));
         }
         let named = track.service.clone().unwrap_or_default();
+        let (green, canary) = (strategy.blue_green.as_ref(), strategy.canary.as_ref());
+        let given = match track.name.as_str() {
+            "active" => green.and_then(|g| g.active_service.clone()),
+            "preview" => green.and_then(|g| g.preview_service.clone()),
+            "stable" => canary.and_then(|c| c.stable_service.clone()),
+            _ => canary.and_then(|c| c.canary_service.clone()),
+        };
         let service = if pods {
             String::new()
         } else {
-            format!("app-{}", track.name)
+            given.unwrap_or_else(|| format!("app-{}", track.name))
         };
         if named != service {
             faults.push(format!("{}: its Service is called {named:?}", track.name));

@@ -33,6 +33,7 @@ const CROWD: usize = 10;
 /// How a decision is carried out: told in the Event of what goes before, where there is one.
 const DETAILS: &[&str] = &[
     reason::SERVICE_SWITCHED,
+    reason::SERVICE_RELEASED,
     reason::WEIGHT_CHANGED,
     reason::STEP_STARTED,
     reason::PROMOTING,

@@ -267,10 +267,12 @@ fn switching(cx: &Context<'_>, status: &mut RolloutStatus, attempt: &Attempt) ->
     }
     decided.desired.weight = Some(100);
     decided.desired.claim = true;
-    // It turns only when nothing is sent to it.
-    if cx.settled_at(100) {
-        decided.desired.roles = Some(both(hash));
-    }
+    // It turns only when nothing is sent to it. Where it is gone, nobody is served by it.
+    let stable = cx.selected(false).filter(|_| !cx.settled_at(100));
+    decided.desired.roles = Some(Roles {
+        stable: stable.unwrap_or(hash).to_owned(),
+        canary: hash.clone(),
+    });
     let service = cx
         .spec
         .course

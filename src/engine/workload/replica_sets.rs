@@ -16,7 +16,7 @@ use crate::{
     },
 };
 
-use super::revisions;
+use super::{left, revisions};
 
 /// What to do about ReplicaSets.
 pub fn realize(
@@ -179,12 +179,15 @@ fn resize(
 /// S4: the fewest pods that a revision needs for what the data plane may still send it. Where the
 /// user wants no pods at all, none are kept.
 fn floor(spec: &Spec, observed: &Observed, hash: &str, now: u32, force: Option<&InForce>) -> u32 {
-    let Some(services) = &spec.course.services else {
-        return 0;
-    };
     if spec.replicas == 0 {
         return 0;
     }
+    if left::bound(spec, observed).any(|s| s.hash == hash) {
+        return now;
+    }
+    let Some(services) = &spec.course.services else {
+        return 0;
+    };
     // While a change of the split is not in force, a Service that turned just before it may still be
     // followed to the pods that it selected then.
     let settled = force.is_some_and(|f| f.settled.is_some());

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::{
-    api::names::{DECISION, POD_TEMPLATE_HASH, ROLLOUT_LABEL},
+    api::names::{DECISION, POD_TEMPLATE_HASH, ROLLOUT_LABEL, reason},
     model::{
         desired::Desired,
         object::{ObjectRef, SERVICE, Target, annotate, annotation_number, has_annotations},
@@ -161,10 +161,7 @@ fn one(
     };
     let target = Target::of(SERVICE, live);
     if observed.selected(name) != Some(hash) {
-        // S7: it turns to other pods only where nothing is sent to it, where those pods suffice, or
-        // where none are wanted.
-        let ready = observed.revision(hash).map_or(0, |r| r.available());
-        if weight > 0 && spec.replicas > 0 && ready < need(weight, spec.replicas) {
+        if !suffices(spec, observed, hash, weight) {
             return None;
         }
         let mut selector = live
@@ -180,19 +177,8 @@ fn one(
         selector
             .as_object_mut()?
             .insert(POD_TEMPLATE_HASH.into(), json!(hash));
-        let mut operations =
-            vec![json!({"op": "add", "path": "/spec/selector", "value": selector})];
-        operations.extend(annotate(
-            has_annotations(live),
-            DECISION,
-            &numbers.next.to_string(),
-        ));
-        let action = Action::Patch { target, operations };
-        return Some(Intent::hazardous(
-            vec![action],
-            Some(crate::api::names::reason::SERVICE_SWITCHED),
-            format!("point Service {name} to revision {hash}"),
-        ));
+        let operation = json!({"op": "add", "path": "/spec/selector", "value": selector});
+        return Some(turn(live, operation, numbers, switched(name, hash)));
     }
     let mut operations = vec![];
     if !services.shared {
@@ -206,6 +192,34 @@ fn one(
         ));
     }
     (!operations.is_empty()).then(|| Intent::harmless(Action::Patch { target, operations }))
+}
+
+/// S7: a Service turns to other pods only where nothing is sent to it, where those pods suffice, or where none are
+/// wanted.
+pub(super) fn suffices(spec: &Spec, observed: &Observed, hash: &str, weight: u32) -> bool {
+    let ready = observed.revision(hash).map_or(0, |r| r.available());
+    weight == 0 || spec.replicas == 0 || ready >= need(weight, spec.replicas)
+}
+
+/// A Service points to a revision: why and what, for the history.
+pub(super) fn switched(name: &str, hash: &str) -> (&'static str, String) {
+    let what = format!("point Service {name} to revision {hash}");
+    (reason::SERVICE_SWITCHED, what)
+}
+
+/// A Service, as it was read, selects other pods.
+pub(super) fn turn(
+    live: &Value,
+    selector: Value,
+    numbers: Numbers,
+    (why, what): (&'static str, String),
+) -> Intent {
+    let mut operations = vec![selector];
+    let number = numbers.next.to_string();
+    operations.extend(annotate(has_annotations(live), DECISION, &number));
+    let target = Target::of(SERVICE, live);
+    let action = Action::Patch { target, operations };
+    Intent::hazardous(vec![action], Some(why), what)
 }
 
 /// Fields of the user's Service that its clones share. No labels and no annotations: those may tell

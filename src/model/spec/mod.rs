@@ -66,6 +66,8 @@ pub struct Spec {
     /// Whether the Services and routes of the course are no longer those that are written: what was shifted by
     /// them is not back yet.
     pub former: bool,
+    /// Services that were turned to the pods of one revision by a strategy that no longer names them.
+    pub left: Vec<String>,
     /// What the attempt in flight still measures, by the path where it stands: its steps are a
     /// snapshot, so the spec may no longer name it.
     pub in_flight: Vec<(String, Analysis)>,
@@ -149,6 +151,11 @@ impl RoleServices {
             fields,
             shared,
         }
+    }
+
+    /// The two that are turned.
+    pub fn roles(&self) -> [&String; 2] {
+        [&self.stable, &self.canary]
     }
 
     fn check(&self, base: &str, faults: &mut Faults) {
@@ -323,6 +330,7 @@ impl Spec {
             ),
             in_flight: in_flight(rollout, &course.analyses),
             former: is_former,
+            left: left(rollout, course.services.as_ref()),
             course,
         };
         (Some(resolved), faults.0)
@@ -345,6 +353,7 @@ impl Spec {
             .services
             .iter()
             .flat_map(|s| [s.user.clone(), s.stable.clone(), s.canary.clone()])
+            .chain(self.left.iter().cloned())
             .collect();
         let analyses = self.course.analyses.iter().chain(&self.in_flight);
         let templates = analyses.flat_map(|(_, a)| template_keys(a)).collect();
@@ -400,6 +409,13 @@ fn differ(one: &Course, other: &Course) -> bool {
         (course.services.clone(), routing)
     };
     by(one) != by(other)
+}
+
+/// The Services that were turned to one revision's pods and are no role Services any more.
+fn left(rollout: &Rollout, services: Option<&RoleServices>) -> Vec<String> {
+    let turned = rollout.status.iter().flat_map(|s| &s.role_services);
+    let role = |name: &&String| services.is_some_and(|s| s.roles().contains(name));
+    turned.filter(|name| !role(name)).cloned().collect()
 }
 
 /// What the attempt in flight measures, from its snapshot, and the spec no longer names.

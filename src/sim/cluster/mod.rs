@@ -159,9 +159,12 @@ impl Cluster {
             self.gateway
                 .tell(now, generation, share, self.accept_after, self.effect_after);
         }
-        let roles = [&self.names.services.stable, &self.names.services.canary];
-        if reference.kind == SERVICE && roles.contains(&&reference.name) && changed {
-            let hash = text(&value, "/spec/selector/pod-template-hash");
+        let selects = |service| text(service, "/spec/selector/pod-template-hash");
+        let hash = selects(&value);
+        // One that a former strategy turned is followed, too.
+        let turned = self.names.services.roles().contains(&&reference.name)
+            || old.is_some_and(|o| selects(o) != hash);
+        if reference.kind == SERVICE && turned && changed {
             self.gateway
                 .turn(now, &reference.name, hash, self.effect_after);
         }
@@ -353,7 +356,8 @@ impl Cluster {
             // A route that is gone sends nobody anywhere.
             (false, _, _) if !self.objects.keys().any(|r| is_route(r.kind)) => 0,
             (false, _, _) => self.gateway.share,
-            (true, Some(stable), Some(behind)) if stable != behind => FULL,
+            // One that selects the pods of all revisions sends to stable, too.
+            (true, Some(stable), Some(behind)) if stable != behind && !behind.is_empty() => FULL,
             (true, _, _) => 0,
         }
     }
