@@ -2,6 +2,7 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -61,6 +62,9 @@ pub struct RolloutSpec {
     /// `Stalled` with reason `ProgressDeadlineExceeded` until it makes progress again.
     #[serde(default, skip_serializing_if = "is_false")]
     pub progress_deadline_abort: bool,
+    /// What ends an attempt at once, in place of its progress deadline.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fail_fast: Option<FailFast>,
     /// How many old revisions are kept, scaled to 0. Default: 10.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 100))]
@@ -87,6 +91,37 @@ pub struct RollbackWindow {
     /// newer one, takes the steps.
     #[schemars(range(min = 1, max = 100))]
     pub revisions: i32,
+}
+
+/// What ends an attempt at once, in place of its progress deadline: pods of the new revision that cannot come up.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct FailFast {
+    /// Why pods cannot come up, in the words of Kubernetes. Any of these ends the attempt: CrashLoopBackOff,
+    /// ImagePullBackOff, InvalidImageName, ErrImageNeverPull, CreateContainerConfigError (a ConfigMap, a Secret or a key is not
+    /// there), FailedCreate (the API server refuses pods: a quota, admission), Unschedulable (no node takes a pod). Default: the first
+    /// five. Whatever is not named is told and waited for, since it may pass.
+    #[schemars(length(max = 16))]
+    pub reasons: Vec<FailFastReason>,
+}
+
+/// Why pods cannot come up.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FailFastReason {
+    /// A container ends again and again.
+    CrashLoopBackOff,
+    /// An image cannot be pulled.
+    ImagePullBackOff,
+    /// An image's name is none.
+    InvalidImageName,
+    /// An image is not there and may not be pulled.
+    ErrImageNeverPull,
+    /// A container's ConfigMap, Secret or key is not there.
+    CreateContainerConfigError,
+    /// The API server refuses a pod: a quota, admission.
+    FailedCreate,
+    /// No node has room for a pod, or none suits it.
+    Unschedulable,
 }
 
 fn one() -> i32 {

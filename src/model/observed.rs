@@ -1,10 +1,10 @@
 //! Observed: one look at a Rollout and everything it refers to.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use serde_json::Value;
 
-use crate::api::{AnalysisRun, AnalysisTemplateSpec, Rollout};
+use crate::api::{AnalysisRun, AnalysisTemplateSpec, Rollout, rollout::FailFastReason};
 
 use super::{measurement::RunPhase, object::Objects, revisions::Revision};
 
@@ -27,7 +27,7 @@ pub struct Observed {
     pub runs: Vec<AnalysisRun>,
     /// The templates that the spec names.
     pub templates: BTreeMap<TemplateKey, AnalysisTemplateSpec>,
-    /// Pods that cannot start.
+    /// Why pods cannot come up.
     pub troubles: Vec<Trouble>,
     /// Whether the counts of pods and endpoints were read live, not from a cache.
     pub live: bool,
@@ -63,27 +63,24 @@ pub struct TemplateKey {
     pub name: String,
 }
 
-/// A pod that cannot start.
+/// Why a pod cannot come up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trouble {
     /// Hash of its revision.
     pub hash: String,
-    /// Its name.
-    pub pod: String,
-    /// As the kubelet names it: CrashLoopBackOff, ImagePullBackOff, ...
-    pub reason: String,
-    /// As the kubelet explains it.
+    /// What suffers from it: `pod web-abc-1`, or the ReplicaSet whose pods are not made.
+    pub what: String,
+    /// As Kubernetes names it.
+    pub reason: FailFastReason,
+    /// As Kubernetes explains it.
     pub message: String,
 }
 
-/// Waiting reasons from which a pod does not recover by waiting.
-pub const TROUBLES: &[&str] = &[
-    "CrashLoopBackOff",
-    "ImagePullBackOff",
-    "InvalidImageName",
-    "ErrImageNeverPull",
-    "CreateContainerConfigError",
-];
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {:?}: {}", self.what, self.reason, self.message)
+    }
+}
 
 impl Observed {
     /// A recorded revision by its hash.
@@ -97,6 +94,11 @@ impl Observed {
             .and_then(|by| by.get(hash))
             .copied()
             .unwrap_or(0)
+    }
+    /// Why pods of the revision `hash` cannot come up; first what `worst` says, where there is any of it.
+    pub fn trouble(&self, hash: &str, worst: impl Fn(FailFastReason) -> bool) -> Option<&Trouble> {
+        let of = self.troubles.iter().filter(|t| t.hash == hash);
+        of.min_by_key(|t| !worst(t.reason))
     }
     /// A run by its name.
     pub fn run(&self, name: &str) -> Option<&AnalysisRun> {

@@ -3,9 +3,12 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::api::names::reason;
+use crate::api::{names::reason, rollout::FailFastReason};
 
-use super::object::{ObjectRef, REPLICA_SET, Target};
+use super::{
+    object::{ObjectRef, REPLICA_SET, Target},
+    observed::Trouble,
+};
 
 /// The algorithm that names revisions. It stands in each ControllerRevision; the name alone
 /// depends on it, never the question whether a template is new.
@@ -80,6 +83,8 @@ pub struct ReplicaSetView {
     pub available: u32,
     /// `minReadySeconds` as it stands.
     pub min_ready: i32,
+    /// Why its controller cannot make its pods, as the API server says it.
+    pub refused: Option<String>,
 }
 
 impl ReplicaSetView {
@@ -90,6 +95,16 @@ impl ReplicaSetView {
             uid: self.uid.clone(),
             resource_version: self.resource_version.clone(),
         }
+    }
+    /// Why its pods are not made, where they are those of the revision `hash`.
+    pub fn trouble(&self, hash: &str) -> Option<Trouble> {
+        let message = self.refused.clone()?;
+        Some(Trouble {
+            hash: hash.to_owned(),
+            what: format!("ReplicaSet {}", self.name),
+            reason: FailFastReason::FailedCreate,
+            message,
+        })
     }
 }
 

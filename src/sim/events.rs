@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::{
-    api::RolloutStatus,
+    api::{RolloutStatus, rollout::FailFastReason},
     engine::traffic,
     model::object::{ANALYSIS_RUN, CONTROLLER_REVISION, Kind, ObjectRef, REPLICA_SET, SERVICE},
 };
@@ -140,8 +140,13 @@ impl Simulation {
                 .event(now, &format!("pods of {version} crash"));
             for pod in self.cluster.pods_of(version) {
                 let why = "back-off restarting failed container".to_owned();
-                pod.trouble = Some(("CrashLoopBackOff".to_owned(), why));
+                pod.trouble = Some((FailFastReason::CrashLoopBackOff, why));
             }
+        }
+        if let Some(most) = event.quota {
+            self.timeline
+                .event(now, &format!("there may be {most} pods"));
+            self.cluster.allow_pods(most, now);
         }
         if let Some(version) = &event.unready {
             self.timeline

@@ -53,6 +53,9 @@ pub struct Moment {
     pub refuse: (u32, u32),
     /// Weight without pods is the world's doing.
     pub void_allowed: bool,
+    /// There may be so many pods.
+    #[serde(default)]
+    pub quota: Option<u32>,
 }
 
 impl Simulation {
@@ -87,6 +90,7 @@ impl Simulation {
             kill: self.kill,
             refuse: (self.refuse, self.contend),
             void_allowed: self.void_allowed,
+            quota: cluster.quota,
         })
     }
 
@@ -106,6 +110,7 @@ impl Simulation {
         cluster.pods = moment.pods;
         cluster.gateway = moment.gateway;
         cluster.versions = moment.versions;
+        cluster.quota = moment.quota;
         (
             cluster.ready_after,
             cluster.accept_after,

@@ -105,6 +105,9 @@ pub struct Version {
     /// Its image cannot be pulled.
     #[serde(default)]
     pub no_image: bool,
+    /// No node takes its pods.
+    #[serde(default)]
+    pub unschedulable: bool,
 }
 
 /// Something that happens.
@@ -133,6 +136,9 @@ pub struct Event {
     /// Pods of this version crash from now on.
     #[serde(default)]
     pub crash: Option<String>,
+    /// There may be so many pods from now on. More are refused; those that are there stay.
+    #[serde(default)]
+    pub quota: Option<u32>,
     /// One pod of this version stops being ready, for good.
     #[serde(default)]
     pub unready: Option<String>,

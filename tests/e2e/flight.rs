@@ -2,11 +2,16 @@
 
 use std::sync::Arc;
 
-use kube::api::{DeleteParams, PropagationPolicy};
-use kube::runtime::{conditions::is_deleted, wait::await_condition};
+use k8s_openapi::api::core::v1::Pod;
+use kube::{
+    Api,
+    api::{DeleteParams, PostParams, PropagationPolicy},
+    runtime::{conditions::is_deleted, wait::await_condition},
+};
+use serde_json::json;
 use serin_lab::Lab;
 
-use crate::world::{LIMIT, Result, Setup, World, ensure, expect_reasons, hash, stage};
+use crate::world::{LIMIT, Result, Setup, World, ensure, expect_reasons, hash, phase, stage};
 
 async fn promote_in(lab: Arc<Lab>, prefix: &str, apart: bool) -> Result {
     let mut w = World::new(
@@ -83,6 +88,53 @@ pub async fn crash_loop(lab: Arc<Lab>) -> Result {
 
 pub async fn missing_image(lab: Arc<Lab>) -> Result {
     cannot_run(lab, "no-image", "ImagePullBackOff").await
+}
+
+/// Containers must ask for more than the app's do, so that the API server refuses its pods.
+const LIMITS: &str = "apiVersion: v1
+kind: LimitRange
+metadata: {name: limits}
+spec: {limits: [{type: Container, min: {memory: 1Gi}}]}
+";
+
+/// Awaits that the API server refuses pods. Nothing tells when a LimitRange counts, so it is asked.
+async fn refusing(w: &World) -> Result {
+    let pods: Api<Pod> = Api::namespaced(w.lab.client(), &w.namespace);
+    let pod: Pod = serde_json::from_value(json!({
+        "metadata": {"name": "probe"}, "spec": {"containers": [{"name": "a", "image": "b"}]}}))?;
+    let dry = PostParams {
+        dry_run: true,
+        ..PostParams::default()
+    };
+    let asking = async {
+        while pods.create(&dry, &pod).await.is_ok() {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    };
+    w.lab.within("pods to be refused", LIMIT, asking).await?;
+    Ok(())
+}
+
+/// Pods that the API server refuses are told and waited for, unless `failFast` names that.
+pub async fn pods_refused(lab: Arc<Lab>) -> Result {
+    let mut w = World::new(lab, "refused", Setup::default()).await?;
+    w.lab.apply_yaml_in(&w.namespace, LIMITS).await?;
+    refusing(&w).await?;
+    w.deploy("v2").await?;
+    let words = "minimum memory usage per Container is 1Gi";
+    w.until("the refusal to be told", |s| {
+        let told = s.waiting.as_ref().is_some_and(|w| w.for_.contains(words));
+        told && phase(s) == "Progressing"
+    })
+    .await?;
+    w.patch(json!({"spec": {"failFast": {"reasons": ["FailedCreate"]}}}))
+        .await?;
+    let status = w.done("Degraded").await?;
+    let message = status.message.clone().unwrap_or_default();
+    ensure(message.contains(words), format!("{message:?}"))?;
+    expect_reasons(&status, &["AttemptStarted", "RolledBack"])?;
+    let report = w.farewell().await?;
+    ensure(report.of("v2").all() == 0, "nobody was served by it")
 }
 
 pub async fn never_ready(lab: Arc<Lab>) -> Result {

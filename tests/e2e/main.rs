@@ -135,6 +135,7 @@ fn main() {
         flight::revert,
         flight::never_ready,
         flight::missing_image,
+        flight::pods_refused,
         flight::delete_by_default,
         flight::pods_as_the_weight,
         flight::canary_scale,

@@ -337,13 +337,12 @@ impl Cluster {
     }
 
     fn troubles(&self, sets: &BTreeMap<String, ReplicaSetView>) -> Vec<Trouble> {
-        let stuck = |set: &ReplicaSetView| {
+        let of = |(hash, set): (&String, &ReplicaSetView)| {
             let pods = self.world.pods.find(&set.uid);
-            pods.into_iter()
-                .map(|p| p.value.trouble.clone())
-                .collect::<Vec<_>>()
+            let stuck = pods.into_iter().map(|p| p.value.trouble.clone());
+            stuck.chain(set.trouble(hash)).collect::<Vec<_>>()
         };
-        sets.values().flat_map(stuck).collect()
+        sets.iter().flat_map(of).collect()
     }
 }
 

@@ -40,24 +40,38 @@ pub fn run(
             "the attempt goes on",
         ));
     };
-    if stage.can_abort()
-        && let Some(trouble) = cx.observed.troubles.iter().find(|t| t.hash == attempt.hash)
-    {
-        let message = format!(
-            "pod {}: {}: {}",
-            trouble.pod, trouble.reason, trouble.message
-        );
-        give_up(cx, status, reason::ROLLED_BACK, &trouble.reason, &message);
+    let ends = |reason| cx.spec.fail_fast.contains(&reason);
+    let trouble = cx
+        .observed
+        .trouble(&attempt.hash, ends)
+        .filter(|_| stage.can_abort());
+    if let Some(trouble) = trouble.filter(|t| ends(t.reason)) {
+        let why = format!("{:?}", trouble.reason);
+        give_up(cx, status, reason::ROLLED_BACK, &why, &trouble.to_string());
         return Decided::moved();
     }
+    let mut decided = carry_on(cx, status, &stable, attempt, stage);
+    if let (Some(wait), Some(trouble)) = (&mut decided.waiting, trouble) {
+        wait.for_.push_str(&format!(" ({trouble})"));
+    }
+    decided
+}
+
+fn carry_on(
+    cx: &Context<'_>,
+    status: &mut RolloutStatus,
+    stable: &str,
+    attempt: &Attempt,
+    stage: Stage,
+) -> Decided {
     match stage {
-        Stage::Deploying | Stage::Done => at_rest(cx, &stable, attempt),
-        Stage::Starting => starting(cx, status, &stable, attempt),
-        Stage::Stepping => stepping::stepping(cx, status, &stable, attempt),
-        Stage::Promoting => stepping::promoting(cx, status, &stable, attempt),
+        Stage::Deploying | Stage::Done => at_rest(cx, stable, attempt),
+        Stage::Starting => starting(cx, status, stable, attempt),
+        Stage::Stepping => stepping::stepping(cx, status, stable, attempt),
+        Stage::Promoting => stepping::promoting(cx, status, stable, attempt),
         Stage::Switching => switching(cx, status, attempt),
         Stage::Returning => returning(cx, status, attempt),
-        Stage::RollingBack => rolling_back(cx, status, &stable, attempt),
+        Stage::RollingBack => rolling_back(cx, status, stable, attempt),
     }
 }
 
@@ -109,7 +123,9 @@ fn deploying(cx: &Context<'_>, status: &mut RolloutStatus, attempt: &Attempt) ->
         balance(cx, &mut decided.desired, hash, hash, 0);
     }
     decided.desired.roles = Some(both(hash));
-    let trouble = cx.observed.troubles.iter().find(|t| t.hash == *hash);
+    let trouble = cx
+        .observed
+        .trouble(hash, |r| cx.spec.fail_fast.contains(&r));
     let then = "it becomes the stable revision";
     if cx
         .observed
@@ -119,7 +135,7 @@ fn deploying(cx: &Context<'_>, status: &mut RolloutStatus, attempt: &Attempt) ->
     {
         decided.waiting = Some(Wait::new("the first ReplicaSet", then));
     } else if available < replicas {
-        let told = trouble.map(|t| format!(" (pod {}: {}: {})", t.pod, t.reason, t.message));
+        let told = trouble.map(|t| format!(" ({t})"));
         decided.waiting = Some(Wait::new(
             format!(
                 "{replicas} available pods, {available} so far{}",

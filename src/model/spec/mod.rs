@@ -3,6 +3,7 @@
 
 mod blue_green;
 mod canary;
+mod former;
 mod rolling;
 mod surge;
 
@@ -14,16 +15,23 @@ use serde_json::Value;
 use crate::api::{
     Rollout,
     names::POD_TEMPLATE_HASH,
-    status::Attempt,
-    strategy::{Analysis, BackgroundAnalysis, Rolling, Step, Strategy},
+    rollout::FailFastReason,
+    strategy::{Analysis, BackgroundAnalysis, Step, Strategy},
     traffic::TrafficRouting,
     units::HumanDuration,
 };
 
-use super::{
-    observed::{References, TemplateKey},
-    progress::Stage,
-};
+use super::observed::{References, TemplateKey};
+pub use former::shifting;
+
+/// What ends an attempt at once where nothing is said: what does not pass by waiting.
+const FAIL_FAST: &[FailFastReason] = &[
+    FailFastReason::CrashLoopBackOff,
+    FailFastReason::ImagePullBackOff,
+    FailFastReason::InvalidImageName,
+    FailFastReason::ErrImageNeverPull,
+    FailFastReason::CreateContainerConfigError,
+];
 
 /// What is wrong with a field, and what would be right.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +61,8 @@ pub struct Spec {
     pub progress_deadline: Duration,
     /// Whether to roll back when the deadline passes.
     pub progress_deadline_abort: bool,
+    /// What ends an attempt at once.
+    pub fail_fast: Vec<FailFastReason>,
     /// How many old revisions are kept.
     pub history_limit: usize,
     /// So many of the last good revisions are gone back to without steps.
@@ -300,7 +310,8 @@ impl Spec {
         let Some(mut course) = course(&spec.strategy, replicas, &mut faults) else {
             return (None, faults.0);
         };
-        let former = shifted_by(rollout, replicas).filter(|former| differ(former, &course));
+        let before = former::shifted_by(rollout, replicas);
+        let former = before.filter(|before| former::differ(before, &course));
         let is_former = former.is_some();
         if let Some(former) = former {
             let delay = course.routing.and_then(|r| r.propagation_delay);
@@ -320,6 +331,10 @@ impl Spec {
                 u64::try_from(spec.progress_deadline_seconds.unwrap_or(600)).unwrap_or(600),
             ),
             progress_deadline_abort: spec.progress_deadline_abort,
+            fail_fast: spec
+                .fail_fast
+                .as_ref()
+                .map_or_else(|| FAIL_FAST.to_vec(), |f| f.reasons.clone()),
             history_limit: usize::try_from(spec.revision_history_limit.unwrap_or(10)).unwrap_or(10),
             rollback_window: rollback_window(rollout, &mut faults),
             paused: spec.paused,
@@ -328,9 +343,9 @@ impl Spec {
                 propagation.and_then(|r| r.propagation_delay.as_ref()),
                 5,
             ),
-            in_flight: in_flight(rollout, &course.analyses),
+            in_flight: former::in_flight(rollout, &course.analyses),
             former: is_former,
-            left: left(rollout, course.services.as_ref()),
+            left: former::left(rollout, course.services.as_ref()),
             course,
         };
         (Some(resolved), faults.0)
@@ -374,71 +389,6 @@ fn rollback_window(rollout: &Rollout, faults: &mut Faults) -> usize {
         );
     }
     revisions.map_or(0, |n| usize::try_from(n).unwrap_or(0))
-}
-
-/// What a status must remember of a strategy for as long as traffic is shifted by it.
-pub fn shifting(strategy: &Strategy) -> Option<Value> {
-    // Every field by name, so that the compiler asks for a line here.
-    let Strategy {
-        blue_green,
-        canary,
-        rolling,
-    } = strategy;
-    let shifting = Strategy {
-        blue_green: blue_green.as_ref().map(blue_green::shifting),
-        canary: canary.as_ref().map(canary::shifting),
-        rolling: rolling.as_ref().map(|_| Rolling::default()),
-    };
-    serde_json::to_value(shifting).ok()
-}
-
-/// The course of the strategy by which traffic is shifted, as the status has it.
-fn shifted_by(rollout: &Rollout, replicas: u32) -> Option<Course> {
-    let traffic = rollout.status.as_ref()?.traffic.as_ref()?;
-    let strategy = serde_json::from_value(traffic.strategy.clone()?).ok()?;
-    course(&strategy, replicas, &mut Faults(vec![]))
-}
-
-/// Whether two courses shift the traffic by other Services or routes.
-fn differ(one: &Course, other: &Course) -> bool {
-    let by = |course: &Course| {
-        let routing = course.routing.clone().map(|r| TrafficRouting {
-            propagation_delay: None,
-            ..r
-        });
-        (course.services.clone(), routing)
-    };
-    by(one) != by(other)
-}
-
-/// The Services that were turned to one revision's pods and are no role Services any more.
-fn left(rollout: &Rollout, services: Option<&RoleServices>) -> Vec<String> {
-    let turned = rollout.status.iter().flat_map(|s| &s.role_services);
-    let role = |name: &&String| services.is_some_and(|s| s.roles().contains(name));
-    turned.filter(|name| !role(name)).cloned().collect()
-}
-
-/// What the attempt in flight measures, from its snapshot, and the spec no longer names.
-fn in_flight(rollout: &Rollout, named: &[(String, Analysis)]) -> Vec<(String, Analysis)> {
-    let attempt = rollout.status.as_ref().and_then(|s| s.attempt.as_ref());
-    // Before its first step it takes what is written by then.
-    let begun =
-        |a: &&Attempt| a.outcome.is_none() && Stage::parse(&a.stage) != Some(Stage::Starting);
-    let Some(attempt) = attempt.filter(begun) else {
-        return vec![];
-    };
-    let steps = attempt.steps.iter().enumerate();
-    let steps = steps.filter_map(|(i, s)| {
-        Some((
-            format!("status.attempt.steps[{i}].analysis"),
-            s.analysis.clone()?,
-        ))
-    });
-    let background = attempt.analysis.as_ref();
-    steps
-        .chain(background.map(|b| ("status.attempt.analysis".to_owned(), b.analysis())))
-        .filter(|(_, a)| !named.iter().any(|(_, b)| a == b))
-        .collect()
 }
 
 /// The templates that an analysis names.

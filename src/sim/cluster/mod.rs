@@ -15,6 +15,7 @@ use crate::{
     api::{
         AnalysisTemplateSpec, Rollout, RolloutStatus,
         names::{DECISION, FINALIZER, POD_TEMPLATE_HASH},
+        rollout::FailFastReason,
     },
     engine::traffic::is_route,
     model::{
@@ -59,6 +60,8 @@ pub struct Cluster {
     pub effect_after: SignedDuration,
     /// Successful writes so far.
     pub writes: u64,
+    /// There may be so many pods; none where there may be any number.
+    pub quota: Option<u32>,
     version: u64,
 }
 
@@ -92,6 +95,7 @@ impl Cluster {
             accept_after: SignedDuration::from_millis(100),
             effect_after: SignedDuration::from_millis(200),
             writes: 0,
+            quota: None,
             version: 10,
         }
     }
@@ -171,6 +175,7 @@ impl Cluster {
         self.objects.insert(reference.clone(), value);
         if reference.kind == REPLICA_SET {
             self.size_pods(&reference.name.clone(), now);
+            self.retry_pods(now);
         }
     }
 
@@ -317,21 +322,31 @@ impl Cluster {
         let image = text(set, "/spec/template/spec/containers/0/image");
         let version = image.rsplit(':').next().unwrap_or_default().to_owned();
         let hash = text(set, "/spec/template/metadata/labels/pod-template-hash").to_owned();
+        let others: usize = self
+            .pods
+            .iter()
+            .filter(|(n, _)| *n != name)
+            .map(|(_, p)| p.pods.len())
+            .sum();
+        let most = self.quota.map_or(usize::MAX, |q| {
+            usize::try_from(q).unwrap_or(0).saturating_sub(others)
+        });
         let pods = self.pods.entry(name.to_owned()).or_default();
         (pods.hash, pods.version) = (hash, version.clone());
         let behaviour = self.versions.get(&version).cloned().unwrap_or_default();
-        while pods.pods.len() < wanted {
+        pods.refused = (wanted > most.max(pods.pods.len()))
+            .then(|| format!("pods \"{name}-\" is forbidden: exceeded quota: pods"));
+        while pods.pods.len() < wanted.min(most) {
             pods.made += 1;
             let trouble = if behaviour.no_image {
-                Some((
-                    "ImagePullBackOff".to_owned(),
-                    format!("Back-off pulling image {image:?}"),
-                ))
+                let why = format!("Back-off pulling image {image:?}");
+                Some((FailFastReason::ImagePullBackOff, why))
             } else if behaviour.crash {
-                Some((
-                    "CrashLoopBackOff".to_owned(),
-                    "back-off restarting failed container".to_owned(),
-                ))
+                let why = "back-off restarting failed container".to_owned();
+                Some((FailFastReason::CrashLoopBackOff, why))
+            } else if behaviour.unschedulable {
+                let why = "0/3 nodes are available: 3 Insufficient cpu.".to_owned();
+                Some((FailFastReason::Unschedulable, why))
             } else {
                 None
             };
@@ -345,6 +360,21 @@ impl Cluster {
         // As the ReplicaSet controller does: those that are not ready go first.
         pods.pods.sort_by_key(|p| !p.ready(now));
         pods.pods.truncate(wanted);
+    }
+
+    /// From now on there may be so many pods.
+    pub fn allow_pods(&mut self, most: u32, now: Timestamp) {
+        self.quota = Some(most);
+        self.retry_pods(now);
+    }
+
+    /// ReplicaSets that were refused pods ask again, once for all that was freed.
+    fn retry_pods(&mut self, now: Timestamp) {
+        let refused = self.pods.iter().filter(|(_, p)| p.refused.is_some());
+        let names: Vec<String> = refused.map(|(name, _)| name.clone()).collect();
+        for name in names {
+            self.size_pods(&name, now);
+        }
     }
 
     /// The canary's share of the traffic that is served, in millionths.

@@ -76,7 +76,7 @@ impl Cluster {
                 .filter(|(r, _)| is_route(r.kind))
                 .map(|(r, v)| (r.clone(), v.clone()))
                 .collect(),
-            troubles: self.troubles(),
+            troubles: self.troubles(&revisions),
             templates: self.templates.clone(),
             rollout,
             revisions,
@@ -86,7 +86,7 @@ impl Cluster {
         })
     }
 
-    fn troubles(&self) -> Vec<Trouble> {
+    fn troubles(&self, revisions: &[Revision]) -> Vec<Trouble> {
         let of = |set: &PodSet| -> Vec<Trouble> {
             set.pods
                 .iter()
@@ -94,14 +94,16 @@ impl Cluster {
                     let (reason, message) = p.trouble.clone()?;
                     Some(Trouble {
                         hash: set.hash.clone(),
-                        pod: p.name.clone(),
+                        what: format!("pod {}", p.name),
                         reason,
                         message,
                     })
                 })
                 .collect()
         };
-        self.pods.values().flat_map(of).collect()
+        let refused = |r: &Revision| r.replica_set.as_ref()?.trouble(&r.hash);
+        let refused = revisions.iter().filter_map(refused);
+        self.pods.values().flat_map(of).chain(refused).collect()
     }
 
     fn revision(&self, value: &Value, now: Timestamp) -> Revision {
@@ -123,6 +125,7 @@ impl Cluster {
                     current: count(pods.pods.len()),
                     ready: pods.ready(now),
                     available: pods.available(now, i64::from(min_ready)),
+                    refused: pods.refused,
                     min_ready,
                 }
             });

@@ -3,6 +3,8 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::api::rollout::FailFastReason;
+
 /// A pod.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 pub struct Pod {
@@ -11,7 +13,7 @@ pub struct Pod {
     /// When it becomes ready; none for one that never does.
     pub ready_at: Option<Timestamp>,
     /// Why it cannot start, as the kubelet says it.
-    pub trouble: Option<(String, String)>,
+    pub trouble: Option<(FailFastReason, String)>,
 }
 
 impl Pod {
@@ -32,6 +34,9 @@ pub struct PodSet {
     pub pods: Vec<Pod>,
     /// Counts the pods that were made.
     pub made: u64,
+    /// Why no more are made.
+    #[serde(default)]
+    pub refused: Option<String>,
 }
 
 impl PodSet {

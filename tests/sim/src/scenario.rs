@@ -167,6 +167,7 @@ impl World {
         let health = |version: &Version| match (version.no_image, version.crash) {
             (true, _) => Health::NoImage,
             (_, true) => Health::Broken,
+            _ if version.unschedulable => Health::Homeless,
             _ if version.never_ready => Health::Mute,
             _ => Health::Good,
         };
@@ -306,6 +307,9 @@ impl Stage {
             }
             if event.kill_controller {
                 world.weather.foretell(1, Fate::CrashBefore);
+            }
+            if let Some(most) = event.quota {
+                world.act(Act::Quota(u64::from(most)));
             }
             if event.lose_status {
                 world.act(Act::LoseStatus);

@@ -3,11 +3,15 @@
 use std::collections::BTreeMap;
 
 use kube::api::DynamicObject;
+use serde::Deserialize;
 use serde_json::Value;
 
 use crate::{
-    api::names::{POD_TEMPLATE_HASH, ROLLOUT_LABEL},
-    model::observed::{TROUBLES, Trouble},
+    api::{
+        names::{POD_TEMPLATE_HASH, ROLLOUT_LABEL},
+        rollout::FailFastReason,
+    },
+    model::observed::Trouble,
 };
 
 use super::{
@@ -81,16 +85,16 @@ pub fn stuck_pod(object: DynamicObject) -> Result<Option<Entry<StuckPod>>, Malfo
     let (Some(owner), Some(hash)) = (owner(&object), label(&object, POD_TEMPLATE_HASH)) else {
         return Ok(None);
     };
-    let Some((reason, message)) = trouble(&object.data) else {
+    let found = stuck(&object.data).or_else(|| homeless(&object.data));
+    let Some((reason, message)) = found else {
         return Ok(None);
     };
-    let pod = object.metadata.name.clone().unwrap_or_default();
-    let message = message.chars().take(MESSAGE_MAX).collect();
+    let pod = object.metadata.name.as_deref().unwrap_or_default();
     let trouble = Trouble {
         hash,
-        pod,
+        what: format!("pod {pod}"),
         reason,
-        message,
+        message: brief(&message),
     };
     let index = vec![owner.uid.as_str().into()];
     Ok(Some(entry(
@@ -103,8 +107,27 @@ pub fn stuck_pod(object: DynamicObject) -> Result<Option<Entry<StuckPod>>, Malfo
     )))
 }
 
+/// A message in the length that is kept.
+pub(super) fn brief(message: &str) -> String {
+    message.chars().take(MESSAGE_MAX).collect()
+}
+
+/// Why a pod has no node, as the scheduler says it.
+fn homeless(pod: &Value) -> Option<(FailFastReason, String)> {
+    let conditions = pod.pointer("/status/conditions")?.as_array()?;
+    let text = |c: &Value, field: &str| c.get(field).and_then(Value::as_str).map(str::to_owned);
+    let is = |c: &Value, field: &str, value: &str| c.get(field).is_some_and(|v| v == value);
+    let condition = conditions.iter().find(|c| {
+        is(c, "type", "PodScheduled")
+            && is(c, "status", "False")
+            && is(c, "reason", "Unschedulable")
+    })?;
+    let message = text(condition, "message").unwrap_or_default();
+    Some((FailFastReason::Unschedulable, message))
+}
+
 /// Why a pod's containers do not start, as the kubelet says it.
-fn trouble(pod: &Value) -> Option<(String, String)> {
+fn stuck(pod: &Value) -> Option<(FailFastReason, String)> {
     let list = |name: &str| {
         pod.pointer(&format!("/status/{name}"))
             .and_then(Value::as_array)
@@ -115,7 +138,9 @@ fn trouble(pod: &Value) -> Option<(String, String)> {
         .flatten();
     all.find_map(|container| {
         let text = |path: &str| Some(container.pointer(path)?.as_str()?.to_owned());
-        let reason = text("/state/waiting/reason").filter(|r| TROUBLES.contains(&r.as_str()))?;
+        // Whatever else it waits for passes.
+        let reason = container.pointer("/state/waiting/reason")?;
+        let reason = FailFastReason::deserialize(reason).ok()?;
         let ended = || {
             let code = container
                 .pointer("/lastState/terminated/exitCode")?
@@ -178,13 +203,37 @@ mod tests {
             "lastState": {"terminated": {"exitCode": 3, "reason": "Error", "message": "no config\n"}}
         });
         let kept = stuck_pod(pod(crashed)).expect("reads").expect("is kept");
-        assert_eq!(kept.value.trouble.reason, "CrashLoopBackOff");
+        assert_eq!(kept.value.trouble.reason, FailFastReason::CrashLoopBackOff);
+        assert_eq!(kept.value.trouble.what, "pod web-abc-x1");
         assert_eq!(
             kept.value.trouble.message,
             "back-off 10s (Error, exit code 3 no config)"
         );
         let creating = json!({"state": {"waiting": {"reason": "ContainerCreating"}}});
         assert!(stuck_pod(pod(creating)).expect("reads").is_none());
+    }
+
+    #[test]
+    fn a_pod_that_no_node_takes_is_kept() {
+        let pod = |reason: &str| {
+            object(json!({
+                "metadata": {"namespace": "ns", "name": "web-abc-x1", "labels": {"pod-template-hash": "abc"},
+                    "ownerReferences": [{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web-abc", "uid": "rs", "controller": true}]},
+                "status": {"conditions": [
+                    {"type": "Ready", "status": "False", "reason": "Unschedulable"},
+                    {"type": "PodScheduled", "status": "False", "reason": reason, "message": "0/3 nodes are available"},
+                ]}
+            }))
+        };
+        let kept = stuck_pod(pod("Unschedulable"))
+            .expect("reads")
+            .expect("is kept");
+        assert_eq!(
+            kept.value.trouble.to_string(),
+            "pod web-abc-x1: Unschedulable: 0/3 nodes are available"
+        );
+        // Somebody holds it back on purpose.
+        assert!(stuck_pod(pod("SchedulingGated")).expect("reads").is_none());
     }
 
     #[test]

@@ -38,6 +38,8 @@ pub enum Health {
     NoImage,
     /// Its pods never get ready, and nobody says why.
     Mute,
+    /// No node takes its pods.
+    Homeless,
 }
 
 /// How long things take: at least and at most, in milliseconds.

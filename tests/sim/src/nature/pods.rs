@@ -107,7 +107,9 @@ impl World {
         let (low, high) = match self.nature.health(image) {
             Health::Slow => (30_000, 150_000),
             Health::Broken => (1_000, 5_000),
-            Health::Good | Health::Bad | Health::NoImage | Health::Mute => self.nature.times.ready,
+            Health::Good | Health::Bad | Health::NoImage | Health::Mute | Health::Homeless => {
+                self.nature.times.ready
+            }
         };
         self.later(low, high, What::Start(name));
     }
@@ -126,6 +128,13 @@ impl World {
                 self.trouble(&path, ("ImagePullBackOff", &message));
             }
             Health::Mute => {}
+            Health::Homeless => self.edit(Who::Nature, &path, |pod| {
+                if let Some(conditions) = pod["status"]["conditions"].as_array_mut() {
+                    conditions.push(json!({"type": "PodScheduled", "status": "False",
+                        "reason": "Unschedulable",
+                        "message": "0/3 nodes are available: 3 Insufficient cpu."}));
+                }
+            }),
             Health::Good | Health::Slow | Health::Bad => self.ready(&path, true),
         }
     }
