@@ -29,7 +29,7 @@ use crate::{
     },
 };
 
-use strategy::{Context, Decided, Wait};
+use strategy::{Context, Decided};
 
 /// With something in flight, a change that was missed is found after this time.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
@@ -266,7 +266,8 @@ fn realize(
                 Some(traffic::Held::Capacity(why)) => {
                     // Where no pods are wanted, that says it all.
                     if let Some(wait) = decided.waiting.as_mut().filter(|_| spec.replicas > 0) {
-                        *wait = Wait::new(why, wait.then.clone()).with(wait.deadline);
+                        wait.for_ = why;
+                        wait.until = None;
                     }
                 }
                 None => {}
@@ -429,7 +430,7 @@ fn requeue(decided: &Decided, hazards: usize, status: &RolloutStatus, now: Times
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{strategy::Wait, *};
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).expect("a time")

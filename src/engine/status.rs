@@ -258,17 +258,14 @@ fn set(status: &mut RolloutStatus, type_: &str, value: &str, summary: &Summary, 
 
 fn wait(status: &mut RolloutStatus, decided: &Decided, now: Timestamp) {
     let old = status.waiting.take();
-    status.waiting = decided.waiting.as_ref().map(|w| {
-        let for_ = brief(&w.for_);
-        Waiting {
-            since: old
-                .as_ref()
-                .filter(|o| o.for_ == for_)
-                .map_or(Time(now), |o| o.since.clone()),
-            for_,
-            until: w.until.map(Time),
-            then: brief(&w.then),
-        }
+    status.waiting = decided.waiting.as_ref().map(|w| Waiting {
+        since: old
+            .as_ref()
+            .filter(|o| w.is_told(o))
+            .map_or(Time(now), |o| o.since.clone()),
+        for_: brief(&w.text()),
+        until: w.until.map(Time),
+        then: brief(&w.then),
     });
 }
 

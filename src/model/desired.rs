@@ -12,6 +12,8 @@ use crate::api::strategy::Analysis;
 pub struct Desired {
     /// Pods by revision. A revision that is not named keeps its size.
     pub replicas: BTreeMap<String, u32>,
+    /// Where pods are the weight: the revision in flight, and how many pods make up its share.
+    pub share: Option<(String, u32)>,
     /// The canary's share of the traffic in percent, where traffic is routed.
     pub weight: Option<u32>,
     /// Which revisions the role Services select.

@@ -117,6 +117,12 @@ impl Observed {
             status.and_then(|s| s.message.clone()).unwrap_or_default(),
         ))
     }
+    /// Of the Services `left` those that select the pods of one of the revisions, with its hash.
+    pub fn bound<'a>(&'a self, left: &'a [String]) -> impl Iterator<Item = (&'a str, &'a str)> {
+        let bound = |name: &'a String| Some((name.as_str(), self.selected(name)?));
+        let ours = |(_, hash): &(&str, &str)| self.revision(hash).is_some();
+        left.iter().filter_map(bound).filter(ours)
+    }
     /// The revision whose pods `service` selects now.
     pub fn selected(&self, service: &str) -> Option<&str> {
         self.services

@@ -98,12 +98,16 @@ impl ReplicaSetView {
     }
     /// Why its pods are not made, where they are those of the revision `hash`.
     pub fn trouble(&self, hash: &str) -> Option<Trouble> {
-        let message = self.refused.clone()?;
+        let message = self.refused.as_deref()?;
+        // Each time it is another pod that is refused.
+        let message = message
+            .split_once("is forbidden: ")
+            .map_or(message, |(_, why)| why);
         Some(Trouble {
             hash: hash.to_owned(),
             what: format!("ReplicaSet {}", self.name),
             reason: FailFastReason::FailedCreate,
-            message,
+            message: message.to_owned(),
         })
     }
 }

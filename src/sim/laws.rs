@@ -181,7 +181,7 @@ impl Simulation {
         let left = objects.filter(|o| o.kind == SERVICE && !roles.contains(&&o.name));
         let faults: Vec<String> = left
             .filter(|o| self.cluster.selected(&o.name) == Some(hash))
-            .filter(|_| ready > 0 && wanted < needed)
+            .filter(|_| wanted < ready.min(needed))
             .map(|o| {
                 format!(
                     "S4: {hash} is scaled to {wanted} while Service {} selects nothing else",

@@ -90,11 +90,11 @@ pub async fn missing_image(lab: Arc<Lab>) -> Result {
     cannot_run(lab, "no-image", "ImagePullBackOff").await
 }
 
-/// Containers must ask for more than the app's do, so that the API server refuses its pods.
+/// Pods must have a limit, and the app's have none, so that the API server refuses them.
 const LIMITS: &str = "apiVersion: v1
 kind: LimitRange
 metadata: {name: limits}
-spec: {limits: [{type: Container, min: {memory: 1Gi}}]}
+spec: {limits: [{type: Pod, max: {memory: 1Gi}}]}
 ";
 
 /// Awaits that the API server refuses pods. Nothing tells when a LimitRange counts, so it is asked.
@@ -121,7 +121,7 @@ pub async fn pods_refused(lab: Arc<Lab>) -> Result {
     w.lab.apply_yaml_in(&w.namespace, LIMITS).await?;
     refusing(&w).await?;
     w.deploy("v2").await?;
-    let words = "minimum memory usage per Container is 1Gi";
+    let words = "maximum memory usage per Pod is 1Gi";
     w.until("the refusal to be told", |s| {
         let told = s.waiting.as_ref().is_some_and(|w| w.for_.contains(words));
         told && phase(s) == "Progressing"

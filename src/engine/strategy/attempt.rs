@@ -289,8 +289,8 @@ pub fn overdue(
     stage: Stage,
     decided: &mut Decided,
 ) -> Option<Decided> {
-    let wait = decided.waiting.as_ref()?;
-    let (for_, deadline) = (wait.for_.clone(), wait.deadline);
+    let wait = decided.waiting.clone()?;
+    let deadline = wait.deadline;
     // What was given up says so, whatever else is awaited.
     let given_up = stage == Stage::Done && status.stable_revision.as_ref() != Some(&attempt.hash);
     if given_up || status.pause.is_some() || (cx.spec.replicas == 0 && stage != Stage::Done) {
@@ -298,7 +298,7 @@ pub fn overdue(
     }
     let untimed = stage == Stage::Done || deadline == Deadline::Never;
     // What may take its time has a deadline all the same for what it refers to and is not there.
-    if untimed && !(cx.absent && cx.blocked.as_ref() == Some(&for_)) {
+    if untimed && !(cx.absent && cx.blocked.as_ref() == Some(&wait.for_)) {
         return None;
     }
     // Pods are wanted again: what time has passed without them does not count.
@@ -320,7 +320,7 @@ pub fn overdue(
         live.progress_at = MicroTime(cx.now);
     }
     let since = if untimed {
-        let said = status.waiting.as_ref().filter(|w| w.for_ == brief(&for_));
+        let said = status.waiting.as_ref().filter(|w| wait.is_told(w));
         said.map_or(cx.now, |w| w.since.0)
     } else {
         let progress = status.attempt.as_ref().map_or(cx.now, |a| a.progress_at.0);
@@ -335,8 +335,9 @@ pub fn overdue(
         return None;
     }
     let message = format!(
-        "no progress for {}: waiting for {for_}",
-        crate::api::units::short(cx.spec.progress_deadline)
+        "no progress for {}: waiting for {}",
+        crate::api::units::short(cx.spec.progress_deadline),
+        wait.text()
     );
     if cx.spec.progress_deadline_abort && stage.can_abort() {
         give_up(
@@ -371,17 +372,18 @@ pub fn drain(cx: &Context<'_>, status: &mut RolloutStatus, decided: &mut Decided
             || (flight && attempt.as_ref().is_some_and(|a| a.hash == hash))
             || cx.selected(false) == Some(hash)
             || (cx.selected(true) == Some(hash) && !cx.settled_at(0))
+            || cx.observed.bound(&cx.spec.left).any(|(_, of)| of == hash)
     };
     let switching = matches!(
         stage,
         Some(Stage::Switching | Stage::Returning | Stage::Deploying)
     );
-    let idle: Vec<String> = cx
+    let idle: Vec<(String, bool)> = cx
         .observed
         .revisions
         .iter()
         .filter(|r| r.desired() > 0 && !held(&r.hash))
-        .map(|r| r.hash.clone())
+        .map(|r| (r.hash.clone(), r.good()))
         .collect();
     status.draining.retain(|d| {
         cx.observed
@@ -395,7 +397,7 @@ pub fn drain(cx: &Context<'_>, status: &mut RolloutStatus, decided: &mut Decided
     // The newest stand last.
     let limit = cx.spec.course.scale_down_delay_revision_limit;
     let over = limit.map_or(0, |n| status.draining.len().saturating_sub(n));
-    for hash in idle {
+    for (hash, good) in idle {
         let mut draining = status.draining.iter().enumerate();
         let found = draining.find(|(_, d)| d.hash == hash);
         match found.map(|(at, d)| (at, d.until.0)) {
@@ -405,7 +407,11 @@ pub fn drain(cx: &Context<'_>, status: &mut RolloutStatus, decided: &mut Decided
             Some((_, until)) => decided.also_wake(Some(until)),
             None if switching => {}
             None => {
-                let until = after(cx.now, cx.spec.course.abort_scale_down_delay);
+                let delay = match good {
+                    true => cx.spec.course.scale_down_delay,
+                    false => cx.spec.course.abort_scale_down_delay,
+                };
+                let until = after(cx.now, delay);
                 status.draining.push(Draining {
                     hash,
                     until: MicroTime(until),

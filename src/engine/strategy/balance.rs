@@ -52,6 +52,9 @@ pub fn balance(
         (s, c, sum),
         target,
     );
+    if canary != stable {
+        desired.share = Some((canary.to_owned(), target.1));
+    }
     desired.replicas.insert(canary.to_owned(), sizes.1);
     desired.replicas.insert(stable.to_owned(), sizes.0);
     for (hash, size) in shrunk(&others, left) {

@@ -16,11 +16,14 @@ pub use back::previous;
 use jiff::Timestamp;
 
 use crate::{
-    api::{names::FINALIZER, names::reason, status::RolloutStatus},
+    api::{
+        names::{FINALIZER, reason},
+        status::{RolloutStatus, Waiting},
+    },
     model::{
         desired::{Desired, Roles},
-        observed::Observed,
-        progress::{Stage, note_once},
+        observed::{Observed, Trouble},
+        progress::{Stage, brief, note_once},
         spec::Spec,
         traffic::{InForce, Written},
     },
@@ -66,6 +69,8 @@ pub struct Decided {
 pub struct Wait {
     /// What is awaited.
     pub for_: String,
+    /// Why it is not there yet, in the cluster's words.
+    pub because: Option<String>,
     /// Until when.
     pub until: Option<Timestamp>,
     /// What follows.
@@ -93,6 +98,7 @@ impl Wait {
     pub fn new(for_: impl Into<String>, then: impl Into<String>) -> Self {
         Self {
             for_: for_.into(),
+            because: None,
             until: None,
             then: then.into(),
             deadline: Deadline::Progress,
@@ -108,6 +114,23 @@ impl Wait {
     /// No pods are wanted: nothing can be shown, and nothing is wrong.
     pub fn for_pods_wanted(then: impl Into<String>) -> Self {
         Self::new(PODS_WANTED, then)
+    }
+    /// The same wait, and why.
+    #[must_use]
+    pub fn because(self, trouble: Option<&Trouble>) -> Self {
+        let because = trouble.map(ToString::to_string);
+        Self { because, ..self }
+    }
+    /// Whether a status tells of this wait, whatever it says of the reasons.
+    pub fn is_told(&self, told: &Waiting) -> bool {
+        told.for_ == brief(&self.text()) || told.for_.starts_with(&format!("{} (", self.for_))
+    }
+    /// What is awaited, and why it is not there yet.
+    pub fn text(&self) -> String {
+        match &self.because {
+            Some(why) => format!("{} ({why})", self.for_),
+            None => self.for_.clone(),
+        }
     }
     /// The same wait with another deadline.
     #[must_use]

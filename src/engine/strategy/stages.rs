@@ -51,9 +51,8 @@ pub fn run(
         return Decided::moved();
     }
     let mut decided = carry_on(cx, status, &stable, attempt, stage);
-    if let (Some(wait), Some(trouble)) = (&mut decided.waiting, trouble) {
-        wait.for_.push_str(&format!(" ({trouble})"));
-    }
+    let trouble = trouble.filter(|_| cx.spec.replicas > 0);
+    decided.waiting = decided.waiting.map(|w| w.because(trouble));
     decided
 }
 
@@ -135,14 +134,11 @@ fn deploying(cx: &Context<'_>, status: &mut RolloutStatus, attempt: &Attempt) ->
     {
         decided.waiting = Some(Wait::new("the first ReplicaSet", then));
     } else if available < replicas {
-        let told = trouble.map(|t| format!(" ({t})"));
-        decided.waiting = Some(Wait::new(
-            format!(
-                "{replicas} available pods, {available} so far{}",
-                told.unwrap_or_default()
-            ),
+        let wait = Wait::new(
+            format!("{replicas} available pods, {available} so far"),
             then,
-        ));
+        );
+        decided.waiting = Some(wait.because(trouble));
     } else if let Some(blocked) = cx
         .blocked
         .as_ref()

@@ -72,6 +72,11 @@ pub fn undo(
         Ok(to) => to,
         Err(answer) => return answer,
     };
+    let tried = status.attempt.as_ref().is_some_and(|a| a.hash == to);
+    if tried && stage == Some(Stage::RollingBack) {
+        let why = format!("revision {to} is being given up: ask again when that is over");
+        return Answer("Refused", why);
+    }
     let back = to != over;
     let now = held(cx.observed, status).map_or(&over, |u| &u.revision);
     if *now == to && stable == to {
@@ -92,7 +97,6 @@ pub fn undo(
     let message = format!("{what} to revision {to}{until}");
     note(status, cx.now, "Normal", reason::UNDONE, &message);
     // What was given up is not tried again by itself; that it is asked for is enough.
-    let tried = status.attempt.as_ref().is_some_and(|a| a.hash == to);
     if stage == Some(Stage::Done) && tried && stable != to {
         status.current_revision = Some(to.clone());
         begin(cx, status, &to, Stage::Starting);

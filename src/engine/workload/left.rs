@@ -9,6 +9,7 @@ use crate::{
         names::{POD_TEMPLATE_HASH, reason},
     },
     model::{
+        desired::Desired,
         observed::Observed,
         plan::{Intent, Numbers},
         revisions::Revision,
@@ -22,78 +23,98 @@ use super::services::{suffices, switched, turn};
 /// So many names a status keeps.
 const MOST: usize = 16;
 
-/// A Service that was left, and still selects one revision's pods.
-pub struct Bound<'a> {
-    name: &'a str,
-    live: &'a Value,
-    /// The revision's hash.
-    pub hash: &'a str,
-}
-
-/// The Services that were left and still select the pods of one of this Rollout's revisions.
-pub fn bound<'a>(spec: &'a Spec, observed: &'a Observed) -> impl Iterator<Item = Bound<'a>> {
-    spec.left.iter().filter_map(|name| {
-        let (live, hash) = (observed.services.get(name)?, observed.selected(name)?);
-        observed.revision(hash).map(|_| Bound { name, live, hash })
-    })
-}
-
 /// The Services that select one revision's pods because of this Rollout, or will.
 pub fn turned(spec: &Spec, observed: &Observed) -> Vec<String> {
     let roles = spec.course.services.iter().flat_map(|s| s.roles());
-    let left = bound(spec, observed).map(|b| b.name.to_owned());
-    roles.cloned().chain(left).take(MOST).collect()
+    // One that is gone may come back as it was.
+    let given_back = |name: &str| {
+        free(spec, name)
+            && observed.services.contains_key(name)
+            && observed.selected(name).is_none()
+    };
+    let left = spec.left.iter().filter(|name| !given_back(name));
+    roles.chain(left).take(MOST).cloned().collect()
+}
+
+/// The fewest pods that a revision keeps for the Services that were left and select it: those that
+/// serve, as far as so many are wanted.
+pub fn kept(spec: &Spec, observed: &Observed, revision: &Revision) -> u32 {
+    let mut bound = observed.bound(&spec.left);
+    if !bound.any(|(_, hash)| hash == revision.hash) {
+        return 0;
+    }
+    let unseen = revision.replica_set.as_ref().filter(|s| !s.seen);
+    let serving = unseen.map_or(revision.ready(), |s| s.desired);
+    serving.min(spec.replicas)
 }
 
 /// Lets go of what was left, or lets it follow stable.
 pub fn realize(
     spec: &Spec,
+    desired: &Desired,
     observed: &Observed,
     status: &RolloutStatus,
     numbers: Numbers,
 ) -> Vec<Intent> {
-    let Some(stable) = status.stable_revision.as_deref() else {
-        return vec![];
-    };
     let key = format!("/spec/selector/{POD_TEMPLATE_HASH}");
-    let let_go = |b: Bound<'_>| {
-        if open(spec, observed, status, b.name) && selects_more(b.live) {
+    let stable = status.stable_revision.as_deref();
+    let open = open(desired, observed, stable);
+    let go_on = |(name, hash): (&str, &str)| {
+        let live = observed.services.get(name)?;
+        if open && free(spec, name) && selects_more(live) {
             let what = format!(
-                "let Service {} select the pods of all revisions, which no strategy turns any more",
-                b.name
+                "let Service {name} select the pods of all revisions, which no strategy turns any more"
             );
             let remove = json!({"op": "remove", "path": key});
             return Some(turn(
-                b.live,
+                live,
                 remove,
                 numbers,
                 (reason::SERVICE_RELEASED, what),
             ));
         }
-        let follows = b.hash != stable && suffices(spec, observed, stable, FULL);
-        follows.then(|| {
+        let stable = stable.filter(|stable| *stable != hash)?;
+        follows(spec, observed, status, hash, stable).then(|| {
             let replace = json!({"op": "replace", "path": key, "value": stable});
-            turn(b.live, replace, numbers, switched(b.name, stable))
+            turn(live, replace, numbers, switched(name, stable))
         })
     };
-    bound(spec, observed).filter_map(let_go).collect()
+    observed.bound(&spec.left).filter_map(go_on).collect()
 }
 
-/// Whether a Service may select the pods of all revisions: pods are the weight, or it is the one that
-/// is only read by now; and those that have pods were good, or their share of the pods is being raised.
-fn open(spec: &Spec, observed: &Observed, status: &RolloutStatus, name: &str) -> bool {
+/// Whether no strategy turns a Service any more: pods are the weight, or it is only read.
+fn free(spec: &Spec, name: &str) -> bool {
     let services = spec.course.services.as_ref();
-    if services.is_some_and(|s| s.user != name) {
-        return false;
-    }
-    let raised = status.attempt.as_ref();
-    let raised = raised.filter(|a| a.outcome.is_none() && services.is_none());
-    let may = |r: &Revision| {
-        let hash = Some(&r.hash);
-        r.good() || status.stable_revision.as_ref() == hash || raised.map(|a| &a.hash) == hash
+    services.is_none_or(|s| s.user == name)
+}
+
+/// Whether the pods of every revision that has some may get traffic: they are stable's, or no more
+/// than make up the share of the one in flight. Before anything was stable, all may.
+fn open(desired: &Desired, observed: &Observed, stable: Option<&str>) -> bool {
+    let share = |hash: &str| {
+        let share = desired.share.as_ref().filter(|(of, _)| of == hash);
+        share.map_or(0, |(_, pods)| *pods)
     };
-    let mut revisions = observed.revisions.iter();
-    revisions.all(|r| r.desired().max(r.current()) == 0 || may(r))
+    let may = |r: &Revision| {
+        stable == Some(r.hash.as_str()) || r.desired().max(r.current()) <= share(&r.hash)
+    };
+    stable.is_none() || observed.revisions.iter().all(may)
+}
+
+/// Whether a Service turns from a revision to stable: that suffices, or serves no worse, or the
+/// revision was given up.
+fn follows(
+    spec: &Spec,
+    observed: &Observed,
+    status: &RolloutStatus,
+    hash: &str,
+    stable: &str,
+) -> bool {
+    let able = observed.revision(stable).map_or(0, Revision::available);
+    let serving = observed.revision(hash).map_or(0, Revision::ready);
+    let attempt = status.attempt.as_ref();
+    let given_up = attempt.is_some_and(|a| a.hash == hash && a.outcome.is_some());
+    suffices(spec, observed, stable, FULL) || able >= serving || given_up && able > 0
 }
 
 /// Whether anything is left of the selector without the revision. An empty one would select nothing.

@@ -26,9 +26,9 @@ pub fn realize(
     numbers: Numbers,
 ) -> Vec<Intent> {
     let mut intents = revisions::realize(desired, observed);
-    // Before pods go: these may be how users come.
-    intents.extend(left::realize(spec, observed, status, numbers));
     intents.extend(services::realize(spec, desired, observed, force, numbers));
+    // Before pods go: these may be how users come.
+    intents.extend(left::realize(spec, desired, observed, status, numbers));
     intents.extend(replica_sets::realize(
         spec, desired, observed, force, numbers,
     ));

@@ -164,7 +164,8 @@ fn resize(
             } else {
                 set.desired
             };
-            let floor = floor(spec, observed, &revision.hash, now, force);
+            let floor = floor(spec, observed, &revision.hash, now, force)
+                .max(left::kept(spec, observed, revision));
             (wanted >= floor).then(|| {
                 Intent::hazardous(
                     vec![scale(numbers.next)],
@@ -181,9 +182,6 @@ fn resize(
 fn floor(spec: &Spec, observed: &Observed, hash: &str, now: u32, force: Option<&InForce>) -> u32 {
     if spec.replicas == 0 {
         return 0;
-    }
-    if left::bound(spec, observed).any(|s| s.hash == hash) {
-        return now;
     }
     let Some(services) = &spec.course.services else {
         return 0;
@@ -214,6 +212,7 @@ fn prune(spec: &Spec, desired: &Desired, observed: &Observed) -> Option<Intent> 
         r.desired() == 0
             && r.current() == 0
             && !desired.keep.contains(&r.hash)
+            && !observed.bound(&spec.left).any(|(_, hash)| hash == r.hash)
             && desired.replicas.get(&r.hash).copied().unwrap_or(0) == 0
             && !spec.course.services.iter().any(|s| {
                 [&s.stable, &s.canary]

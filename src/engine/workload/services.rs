@@ -38,9 +38,7 @@ pub fn check(spec: &Spec, observed: &Observed) -> Vec<ServiceFault> {
             "Service {:?} ({}.service)",
             services.user, spec.course.path
         ))),
-        Some(user) => {
-            faults.extend(strays(spec.course.path, observed, user).map(ServiceFault::Wrong))
-        }
+        Some(user) => faults.extend(strays(spec, observed, user).map(ServiceFault::Wrong)),
     }
     for (field, name) in [
         (services.fields.0, &services.stable),
@@ -69,12 +67,16 @@ pub fn check(spec: &Spec, observed: &Observed) -> Vec<ServiceFault> {
 }
 
 /// The user's Service must select the template's pods: its clones select by the same labels.
-fn strays(path: &str, observed: &Observed, user: &Value) -> Option<FieldError> {
+fn strays(spec: &Spec, observed: &Observed, user: &Value) -> Option<FieldError> {
+    let path = spec.course.path;
+    let services = spec.course.services.as_ref()?;
+    // What Serin put there itself is no fault of the user's.
+    let ours = |key: &str| key == POD_TEMPLATE_HASH && spec.left.contains(&services.user);
     let labels = observed.rollout.spec.template.pointer("/metadata/labels");
     let selector = user.pointer("/spec/selector").and_then(Value::as_object)?;
     let (key, wanted) = selector
         .iter()
-        .find(|(key, wanted)| labels.and_then(|l| l.get(*key)) != Some(*wanted))?;
+        .find(|(key, wanted)| labels.and_then(|l| l.get(*key)) != Some(*wanted) && !ours(key))?;
     let found = labels.and_then(|l| l.get(key)).and_then(Value::as_str);
     Some(FieldError {
         path: format!("{path}.service"),

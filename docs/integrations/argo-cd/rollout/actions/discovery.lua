@@ -16,7 +16,9 @@ local retry = attempt.stage == "Done"
   and (outcome == "RolledBack" or outcome == "Aborted")
   and attempt.hash == status.currentRevision
 
+-- What is being rolled back is not gone back to.
 local undo = status.previousRevision ~= nil
+  and not (attempt.stage == "RollingBack" and attempt.hash == status.previousRevision)
 
 if obj.metadata.deletionTimestamp ~= nil then
   flight, promote, resume, retry, undo = false, false, false, false, false
