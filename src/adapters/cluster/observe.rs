@@ -228,6 +228,12 @@ impl Cluster {
         rollout: &Rollout,
     ) -> Result<Pods, ObserveError> {
         let selector = format!("{}={}", crate::api::names::ROLLOUT_LABEL, key.name);
+        let known = || {
+            let known = self.world.sets.find(uid);
+            let ours = known.iter().filter(|s| s.value.owner == uid);
+            ours.map(|s| s.value.view.clone()).collect::<Vec<_>>()
+        };
+        let before = known();
         let mut sets = BTreeMap::new();
         for value in self
             .rest
@@ -245,6 +251,7 @@ impl Cluster {
             let pods = self.slices_live(&key.namespace, &service.name).await?;
             endpoints.insert(service.name, count(&pods, &sets));
         }
+        overtake(&mut sets, &before, &known());
         Ok(Pods { sets, endpoints })
     }
 
@@ -346,6 +353,27 @@ impl Cluster {
     }
 }
 
+/// Brings ReplicaSets that were read one after the other with much else up to what watches told
+/// meanwhile: those that changed since, and those that were known before and are gone.
+fn overtake(
+    sets: &mut BTreeMap<String, ReplicaSetView>,
+    before: &[ReplicaSetView],
+    now: &[ReplicaSetView],
+) {
+    let of = |sets: &[ReplicaSetView], uid: &str| sets.iter().find(|s| s.uid == uid).cloned();
+    sets.retain(|_, set| {
+        let gone = of(before, &set.uid).is_some() && of(now, &set.uid).is_none();
+        let newer = of(now, &set.uid).filter(|n| version(n) > version(set));
+        *set = newer.unwrap_or_else(|| set.clone());
+        !gone
+    });
+}
+
+/// Which of two states of one object is the newer.
+fn version(set: &ReplicaSetView) -> Option<u64> {
+    set.resource_version.parse().ok()
+}
+
 /// A role Service.
 struct Role {
     name: String,
@@ -370,4 +398,30 @@ fn count(pods: &[String], sets: &BTreeMap<String, ReplicaSetView>) -> BTreeMap<S
         .map(|(hash, set)| (set.name.as_str(), hash.as_str()))
         .collect();
     pods::by_hash(pods.iter().map(String::as_str), &names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_watches_told_meanwhile_overtakes_what_was_read_first() {
+        let set = |uid: &str, version: &str, ready| ReplicaSetView {
+            uid: uid.to_owned(),
+            resource_version: version.to_owned(),
+            ready,
+            ..ReplicaSetView::default()
+        };
+        let read = [set("a", "9", 3), set("b", "7", 2), set("c", "8", 1)];
+        let mut sets: BTreeMap<String, ReplicaSetView> =
+            read.into_iter().map(|s| (s.uid.clone(), s)).collect();
+        // The cache lagged behind a, is ahead of it by now, b is gone, and of c it was never told.
+        let before = [set("a", "8", 3), set("b", "7", 2)];
+        overtake(&mut sets, &before, &[set("a", "10", 0)]);
+        assert_eq!(sets.len(), 2);
+        assert_eq!((sets["a"].ready, sets["c"].ready), (0, 1));
+        // A cache that still lags says nothing.
+        overtake(&mut sets, &before, &[set("a", "8", 3)]);
+        assert_eq!(sets["a"].ready, 0);
+    }
 }
