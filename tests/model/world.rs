@@ -365,6 +365,7 @@ impl Case {
                 ready,
                 available: ready,
                 min_ready: 0,
+                refused: None,
             }
         });
         Revision {
