@@ -221,7 +221,9 @@ impl Cluster {
         };
         if patch.is_null() {
             self.objects.remove(&reference);
-            self.pods.remove(&reference.name);
+            if reference.kind == REPLICA_SET {
+                self.pods.remove(&reference.name);
+            }
             return true;
         }
         json_patch::merge(&mut object, patch);

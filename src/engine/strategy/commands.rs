@@ -268,7 +268,12 @@ fn answer(cx: &Context<'_>, status: &mut RolloutStatus, command: &Command) -> An
         Verb::Promote => promote(cx, status, command, stage),
         Verb::Undo => undo(cx, status, command, stage),
         Verb::PromoteFull if in_flight => {
-            status.pause = None;
+            let unsaid = status.pause.take();
+            let unsaid = unsaid.is_some_and(|p| p.reason == "BackgroundAnalysis");
+            // One that cannot say is skipped; one that still may goes on.
+            if let Some(live) = status.attempt.as_mut().filter(|_| unsaid) {
+                live.analysis = None;
+            }
             let end = attempt.map_or(0, |a| a.steps.len());
             enter_step(cx, status, end);
             enter(cx, status, Stage::Promoting);

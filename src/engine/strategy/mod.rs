@@ -5,6 +5,7 @@ pub mod attempt;
 mod back;
 mod balance;
 pub mod commands;
+mod deploying;
 mod rebuild;
 pub mod replicas;
 pub mod stages;
@@ -25,7 +26,7 @@ use crate::{
         observed::{Observed, Trouble},
         progress::{Stage, brief, note_once},
         spec::Spec,
-        traffic::{InForce, Written},
+        traffic::{InForce, RouteFault, Written},
     },
 };
 
@@ -203,7 +204,12 @@ impl Context<'_> {
     }
     /// Why the weight has not settled, as a wait.
     pub fn settling(&self, weight: u32, then: &str) -> Wait {
-        let lacking = self.written.and_then(|w| w.lacking.clone());
+        let missing = |w: &Written| match &w.share {
+            Err(RouteFault::Missing(what)) => Some(format!("{what} does not exist")),
+            _ => None,
+        };
+        let lacking = self.written;
+        let lacking = lacking.and_then(|w| missing(w).or(w.lacking.clone()));
         match (self.force.and_then(|f| f.settles_at), lacking) {
             (Some(at), _) => {
                 Wait::until(format!("weight {weight} to reach the data plane"), at, then)

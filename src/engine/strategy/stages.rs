@@ -1,4 +1,4 @@
-//! The stages of an attempt around its steps: first deploy, start, switch, return, retreat, rest.
+//! The stages of an attempt around its steps: start, switch, return, retreat, rest.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 
@@ -10,7 +10,6 @@ use crate::{
     model::{
         desired::{Desired, Lowering, Roles},
         progress::{Stage, after, note},
-        revisions::Revision,
         traffic::RouteFault,
     },
 };
@@ -20,7 +19,9 @@ use super::{
     attempt::{enter, enter_step, fenced, give_up, paused_wait, progressed},
     back,
     balance::balance,
-    both, stepping,
+    both,
+    deploying::deploying,
+    stepping,
 };
 
 /// Carries the stage on.
@@ -78,92 +79,6 @@ fn carry_on(
 fn missing(cx: &Context<'_>) -> bool {
     cx.written
         .is_some_and(|w| matches!(w.share, Err(RouteFault::Missing(_))))
-}
-
-/// Other revisions with pods that an earlier decision could still change; none where there are none.
-fn unfenced<'a>(cx: &Context<'a>, status: &RolloutStatus, hash: &str) -> Option<Vec<&'a str>> {
-    let fence = status.decision.as_ref().map_or(0, |d| d.fence);
-    let early = |r: &&Revision| {
-        let set = r.replica_set.as_ref();
-        r.hash != hash && set.is_some_and(|s| s.desired > 0 && s.decision < fence)
-    };
-    let others = cx.observed.revisions.iter().filter(early);
-    let others: Vec<&str> = others.map(|r| r.hash.as_str()).collect();
-    (!others.is_empty()).then_some(others)
-}
-
-/// The first deploy has no steps: it is stable when it is available.
-fn deploying(cx: &Context<'_>, status: &mut RolloutStatus, attempt: &Attempt) -> Decided {
-    let (hash, replicas) = (&attempt.hash, cx.spec.replicas);
-    let mut decided = Decided::default();
-    let available = cx.available(hash);
-    if cx.shifted() {
-        decided.desired.replicas.insert(hash.clone(), replicas);
-        // An earlier first deploy that never became available gives way once this one is there.
-        for old in cx
-            .observed
-            .revisions
-            .iter()
-            .filter(|r| r.hash != *hash && r.desired() > 0)
-        {
-            if available >= replicas || old.available() == 0 {
-                decided.desired.replicas.insert(old.hash.clone(), 0);
-            }
-        }
-    } else if let Some(others) = unfenced(cx, status, hash) {
-        // How many there are may be known late, and what is made first counts on it.
-        for other in others {
-            keep_size(cx, &mut decided.desired, other);
-        }
-        let wait = "earlier decisions to be fenced off";
-        decided.waiting = Some(Wait::new(wait, "its pods are made"));
-        return decided;
-    } else {
-        balance(cx, &mut decided.desired, hash, hash, 0);
-    }
-    decided.desired.roles = Some(both(hash));
-    let trouble = cx
-        .observed
-        .trouble(hash, |r| cx.spec.fail_fast.contains(&r));
-    let then = "it becomes the stable revision";
-    if cx
-        .observed
-        .revision(hash)
-        .is_none_or(|r| r.replica_set.is_none())
-        && replicas > 0
-    {
-        decided.waiting = Some(Wait::new("the first ReplicaSet", then));
-    } else if available < replicas {
-        let wait = Wait::new(
-            format!("{replicas} available pods, {available} so far"),
-            then,
-        );
-        decided.waiting = Some(wait.because(trouble));
-    } else if let Some(blocked) = cx
-        .blocked
-        .as_ref()
-        .filter(|_| cx.selected(false).is_none() && cx.shifted())
-    {
-        decided.waiting = Some(Wait::new(blocked.clone(), then));
-    } else if cx.shifted() && cx.selected(false) != Some(hash.as_str()) {
-        decided.waiting = Some(Wait::new("the stable Service to select it", then));
-    } else {
-        status.stable_revision = Some(hash.clone());
-        if let Some(live) = &mut status.attempt {
-            live.outcome = Some(reason::PROMOTED.into());
-            live.reason = Some(reason::DEPLOYED.into());
-        }
-        enter(cx, status, Stage::Done);
-        note(
-            status,
-            cx.now,
-            "Normal",
-            reason::DEPLOYED,
-            &format!("revision {hash} is available and stable"),
-        );
-        return Decided::moved();
-    }
-    decided
 }
 
 /// All traffic goes to stable, the canary Service turns to the new revision.
@@ -244,7 +159,7 @@ fn renew(cx: &Context<'_>, status: &mut RolloutStatus) -> bool {
 }
 
 /// A revision keeps its size; named all the same, so that it is fenced.
-fn keep_size(cx: &Context<'_>, desired: &mut Desired, hash: &str) {
+pub(super) fn keep_size(cx: &Context<'_>, desired: &mut Desired, hash: &str) {
     if let Some(set) = cx
         .observed
         .revision(hash)
@@ -265,6 +180,15 @@ fn switching(cx: &Context<'_>, status: &mut RolloutStatus, attempt: &Attempt) ->
     let hash = &attempt.hash;
     if !cx.shifted() {
         return complete(cx, status, attempt);
+    }
+    if cx.deleting() && missing(cx) {
+        return over(cx, status);
+    }
+    // Whoever asks for something else, or for nothing any more, waits for no pods that may never come.
+    let leaves = cx.deleting() || status.current_revision.as_ref() != Some(hash);
+    if leaves && cx.settled_at(0) && cx.selected(false) != Some(hash.as_str()) {
+        // It never turned, and everything is back where it points.
+        return over(cx, status);
     }
     let then = "the traffic returns to the stable Service";
     let mut decided = Decided::default();
@@ -293,8 +217,7 @@ fn switching(cx: &Context<'_>, status: &mut RolloutStatus, attempt: &Attempt) ->
         .map(|s| s.stable.clone())
         .unwrap_or_default();
     let endpoints = cx.observed.ready_endpoints(&service, hash);
-    // A Rollout that goes waits for no pods that may never come.
-    let wanted = match cx.deleting() {
+    let wanted = match leaves {
         true => cx.available(hash).min(cx.spec.replicas),
         false => cx.spec.replicas.max(1),
     };
@@ -342,6 +265,9 @@ fn returning(cx: &Context<'_>, status: &mut RolloutStatus, attempt: &Attempt) ->
     if cx.settled_at(0) {
         return complete(cx, status, attempt);
     }
+    if cx.deleting() && missing(cx) {
+        return over(cx, status);
+    }
     let mut decided = Decided::default();
     decided
         .desired
@@ -355,6 +281,12 @@ fn returning(cx: &Context<'_>, status: &mut RolloutStatus, attempt: &Attempt) ->
     decided.wake = wait.until;
     decided.waiting = Some(wait);
     decided
+}
+
+/// A promotion that is left as it is: there is nothing to wait for any more.
+fn over(cx: &Context<'_>, status: &mut RolloutStatus) -> Decided {
+    enter(cx, status, Stage::Done);
+    Decided::moved()
 }
 
 /// The promotion is finished; the old revision keeps its pods for `scaleDownDelay`.

@@ -196,6 +196,9 @@ fn hold(
         decided.desired.replicas.insert(hash.clone(), wanted);
         decided.desired.weight = Some(weight);
     } else if written <= percent(weight) {
+        let kept = cx.observed.revision(hash).map_or(0, |r| r.desired());
+        let kept = kept.max(need(written, replicas));
+        decided.desired.replicas.insert(hash.clone(), kept);
         decided.desired.weight = Some(written / percent(1));
     }
     if replicas == 0 {

@@ -80,7 +80,8 @@ pub(super) fn lower(
     // A view of the endpoints may lag behind a size that was lowered: no more of them stay than are wanted.
     let ready = |service: &str| {
         observed.selected(service).map_or(0, |hash| {
-            let wanted = observed.revision(hash).map_or(0, |r| r.desired());
+            // Where its record was deleted, nobody scaled it.
+            let wanted = observed.revision(hash).map_or(u32::MAX, |r| r.desired());
             observed.ready_endpoints(service, hash).min(wanted)
         })
     };

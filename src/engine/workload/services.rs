@@ -164,7 +164,10 @@ fn one(
     let target = Target::of(SERVICE, live);
     if observed.selected(name) != Some(hash) {
         if !suffices(spec, observed, hash, weight) {
-            return None;
+            // It stays as it is; what was cancelled cannot turn it any more.
+            let behind = annotation_number(live, DECISION) < numbers.fence;
+            let stamp = || Action::stamp(target, has_annotations(live), numbers.fence);
+            return behind.then(stamp).map(Intent::harmless);
         }
         let mut selector = live
             .pointer("/spec/selector")

@@ -193,7 +193,7 @@ pub fn service(world: &World, past: &Past, seen: &Seen, truth: &Seen, broken: &m
         return;
     };
     let (from, to) = (text(old, SELECTOR), text(new, SELECTOR));
-    if to.is_empty() {
+    if to.is_empty() && from != to {
         broken.push(format!("S7: {} selects no revision", past.path));
     }
     if from == to || seen.replicas.0 == 0 || truth.replicas.0 == 0 {
