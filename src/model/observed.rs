@@ -95,11 +95,6 @@ impl Observed {
             .copied()
             .unwrap_or(0)
     }
-    /// Why pods of the revision `hash` cannot come up; first what `worst` says, where there is any of it.
-    pub fn trouble(&self, hash: &str, worst: impl Fn(FailFastReason) -> bool) -> Option<&Trouble> {
-        let of = self.troubles.iter().filter(|t| t.hash == hash);
-        of.min_by_key(|t| !worst(t.reason))
-    }
     /// A run by its name.
     pub fn run(&self, name: &str) -> Option<&AnalysisRun> {
         let mut runs = self.runs.iter();

@@ -5,7 +5,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::api::{RolloutStatus, names::DECISION};
+use crate::api::{
+    RolloutStatus,
+    names::{DECISION, reason},
+};
 
 use super::object::{ObjectRef, Target, annotate};
 
@@ -102,6 +105,12 @@ pub struct Hazard {
     pub share: Option<u32>,
     /// The foreign change of the traffic that it puts right, in a sentence.
     pub repair: Option<String>,
+}
+
+/// A Service points to a revision: why and what, for the history.
+pub fn switched(service: &str, hash: &str) -> (&'static str, String) {
+    let what = format!("point Service {service} to revision {hash}");
+    (reason::SERVICE_SWITCHED, what)
 }
 
 impl Intent {

@@ -360,11 +360,13 @@ fn overtake(
     before: &[ReplicaSetView],
     now: &[ReplicaSetView],
 ) {
-    let of = |sets: &[ReplicaSetView], uid: &str| sets.iter().find(|s| s.uid == uid).cloned();
     sets.retain(|_, set| {
-        let gone = of(before, &set.uid).is_some() && of(now, &set.uid).is_none();
-        let newer = of(now, &set.uid).filter(|n| version(n) > version(set));
-        *set = newer.unwrap_or_else(|| set.clone());
+        let same = |s: &&ReplicaSetView| s.uid == set.uid;
+        let (was, is) = (before.iter().find(same), now.iter().find(same));
+        let gone = was.is_some() && is.is_none();
+        if let Some(newer) = is.filter(|n| version(n) > version(set)) {
+            *set = newer.clone();
+        }
         !gone
     });
 }

@@ -59,9 +59,7 @@ pub(super) fn deploying(
         balance(cx, &mut decided.desired, hash, hash, 0);
     }
     decided.desired.roles = Some(both(hash));
-    let trouble = cx
-        .observed
-        .trouble(hash, |r| cx.spec.fail_fast.contains(&r));
+    let trouble = cx.trouble(hash);
     let then = "it becomes the stable revision";
     if cx
         .observed

@@ -189,6 +189,11 @@ impl Context<'_> {
     pub fn deleting(&self) -> bool {
         self.observed.rollout.metadata.deletion_timestamp.is_some()
     }
+    /// Why pods of a revision cannot come up: first what ends an attempt.
+    pub fn trouble(&self, hash: &str) -> Option<&Trouble> {
+        let of = self.observed.troubles.iter().filter(|t| t.hash == hash);
+        of.min_by_key(|t| !self.spec.fail_fast.contains(&t.reason))
+    }
     /// Available pods of a revision.
     pub fn available(&self, hash: &str) -> u32 {
         self.observed.revision(hash).map_or(0, |r| r.available())

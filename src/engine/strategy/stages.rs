@@ -9,6 +9,7 @@ use crate::{
     },
     model::{
         desired::{Desired, Lowering, Roles},
+        observed::Trouble,
         progress::{Stage, after, note},
         traffic::RouteFault,
     },
@@ -41,12 +42,10 @@ pub fn run(
             "the attempt goes on",
         ));
     };
-    let ends = |reason| cx.spec.fail_fast.contains(&reason);
-    let trouble = cx
-        .observed
-        .trouble(&attempt.hash, ends)
-        .filter(|_| stage.can_abort());
-    if let Some(trouble) = trouble.filter(|t| ends(t.reason)) {
+    let trouble = cx.trouble(&attempt.hash);
+    let trouble = trouble.filter(|_| stage.can_abort());
+    let ends = |t: &&Trouble| cx.spec.fail_fast.contains(&t.reason);
+    if let Some(trouble) = trouble.filter(ends) {
         let why = format!("{:?}", trouble.reason);
         give_up(cx, status, reason::ROLLED_BACK, &why, &trouble.to_string());
         return Decided::moved();
@@ -64,6 +63,14 @@ fn carry_on(
     attempt: &Attempt,
     stage: Stage,
 ) -> Decided {
+    let on_its_way = matches!(
+        stage,
+        Stage::Switching | Stage::Returning | Stage::RollingBack
+    );
+    if on_its_way && cx.deleting() && missing(cx) {
+        // There is no route to straighten.
+        return over(cx, status);
+    }
     match stage {
         Stage::Deploying | Stage::Done => at_rest(cx, stable, attempt),
         Stage::Starting => starting(cx, status, stable, attempt),
@@ -181,9 +188,6 @@ fn switching(cx: &Context<'_>, status: &mut RolloutStatus, attempt: &Attempt) ->
     if !cx.shifted() {
         return complete(cx, status, attempt);
     }
-    if cx.deleting() && missing(cx) {
-        return over(cx, status);
-    }
     // Whoever asks for something else, or for nothing any more, waits for no pods that may never come.
     let leaves = cx.deleting() || status.current_revision.as_ref() != Some(hash);
     if leaves && cx.settled_at(0) && cx.selected(false) != Some(hash.as_str()) {
@@ -265,9 +269,6 @@ fn returning(cx: &Context<'_>, status: &mut RolloutStatus, attempt: &Attempt) ->
     if cx.settled_at(0) {
         return complete(cx, status, attempt);
     }
-    if cx.deleting() && missing(cx) {
-        return over(cx, status);
-    }
     let mut decided = Decided::default();
     decided
         .desired
@@ -283,7 +284,7 @@ fn returning(cx: &Context<'_>, status: &mut RolloutStatus, attempt: &Attempt) ->
     decided
 }
 
-/// A promotion that is left as it is: there is nothing to wait for any more.
+/// What is in flight is left as it is: there is nothing to wait for any more.
 fn over(cx: &Context<'_>, status: &mut RolloutStatus) -> Decided {
     enter(cx, status, Stage::Done);
     Decided::moved()
@@ -338,9 +339,7 @@ fn rolling_back(
         });
         decided.desired.weight = Some(0);
         decided.desired.lowering = Lowering::AtOnce;
-        // Where the route is gone, too, there is nothing to wait for.
-        let gone = cx.deleting() && missing(cx);
-        gone || cx.settled_at(0) && (fenced(cx, status) || cx.deleting())
+        cx.settled_at(0) && (fenced(cx, status) || cx.deleting())
     } else {
         balance(cx, &mut decided.desired, stable, &attempt.hash, 0);
         cx.observed
@@ -349,8 +348,7 @@ fn rolling_back(
             && cx.available(stable) >= cx.spec.replicas
     };
     if back {
-        enter(cx, status, Stage::Done);
-        return Decided::moved();
+        return over(cx, status);
     }
     let then = format!(
         "revision {stable} serves everything, the {} is scaled down",

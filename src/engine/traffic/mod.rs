@@ -22,7 +22,7 @@ use crate::{
             Kind, ObjectRef, Objects, SERVICE, Target, annotate, annotation_number, has_annotations,
         },
         observed::Observed,
-        plan::{Action, Intent, Numbers},
+        plan::{Action, Intent, Numbers, switched},
         share::{percent, show, toward},
         spec::{RoleServices, Spec},
         traffic::{InForce, RouteFault, Written},
@@ -261,8 +261,7 @@ fn told(spec: &Spec, desired: &Desired, from: u32, to: u32) -> (&'static str, St
             } else {
                 &roles.canary
             };
-            let what = format!("point Service {} to revision {hash}", services.stable);
-            (reason::SERVICE_SWITCHED, what)
+            switched(&services.stable, hash)
         }
         _ => (
             reason::WEIGHT_CHANGED,

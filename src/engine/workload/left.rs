@@ -11,14 +11,14 @@ use crate::{
     model::{
         desired::Desired,
         observed::Observed,
-        plan::{Intent, Numbers},
+        plan::{Intent, Numbers, switched},
         revisions::Revision,
         share::FULL,
         spec::Spec,
     },
 };
 
-use super::services::{suffices, switched, turn};
+use super::services::{suffices, turn};
 
 /// So many names a status keeps.
 const MOST: usize = 16;

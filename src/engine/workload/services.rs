@@ -3,12 +3,12 @@
 use serde_json::{Value, json};
 
 use crate::{
-    api::names::{DECISION, POD_TEMPLATE_HASH, ROLLOUT_LABEL, reason},
+    api::names::{DECISION, POD_TEMPLATE_HASH, ROLLOUT_LABEL},
     model::{
         desired::Desired,
         object::{ObjectRef, SERVICE, Target, annotate, annotation_number, has_annotations},
         observed::Observed,
-        plan::{Action, Intent, Numbers},
+        plan::{Action, Intent, Numbers, switched},
         share::{FULL, need},
         spec::{FieldError, RoleServices, Spec},
         traffic::InForce,
@@ -204,12 +204,6 @@ fn one(
 pub(super) fn suffices(spec: &Spec, observed: &Observed, hash: &str, weight: u32) -> bool {
     let ready = observed.revision(hash).map_or(0, |r| r.available());
     weight == 0 || spec.replicas == 0 || ready >= need(weight, spec.replicas)
-}
-
-/// A Service points to a revision: why and what, for the history.
-pub(super) fn switched(name: &str, hash: &str) -> (&'static str, String) {
-    let what = format!("point Service {name} to revision {hash}");
-    (reason::SERVICE_SWITCHED, what)
 }
 
 /// A Service, as it was read, selects other pods.

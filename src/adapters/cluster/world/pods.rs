@@ -85,8 +85,11 @@ pub fn stuck_pod(object: DynamicObject) -> Result<Option<Entry<StuckPod>>, Malfo
     let (Some(owner), Some(hash)) = (owner(&object), label(&object, POD_TEMPLATE_HASH)) else {
         return Ok(None);
     };
-    let found = stuck(&object.data).or_else(|| homeless(&object.data));
-    let Some((reason, message)) = found else {
+    let homeless = || {
+        let why = condition(&object.data, ("PodScheduled", "False", "Unschedulable"))?;
+        Some((FailFastReason::Unschedulable, why))
+    };
+    let Some((reason, message)) = stuck(&object.data).or_else(homeless) else {
         return Ok(None);
     };
     let pod = object.metadata.name.as_deref().unwrap_or_default();
@@ -107,23 +110,29 @@ pub fn stuck_pod(object: DynamicObject) -> Result<Option<Entry<StuckPod>>, Malfo
     )))
 }
 
-/// A message in the length that is kept.
-pub(super) fn brief(message: &str) -> String {
-    message.chars().take(MESSAGE_MAX).collect()
+/// What a condition of an object says, where it has this type, status and reason.
+pub(super) fn condition(
+    object: &Value,
+    (type_, status, reason): (&str, &str, &str),
+) -> Option<String> {
+    let conditions = object.pointer("/status/conditions")?.as_array()?;
+    let wanted = [("type", type_), ("status", status), ("reason", reason)];
+    let is = |c: &&Value| {
+        let holds = |(field, value): &(&str, &str)| c.get(field).is_some_and(|v| v == value);
+        wanted.iter().all(holds)
+    };
+    let found = conditions.iter().find(is)?;
+    Some(brief(
+        found
+            .get("message")
+            .and_then(Value::as_str)
+            .unwrap_or_default(),
+    ))
 }
 
-/// Why a pod has no node, as the scheduler says it.
-fn homeless(pod: &Value) -> Option<(FailFastReason, String)> {
-    let conditions = pod.pointer("/status/conditions")?.as_array()?;
-    let text = |c: &Value, field: &str| c.get(field).and_then(Value::as_str).map(str::to_owned);
-    let is = |c: &Value, field: &str, value: &str| c.get(field).is_some_and(|v| v == value);
-    let condition = conditions.iter().find(|c| {
-        is(c, "type", "PodScheduled")
-            && is(c, "status", "False")
-            && is(c, "reason", "Unschedulable")
-    })?;
-    let message = text(condition, "message").unwrap_or_default();
-    Some((FailFastReason::Unschedulable, message))
+/// A message in the length that is kept.
+fn brief(message: &str) -> String {
+    message.chars().take(MESSAGE_MAX).collect()
 }
 
 /// Why a pod's containers do not start, as the kubelet says it.

@@ -252,7 +252,8 @@ pub fn replica_set(object: DynamicObject) -> Result<Option<Entry<OwnedSet>>, Mal
         available: number(data, "/status/availableReplicas"),
         min_ready: i32::try_from(number(data, "/spec/minReadySeconds")).unwrap_or(0),
         // What stood there before its size changed is about another one.
-        refused: refused(data).filter(|_| observed >= generation),
+        refused: super::pods::condition(data, ("ReplicaFailure", "True", "FailedCreate"))
+            .filter(|_| observed >= generation),
     };
     let index = vec![owner.uid.as_str().into(), view.uid.as_str().into()];
     let set = OwnedSet {
@@ -262,18 +263,6 @@ pub fn replica_set(object: DynamicObject) -> Result<Option<Entry<OwnedSet>>, Mal
         view,
     };
     Ok(Some(entry(&object, index, set)))
-}
-
-/// Why the API server takes no more pods of a ReplicaSet, as its controller says it.
-fn refused(set: &Value) -> Option<String> {
-    let conditions = set.pointer("/status/conditions")?.as_array()?;
-    let is = |c: &Value, field: &str, value: &str| c.get(field).is_some_and(|v| v == value);
-    let condition = conditions.iter().find(|c| {
-        is(c, "type", "ReplicaFailure")
-            && is(c, "status", "True")
-            && is(c, "reason", "FailedCreate")
-    })?;
-    Some(super::pods::brief(condition.get("message")?.as_str()?))
 }
 
 /// A ControllerRevision of a Rollout, found under its Rollout's uid.
