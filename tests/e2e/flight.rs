@@ -265,6 +265,7 @@ pub async fn delete_by_default(lab: Arc<Lab>) -> Result {
 pub async fn pods_as_the_weight(lab: Arc<Lab>) -> Result {
     let setup = Setup {
         routed: false,
+        drains: true,
         replicas: 4,
         steps: "[{setWeight: 25}, {pause: {duration: 1s}}, {setWeight: 50}, {pause: {}}]",
         ..Setup::default()
@@ -291,6 +292,7 @@ pub async fn canary_scale(lab: Arc<Lab>) -> Result {
     let setup = Setup {
         steps: "[{setCanaryScale: {weight: 100}}, {setWeight: 20}, {name: tried, pause: {}}, \
             {setCanaryScale: {matchTrafficWeight: true}}, {name: small, pause: {}}]",
+        drains: true, // Two pods go while the canary serves a fifth.
         ..Setup::default()
     };
     let mut w = World::new(lab, "scale", setup).await?;
