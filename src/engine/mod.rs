@@ -260,6 +260,7 @@ fn realize(
             match moved.held {
                 Some(traffic::Held::LookCloser) => realized.look_closer = true,
                 Some(traffic::Held::Rescue(why)) => {
+                    let why = format!("{why}: {}", strategy::commands::way_out(observed, status));
                     note_once(status, world.now, "Warning", reason::ABORT_HELD, &why);
                     decided.stalled = Some((reason::ABORT_HELD.into(), why));
                 }

@@ -54,10 +54,8 @@ pub enum Pin {
 /// How the weight goes back to stable.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Lowering {
-    /// When stable can bear it.
-    #[default]
-    Borne,
     /// When stable can bear it, or serves no worse than what serves now.
+    #[default]
     NoWorse,
     /// The same, and without the way over a trace: the canary is given up.
     AtOnce,

@@ -122,7 +122,11 @@ impl Simulation {
             self.cluster.ready_of(hash, self.now),
             need(share, self.cluster.wanted()),
         );
-        if self.routed() && ready < needed {
+        // To stable, where its users are served no worse.
+        let now = self.cluster.selected(service);
+        let served = now.map_or(u32::MAX, |now| self.cluster.ready_of(now, self.now));
+        let rescue = service == self.cluster.names.services.stable && ready >= served;
+        if self.routed() && ready < needed && !rescue {
             let what = format!(
                 "S7: {service} turns to {hash}, which has {ready} ready pods, under {}",
                 show(share)

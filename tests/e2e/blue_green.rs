@@ -282,7 +282,7 @@ async fn killed(lab: Arc<Lab>, prefix: &str, routed: bool) -> Result {
             .until(wanted, |s| {
                 let there =
                     stage(s) == wanted || at_step(s).is_some_and(|name| name.starts_with(wanted));
-                let past = late && stage(s) == "Done";
+                let past = stage(s) == if late { "Done" } else { "Stepping" };
                 (there || past) && s.current_revision == s.attempt.as_ref().map(|a| a.hash.clone())
             })
             .await?;
@@ -363,10 +363,10 @@ pub async fn blue_green_becomes_rolling(lab: Arc<Lab>) -> Result {
     ];
     expect_reasons(&status, &wanted)?;
     ensure(status.role_services.is_empty(), "no Service is held on to")?;
-    w.served_only_by("v2", "v1").await?;
+    w.left_to("v2", "v1").await?;
     w.deploy("v3").await?;
     w.done("Healthy").await?;
-    w.served_only_by("v3", "v2").await?;
+    w.left_to("v3", "v2").await?;
     let report = w.farewell().await?;
     println!("{} requests", report.sent);
     Ok(())

@@ -44,6 +44,8 @@ impl Operator {
         ];
         let text = all.map(|v| v.to_string()).join("\n---\n");
         w.lab.apply_yaml_in(&namespace, &text).await?;
+        let account = format!("system:serviceaccount:{namespace}:{name}");
+        w.may(&account, "get", "rollouts.serin.dev").await?;
         let kubeconfig = w.lab.kubeconfig_for(&namespace, name).await?;
         Ok(Self {
             kubeconfig,
@@ -98,6 +100,7 @@ impl Operator {
 pub async fn operated(lab: Arc<Lab>) -> Result {
     let setup = Setup {
         background: true,
+        drains: true, // A retry finds more pods than its first weight needs.
         ..Setup::default()
     };
     let mut w = World::new(lab, "cli", setup).await?;
@@ -210,7 +213,7 @@ pub async fn operated(lab: Arc<Lab>) -> Result {
     operator
         .types(&["retry", "app"], 0, &["retry done"])
         .await?;
-    w.step(1).await?;
+    w.step(3).await?;
     operator
         .types(&["promote", "app", "--full"], 0, &["promote-full done"])
         .await?;

@@ -55,7 +55,9 @@ pub fn nothing_refused(lab: &Lab, least: usize) -> Result {
             w.resource.ends_with("rolebindings")
                 && (w.namespace == namespace || w.name == format!("{namespace}-serin"))
         };
-        let mut before = audit.iter().filter(|w| w.is_write() && w.time <= e.time);
+        let mut before = audit
+            .iter()
+            .filter(|w| w.is_write() && w.received <= e.time);
         before.rfind(about).is_some_and(|w| w.verb == "delete")
     };
     let allowed = |e: &AuditEntry| {

@@ -416,6 +416,18 @@ impl World {
         )
     }
 
+    /// The users are left to `version`. Where pods are the weight, those of `other` are gone a moment
+    /// before whoever routes to them has heard of it.
+    pub async fn left_to(&self, version: &str, other: &str) -> Result {
+        let alone = || async {
+            let since = self.load().now();
+            self.served_by(version).await.ok()?;
+            (self.load().window(since, true).of(other).all() == 0).then_some(())
+        };
+        let what = format!("answers by {version} alone");
+        Ok(self.lab.until(&what, LIMIT, alone).await?)
+    }
+
     /// The users go; none of them saw a failure of our doing. Gives what they saw.
     pub async fn farewell(&mut self) -> Result<Report> {
         let report = self.load.take().expect("users send requests").stop().await;

@@ -21,8 +21,6 @@ pub struct Seen {
     pub stable: Option<usize>,
     /// The largest share that the committed status allows the canary.
     pub allowed: u32,
-    /// Whether it goes back: then traffic may go where it is served no worse.
-    pub retreat: bool,
 }
 
 /// An action and whether its object has changed since it was looked at, so that it will be refused.

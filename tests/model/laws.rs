@@ -31,7 +31,6 @@ impl Seen {
     pub fn of(case: &Case, state: &State, ready: [u8; VERSIONS], status: &RolloutStatus) -> Self {
         let behind = |i: usize| state.roles[i].as_ref().map_or(0, |r| r.behind);
         let stable = status.stable_revision.as_ref();
-        let stage = status.attempt.as_ref().map(|a| a.stage.as_str());
         Self {
             ready,
             desired: state.desired(),
@@ -40,10 +39,6 @@ impl Seen {
             behind: [behind(STABLE), behind(CANARY)],
             stable: stable.and_then(|h| case.version(h)),
             allowed: allowed(status),
-            retreat: matches!(
-                stage,
-                Some("RollingBack" | "Starting" | "Returning" | "Done")
-            ),
         }
     }
 
@@ -99,10 +94,13 @@ fn served(case: &Case, seen: &Seen, share: u32, selects: [usize; 2]) -> (u32, u3
     } else {
         FULL - share
     };
-    let parts = [
-        (STABLE, stable),
-        (CANARY, if case.spec.switched() { 0 } else { share }),
-    ];
+    let parts = if selects[STABLE] == selects[CANARY] {
+        // The same pods serve, whatever the split.
+        [(STABLE, FULL), (CANARY, 0)]
+    } else {
+        let canary = if case.spec.switched() { 0 } else { share };
+        [(STABLE, stable), (CANARY, canary)]
+    };
     let parts = parts.into_iter().filter(|(_, share)| *share > 0);
     let fractions = parts.map(|(index, share)| {
         let need = need(share, seen.replicas);
@@ -199,7 +197,7 @@ fn traffic(case: &Case, before: &State, after: &State, seen: &Seen, broken: &mut
         }
         // Back to stable, traffic may go where it is served no worse.
         let (was, is) = (served(case, seen, from, old), served(case, seen, to, new));
-        let rescue = index == STABLE && seen.retreat && is.0 * was.1 >= was.0 * is.1;
+        let rescue = index == STABLE && is.0 * was.1 >= was.0 * is.1;
         if !rescue {
             let law = if turned { "S7" } else { "S1" };
             broken.push(format!(

@@ -264,10 +264,20 @@ pub fn next(rollout: &Rollout, standing: Standing, program: &str) -> Vec<String>
             Some(reason::ROUTE_CONFLICT) => {
                 vec!["let the other tool leave the weights of the route alone".to_owned()]
             }
-            Some(reason::ABORT_HELD) => vec![
-                "mend the stable pods: there are too few to take the traffic back".to_owned(),
-                format!("{}: keep the new revision", say("promote --full")),
-            ],
+            Some(reason::ABORT_HELD) => {
+                let mut ways = vec![
+                    "mend the stable pods: there are too few to take the traffic back".to_owned(),
+                ];
+                let attempt = status.attempt.as_ref();
+                if attempt.is_some_and(|a| a.outcome.is_some()) {
+                    ways.push(format!(
+                        "{}: try the new revision again, and then",
+                        say("retry")
+                    ));
+                }
+                ways.push(format!("{}: keep the new revision", say("promote --full")));
+                ways
+            }
             Some(reason::PROGRESS_DEADLINE_EXCEEDED) => {
                 let mut ways = vec!["mend what is awaited: it goes on by itself".to_owned()];
                 let stage = status.attempt.and_then(|a| Stage::parse(&a.stage));

@@ -60,7 +60,10 @@ pub fn balance(
     for (hash, size) in shrunk(&others, left) {
         desired.replicas.insert(hash.to_owned(), size);
     }
-    (s.desired, c.desired) == target && c.available >= target.1 && s.available >= target.0
+    // Pods of stable that are not available are not waited for: the fix of a sick stable would wait
+    // for what it mends.
+    let made = s.available + s.sick >= target.0;
+    (s.desired, c.desired) == target && c.available >= target.1 && made
 }
 
 /// The sizes of several revisions that keep `left` pods together: those that are not available go

@@ -163,6 +163,27 @@ fn record(
     }
 }
 
+/// What people can do where stable would serve worse than what is to be left.
+pub fn way_out(observed: &Observed, status: &RolloutStatus) -> String {
+    let attempt = status.attempt.as_ref();
+    let current = status.current_revision.as_deref();
+    let take = |hash: &str| format!("serin.dev/{}={hash}/1", Verb::PromoteFull.as_str());
+    let way = match attempt.map(|a| (a.hash.as_str(), a.outcome.is_some())) {
+        _ if observed.rollout.metadata.deletion_timestamp.is_some() => return "mend stable".into(),
+        Some((hash, false)) => format!(
+            "promote revision {hash} without its steps: annotate {}",
+            take(hash)
+        ),
+        Some((hash, true)) if current == Some(hash) => format!(
+            "take revision {hash} after all: annotate serin.dev/{}={hash}/1, then {}",
+            Verb::Retry.as_str(),
+            take(hash)
+        ),
+        _ => format!("apply another template, and annotate {}", take("HASH")),
+    };
+    format!("mend stable, or {way}")
+}
+
 /// Takes plain values off that were handled, so that giving them again works.
 pub fn tidy(observed: &Observed, status: &mut RolloutStatus) -> Vec<Intent> {
     let meta = &observed.rollout.metadata;
@@ -364,14 +385,13 @@ fn retry(cx: &Context<'_>, status: &mut RolloutStatus, hash: &str, stage: Option
         .and_then(|a| a.outcome.as_deref())
         .is_some_and(|o| o == reason::ROLLED_BACK || o == reason::ABORTED);
     let current = status.current_revision.as_deref() == Some(hash);
-    if stage == Some(Stage::Done) && given_up && current && !cx.deleting() {
+    // On its way back, too: where stable cannot take the traffic, that way has no end.
+    let over = matches!(stage, Some(Stage::RollingBack | Stage::Done));
+    if over && given_up && current && !cx.deleting() {
         begin(cx, status, hash, Stage::Starting);
         return Answer("Done", format!("revision {hash} is tried again"));
     }
-    Answer(
-        "Refused",
-        "there is no attempt that was given up and is finished".into(),
-    )
+    Answer("Refused", "there is no attempt that was given up".into())
 }
 
 fn promote(

@@ -275,7 +275,6 @@ fn returning(cx: &Context<'_>, status: &mut RolloutStatus, attempt: &Attempt) ->
         .replicas
         .insert(attempt.hash.clone(), cx.spec.replicas);
     decided.desired.weight = Some(0);
-    decided.desired.lowering = Lowering::NoWorse;
     decided.desired.claim = true;
     decided.desired.roles = Some(both(&attempt.hash));
     let wait = cx.settling(0, "the promotion is complete");
@@ -389,7 +388,6 @@ fn at_rest(cx: &Context<'_>, stable: &str, attempt: &Attempt) -> Decided {
         let replicas = &mut decided.desired.replicas;
         replicas.insert(stable.to_owned(), cx.spec.replicas);
         decided.desired.weight = Some(0);
-        decided.desired.lowering = Lowering::NoWorse;
         // The canary Service keeps the given-up revision until nothing is sent to it.
         let canary = if cx.settled_at(0) {
             stable

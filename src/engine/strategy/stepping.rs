@@ -6,7 +6,7 @@ use crate::{
         status::{Attempt, PauseStatus, RolloutStatus},
     },
     model::{
-        desired::{DesiredRun, Lowering, Roles},
+        desired::{DesiredRun, Roles},
         measurement::RunPhase,
         progress::{Stage, note},
         share::{need, percent},
@@ -202,9 +202,8 @@ fn hold(
         decided.desired.weight = Some(written / percent(1));
     }
     if replicas == 0 {
-        // None are kept, paused or not; and the weight may go back, where nobody serves it.
+        // None are kept, paused or not.
         decided.desired.replicas.insert(hash.clone(), 0);
-        decided.desired.lowering = Lowering::NoWorse;
     }
     decided.desired.claim = true;
     decided.desired.roles = Some(Roles {

@@ -85,26 +85,21 @@ pub(super) fn lower(
             observed.ready_endpoints(service, hash).min(wanted)
         })
     };
-    // Where the stable Service selects another revision, the stable one has no endpoints to count.
     let away = |hash: &str| observed.selected(&services.stable) != Some(hash);
     let roles = desired.roles.as_ref().map(|r| r.stable.as_str());
-    let stable = match roles.filter(|hash| spec.switched() && away(hash)) {
-        Some(hash) => observed.revision(hash).map_or(0, |r| r.available()),
-        None => ready(&services.stable),
+    let (stable, canary) = match roles.filter(|hash| spec.switched() && away(hash)) {
+        // The stable revision has no endpoints to count, and everything goes to what has.
+        Some(hash) => {
+            let available = observed.revision(hash).map_or(0, |r| r.available());
+            (available, ready(&services.stable))
+        }
+        None => (ready(&services.stable), ready(&services.canary)),
     };
-    let canary = ready(&services.canary);
     let needed = need(FULL - wanted, spec.replicas);
-    if stable >= needed {
+    // The same pods serve by either Service, whatever the split.
+    let one = observed.selected(&services.stable) == observed.selected(&services.canary);
+    if stable >= needed || one && stable >= canary {
         return None;
-    }
-    let borne = || {
-        Some(Held::Capacity(format!(
-            "{needed} ready endpoints of Service {:?}, {stable} so far",
-            services.stable
-        )))
-    };
-    if desired.lowering == Lowering::Borne {
-        return borne();
     }
     if !observed.live {
         return Some(Held::LookCloser);
@@ -124,13 +119,15 @@ pub(super) fn lower(
     if after.0 * before.1 >= before.0 * after.1 {
         return None;
     }
-    if desired.lowering == Lowering::NoWorse {
-        return borne();
-    }
-    Some(Held::Rescue(format!(
-        "stable has {stable} of {needed} pods ready and would serve worse than now: \
-         mend stable, or promote the canary with promote-full"
-    )))
+    Some(match desired.lowering {
+        Lowering::NoWorse => Held::Capacity(format!(
+            "{needed} ready endpoints of Service {:?}, {stable} so far",
+            services.stable
+        )),
+        Lowering::AtOnce => Held::Rescue(format!(
+            "stable has {stable} of {needed} pods ready and would serve worse than now"
+        )),
+    })
 }
 
 #[cfg(test)]
@@ -227,7 +224,7 @@ mod tests {
             let pods = [("old", 4), ("new", available)];
             let services = [("app-stable", "old", 4), ("app-canary", "new", endpoints)];
             let (spec, observed) = world(&canary(), &pods, &services);
-            raise(&spec, &wish(Lowering::Borne), &observed, percent(50))
+            raise(&spec, &wish(Lowering::NoWorse), &observed, percent(50))
         };
         let held = |why: &str| Some(Held::Capacity(why.to_owned()));
         assert_eq!(raised(2, 2), None);
@@ -247,13 +244,11 @@ mod tests {
             observed.live = live;
             lower(&spec, &wish(lowering), &observed, FULL, 0)
         };
-        assert_eq!(lowered(4, Lowering::Borne, false), None);
-        assert!(matches!(
-            lowered(3, Lowering::Borne, false),
-            Some(Held::Capacity(_))
-        ));
-        // Given up: what is cached does not suffice to say that it may go back.
-        assert_eq!(lowered(3, Lowering::AtOnce, false), Some(Held::LookCloser));
+        assert_eq!(lowered(4, Lowering::NoWorse, false), None);
+        // What is cached does not suffice to say that it may go back.
+        for lowering in [Lowering::NoWorse, Lowering::AtOnce] {
+            assert_eq!(lowered(3, lowering, false), Some(Held::LookCloser));
+        }
         assert!(matches!(
             lowered(3, Lowering::AtOnce, true),
             Some(Held::Rescue(_))
@@ -305,13 +300,19 @@ mod tests {
     #[test]
     fn where_a_service_is_the_switch_stable_is_counted_by_its_pods() {
         let strategy = json!({"blueGreen": {"service": "app"}});
-        let lowered = |old: u32| {
-            // It selects the new revision, one of whose pods is not ready.
-            let services = [("app-active", "new", 3), ("app-preview", "new", 3)];
-            let (spec, observed) = world(&strategy, &[("old", old), ("new", 3)], &services);
+        let lowered = |selected: &'static str, old: u32, live: bool| {
+            // One pod of the new revision is not ready.
+            let ready = if selected == "none" { 0 } else { 3 };
+            let services = [("app-active", selected, ready), ("app-preview", "new", 3)];
+            let (spec, mut observed) = world(&strategy, &[("old", old), ("new", 3)], &services);
+            observed.live = live;
             lower(&spec, &wish(Lowering::AtOnce), &observed, FULL, 0)
         };
-        assert_eq!(lowered(4), None, "no live look is needed");
-        assert_eq!(lowered(3), Some(Held::LookCloser));
+        assert_eq!(lowered("new", 4, false), None, "no live look is needed");
+        assert_eq!(lowered("new", 2, false), Some(Held::LookCloser));
+        assert_eq!(lowered("new", 3, true), None, "3 of 4 is no worse");
+        assert!(matches!(lowered("new", 2, true), Some(Held::Rescue(_))));
+        // Somebody made it select what serves nobody.
+        assert_eq!(lowered("none", 1, true), None);
     }
 }

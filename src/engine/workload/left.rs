@@ -18,7 +18,7 @@ use crate::{
     },
 };
 
-use super::services::{suffices, turn};
+use super::services::{no_worse, suffices, turn};
 
 /// So many names a status keeps.
 const MOST: usize = 16;
@@ -74,7 +74,7 @@ pub fn realize(
             ));
         }
         let stable = stable.filter(|stable| *stable != hash)?;
-        follows(spec, observed, status, hash, stable).then(|| {
+        follows(spec, observed, status, (name, hash), stable).then(|| {
             let replace = json!({"op": "replace", "path": key, "value": stable});
             turn(live, replace, numbers, switched(name, stable))
         })
@@ -107,14 +107,14 @@ fn follows(
     spec: &Spec,
     observed: &Observed,
     status: &RolloutStatus,
-    hash: &str,
+    (service, hash): (&str, &str),
     stable: &str,
 ) -> bool {
     let able = observed.revision(stable).map_or(0, Revision::available);
-    let serving = observed.revision(hash).map_or(0, Revision::ready);
     let attempt = status.attempt.as_ref();
     let given_up = attempt.is_some_and(|a| a.hash == hash && a.outcome.is_some());
-    suffices(spec, observed, stable, FULL) || able >= serving || given_up && able > 0
+    let no_worse = no_worse(observed, service, stable);
+    suffices(spec, observed, stable, FULL) || no_worse || given_up && able > 0
 }
 
 /// Whether anything is left of the selector without the revision. An empty one would select nothing.

@@ -163,7 +163,10 @@ fn one(
     };
     let target = Target::of(SERVICE, live);
     if observed.selected(name) != Some(hash) {
-        if !suffices(spec, observed, hash, weight) {
+        let status = observed.rollout.status.as_ref();
+        let stable = name == services.stable
+            && status.and_then(|s| s.stable_revision.as_deref()) == Some(hash);
+        if !(suffices(spec, observed, hash, weight) || stable && no_worse(observed, name, hash)) {
             // It stays as it is; what was cancelled cannot turn it any more.
             let behind = annotation_number(live, DECISION) < numbers.fence;
             let stamp = || Action::stamp(target, has_annotations(live), numbers.fence);
@@ -199,8 +202,17 @@ fn one(
     (!operations.is_empty()).then(|| Intent::harmless(Action::Patch { target, operations }))
 }
 
+/// Whether users of a Service are served once it selects a revision, and no worse than now.
+pub(super) fn no_worse(observed: &Observed, service: &str, hash: &str) -> bool {
+    let able = observed.revision(hash).map_or(0, |r| r.available());
+    observed.selected(service).is_some_and(|now| {
+        let ready = observed.revision(now).map_or(0, |r| r.ready());
+        able > 0 && able >= ready.max(observed.ready_endpoints(service, now))
+    })
+}
+
 /// S7: a Service turns to other pods only where nothing is sent to it, where those pods suffice, or where none are
-/// wanted.
+/// wanted. To stable it turns where that is no worse, too.
 pub(super) fn suffices(spec: &Spec, observed: &Observed, hash: &str, weight: u32) -> bool {
     let ready = observed.revision(hash).map_or(0, |r| r.available());
     weight == 0 || spec.replicas == 0 || ready >= need(weight, spec.replicas)

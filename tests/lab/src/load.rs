@@ -27,9 +27,9 @@ use crate::{
 };
 
 /// More requests than this never wait for their answers.
-pub const MOST_IN_FLIGHT: usize = 512;
+pub const MOST_IN_FLIGHT: usize = 2048;
 /// An answer that takes longer has failed.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 const SAMPLES: usize = 20;
 
 /// Running load.

@@ -5,8 +5,8 @@ use serin::sim::expect::STATUS_MAX;
 
 use crate::{
     api::{
-        kinds::RUN,
-        store::{Past, number, text},
+        kinds::{REVISION, RUN},
+        store::{Past, Path, number, text},
     },
     world::World,
 };
@@ -172,6 +172,16 @@ fn passed(
     }
 }
 
+/// Whether a revision comes back without steps, since it was promoted a short while ago: by a first
+/// deploy, which nothing judges, or by an attempt that this law judged.
+fn returns(world: &World, rollout: &Value, hash: &str) -> bool {
+    let steps = rollout["status"]["attempt"]["steps"].as_array();
+    let window = rollout["spec"]["rollbackWindow"].is_object();
+    let record = world.store.get(&Path::new(REVISION, format!("app-{hash}")));
+    let promoted = |r: &Value| r["metadata"]["annotations"]["serin.dev/promoted-at"].is_string();
+    window && steps.is_none_or(Vec::is_empty) && record.is_some_and(|r| promoted(r))
+}
+
 fn stable(
     world: &World,
     old: &Value,
@@ -203,7 +213,8 @@ fn stable(
     }
     // Whoever promotes by hand takes it upon himself.
     let bad = world.health_of(&after) == Some(crate::nature::Health::Bad);
-    if bad && world.laws.case.judged && by_hand(new).is_empty() {
+    let judged = world.laws.case.judged && !returns(world, new, &after);
+    if bad && judged && by_hand(new).is_empty() {
         broken.push(format!("S16: {after} is promoted, and its metrics are bad"));
     }
 }

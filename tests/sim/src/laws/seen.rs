@@ -33,8 +33,6 @@ pub const SELECTOR: &str = "/spec/selector/pod-template-hash";
 pub struct Decided {
     /// The share that the steps allow the canary.
     pub allowed: u32,
-    /// Whether traffic goes back to stable, or was all there.
-    pub retreat: bool,
     /// Whether an attempt was given up, and stable is on its way back.
     pub gives_up: bool,
     /// The stable revision.
@@ -65,7 +63,6 @@ impl Decided {
         };
         Self {
             allowed,
-            retreat: matches!(stage, "RollingBack" | "Starting" | "Returning" | "Done"),
             gives_up: stage == "RollingBack",
             stable: text(rollout, "/status/stableRevision").to_owned(),
             sequence: number(rollout, "/status/decision/sequence"),

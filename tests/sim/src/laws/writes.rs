@@ -216,7 +216,8 @@ pub fn service(world: &World, past: &Past, seen: &Seen, truth: &Seen, broken: &m
     let needed = need(share, seen.replicas.0.min(truth.replicas.0));
     let ready = seen.ready(to).max(truth.ready(to));
     let was = serves_now(from, seen, truth);
-    let rescue = seen.decided.retreat && ready.min(needed) >= was.min(needed);
+    // To stable, where its users are served no worse.
+    let rescue = past.path.name == *stable && ready.min(needed) >= was.min(needed);
     let excused = world.bent_by_somebody() || rerouted_unheard(world, seen);
     if ready < needed && !rescue && !excused {
         broken.push(format!(
@@ -265,7 +266,6 @@ pub fn route(world: &World, past: &Past, seen: &Seen, truth: &Seen, broken: &mut
         let needed = need(is, replicas);
         // Back to stable, traffic may go where it is served no worse.
         let rescue = role == 0
-            && seen.decided.retreat
             && served(world, to, replicas, |h| seen.ready(h).max(truth.ready(h)))
                 >= served(world, from, replicas, |h| serves_now(h, seen, truth));
         if ready < needed && !rescue {

@@ -12,7 +12,7 @@ local asks = pause ~= nil or (step ~= nil and (step.pause ~= nil or step.analysi
 local promote = attempt.stage == "Stepping" and asks and not held
 
 local resume = pause ~= nil and pause.reason ~= "Spec"
-local retry = attempt.stage == "Done"
+local retry = (attempt.stage == "RollingBack" or attempt.stage == "Done")
   and (outcome == "RolledBack" or outcome == "Aborted")
   and attempt.hash == status.currentRevision
 
