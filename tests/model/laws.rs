@@ -197,7 +197,8 @@ fn traffic(case: &Case, before: &State, after: &State, seen: &Seen, broken: &mut
         }
         // Back to stable, traffic may go where it is served no worse.
         let (was, is) = (served(case, seen, from, old), served(case, seen, to, new));
-        let rescue = index == STABLE && is.0 * was.1 >= was.0 * is.1;
+        let emptied = !turned && from > 1 && ready == 0 && seen.ready[old[CANARY]] > 0;
+        let rescue = index == STABLE && is.0 * was.1 >= was.0 * is.1 && !emptied;
         if !rescue {
             let law = if turned { "S7" } else { "S1" };
             broken.push(format!(

@@ -3,7 +3,7 @@
 use crate::model::{
     desired::{Desired, Lowering},
     observed::Observed,
-    share::{FULL, need},
+    share::{FULL, TRACE, need},
     spec::Spec,
 };
 
@@ -116,7 +116,10 @@ pub(super) fn lower(
         .unwrap_or((1, 1))
     };
     let (before, after) = (serves(current), serves(wanted));
-    if after.0 * before.1 >= before.0 * after.1 {
+    // Where stable serves nobody, its side is as bad before; those whom the canary serves count, if
+    // it has more than a trace.
+    let emptied = stable == 0 && canary > 0 && current > TRACE;
+    if after.0 * before.1 >= before.0 * after.1 && !emptied {
         return None;
     }
     Some(match desired.lowering {
@@ -293,8 +296,10 @@ mod tests {
         assert!(lowered(1, 0, 50), "1 of 4 rather than 0 of 2");
         assert!(!lowered(3, 4, 100), "3 of 4 is worse than 4 of 4");
         assert!(lowered(3, 3, 100));
-        // Nothing is better than nothing.
+        // Nothing is better than nothing, but not than half of something.
         assert!(lowered(0, 0, 50));
+        assert!(!lowered(0, 2, 50));
+        assert!(!lowered(0, 1, 50));
     }
 
     #[test]

@@ -265,7 +265,9 @@ pub fn route(world: &World, past: &Past, seen: &Seen, truth: &Seen, broken: &mut
         let ready = seen.ready(&hash).max(truth.ready(&hash));
         let needed = need(is, replicas);
         // Back to stable, traffic may go where it is served no worse.
+        let canary = selects(world, 1).map_or(0, |h| serves_now(&h, seen, truth));
         let rescue = role == 0
+            && (ready > 0 || canary == 0 || from <= 1)
             && served(world, to, replicas, |h| seen.ready(h).max(truth.ready(h)))
                 >= served(world, from, replicas, |h| serves_now(h, seen, truth));
         if ready < needed && !rescue {
