@@ -7,7 +7,7 @@ use crate::{
     model::{
         observed::{Current, Observed},
         progress::note_once,
-        spec::{FieldError, Spec},
+        spec::{FieldError, Spec, strays},
         traffic::RouteFault,
     },
 };
@@ -33,8 +33,11 @@ pub(super) fn find<'a>(
     observed: &Observed,
     routes: impl IntoIterator<Item = &'a RouteFault>,
 ) -> Blockers {
-    let mut found = Blockers::default();
-    if let Current::Refused(message) = &observed.current {
+    let mut found = Blockers {
+        wrong: strays(&observed.rollout),
+        missing: vec![],
+    };
+    if let (Current::Refused(message), true) = (&observed.current, found.wrong.is_empty()) {
         found.wrong.push(FieldError {
             path: "spec.template".into(),
             message: message.clone(),

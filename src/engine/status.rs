@@ -9,6 +9,7 @@ use crate::{
         status::{RolloutStatus, Track, TrackReplicas, TrackWeight, Waiting},
     },
     model::{
+        command::{Verb, annotate_with},
         observed::{Current, Observed},
         progress::{Stage, brief, note_once},
         share::rounded,
@@ -110,7 +111,8 @@ fn summary(world: &World<'_>, decided: &Decided, status: &RolloutStatus) -> Summ
                 .is_some_and(|s| s.pause.as_ref().is_some_and(|p| p.duration.is_none()))
         });
     let flight = stage.is_some_and(|s| s != Stage::Done);
-    if flight && (person || status.pause.is_some()) {
+    let paused = status.pause.is_some() && stage.is_some_and(Stage::pauses);
+    if person || paused {
         return make(
             "Paused",
             reason::PAUSED,
@@ -135,7 +137,8 @@ fn summary(world: &World<'_>, decided: &Decided, status: &RolloutStatus) -> Summ
         };
         let message = format!(
             "stable revision {stable} is serving; desired revision {current} {what}: {why}. \
-             The way on: the old template, a new one, or annotate serin.dev/retry={current}/1"
+             The way on: the old template, a new one, or annotate {}",
+            annotate_with(Verb::Retry, &current, &status.commands)
         );
         return make("Degraded", &outcome, message);
     }

@@ -116,6 +116,18 @@ pub fn parse(token: &str) -> Result<Target, Malformed> {
     }
 }
 
+/// How somebody gives a command, `serin.dev/promote=<what>/<n>`, with the first number that was not
+/// used: a token is handled once.
+pub fn annotate_with(verb: Verb, what: &str, handled: &[HandledCommand]) -> String {
+    let used = |n: &usize| {
+        let token = format!("{what}/{n}");
+        let mut all = handled.iter();
+        all.any(|h| h.name == verb.as_str() && h.token == token)
+    };
+    let n = (1..).find(|n| !used(n)).unwrap_or(1);
+    format!("{}={what}/{n}", verb.annotation())
+}
+
 /// The commands on the object that have not been handled, the winner first.
 pub fn pending(annotations: &BTreeMap<String, String>, handled: &[HandledCommand]) -> Vec<Command> {
     Verb::ALL

@@ -55,6 +55,11 @@ impl Stage {
     pub fn can_abort(self) -> bool {
         matches!(self, Self::Starting | Self::Stepping | Self::Promoting)
     }
+
+    /// Whether a pause holds it. A first deploy, a way back and what only ends go on.
+    pub fn pauses(self) -> bool {
+        self.can_abort() || self == Self::Switching
+    }
 }
 
 /// A time and a duration after it; the end of time where there is none.

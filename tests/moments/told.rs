@@ -36,11 +36,11 @@ fn route(observed: &Observed) -> Option<(i64, i64)> {
 /// What is wrong with the numbers.
 fn counts(observed: &Observed, status: &RolloutStatus) -> Vec<String> {
     let current = match &observed.current {
-        // An undo may ask for another one.
-        Current::Recorded(_) => {
+        // An undo may ask for another one; where the template is refused it is the one before.
+        Current::Recorded(_) | Current::Refused(_) => {
             wanted_hash(observed, status).and_then(|hash| observed.revision(&hash))
         }
-        Current::New(_) | Current::Refused(_) => None,
+        Current::New(_) => None,
     };
     let updated = current
         .and_then(|r| r.replica_set.as_ref())
@@ -155,7 +155,9 @@ fn tracks(observed: &Observed, status: &RolloutStatus) -> Vec<String> {
         .filter_map(|t| t.weight.as_ref())
         .map(|w| w.desired)
         .sum();
-    if status.tracks.len() == 2 && total != 100 {
+    // Pods make up no share where none is available.
+    let known = !pods || status.tracks.iter().any(|t| t.replicas.available > 0);
+    if status.tracks.len() == 2 && known && total != 100 {
         faults.push(format!("{total} % are wanted of all tracks"));
     }
     let weight = status.weight.as_deref();

@@ -20,6 +20,7 @@ use crate::{
         object::REPLICA_SET,
         observed::Current,
         revisions::{Revision, hash},
+        spec::strays,
     },
 };
 
@@ -89,6 +90,9 @@ pub async fn current(
     }
     if rollout.metadata.deletion_timestamp.is_some() {
         return Ok(last_known(rollout, revisions));
+    }
+    if let Some(stray) = strays(rollout).into_iter().next() {
+        return Ok(Current::Refused(stray.to_string()));
     }
     let generation = rollout.metadata.generation.unwrap_or(0);
     let uid = rollout.metadata.uid.as_deref().unwrap_or_default();

@@ -8,6 +8,7 @@ use crate::{
         status::{Attempt, Draining, PauseStatus, RolloutStatus},
     },
     model::{
+        command::{Verb, annotate_with},
         observed::Current,
         progress::{Stage, after, brief, note, note_once},
     },
@@ -154,10 +155,16 @@ pub fn give_up(
     note(status, cx.now, type_, outcome, &text);
 }
 
-/// Keeps `spec.paused` as a pause in the status, so that its end counts as progress.
+/// Whether a person has paused it; otherwise an analysis that cannot say.
+pub fn by_person(pause: &PauseStatus) -> bool {
+    pause.reason == "Spec" || pause.reason == "Command"
+}
+
+/// Keeps `spec.paused` as a pause in the status, so that its end counts as progress. An analysis that
+/// cannot say asks again afterwards.
 pub fn mirror_paused(cx: &Context<'_>, status: &mut RolloutStatus) -> bool {
     let ours = status.pause.as_ref().is_some_and(|p| p.reason == "Spec");
-    if cx.spec.paused && status.pause.is_none() {
+    if cx.spec.paused && !status.pause.as_ref().is_some_and(by_person) {
         status.pause = Some(PauseStatus {
             reason: "Spec".into(),
             message: "spec.paused is true".into(),
@@ -293,7 +300,8 @@ pub fn overdue(
     let deadline = wait.deadline;
     // What was given up says so, whatever else is awaited.
     let given_up = stage == Stage::Done && status.stable_revision.as_ref() != Some(&attempt.hash);
-    if given_up || status.pause.is_some() || (cx.spec.replicas == 0 && stage != Stage::Done) {
+    let paused = status.pause.is_some() && stage.pauses();
+    if given_up || paused || (cx.spec.replicas == 0 && stage != Stage::Done) {
         return None;
     }
     let untimed = stage == Stage::Done || deadline == Deadline::Never;
@@ -425,19 +433,18 @@ pub fn drain(cx: &Context<'_>, status: &mut RolloutStatus, decided: &mut Decided
 /// What to say while the rollout stands still for a person.
 pub fn paused_wait(status: &RolloutStatus) -> Option<Wait> {
     let pause = status.pause.as_ref()?;
-    let hash = status
-        .attempt
-        .as_ref()
-        .map(|a| a.hash.clone())
-        .unwrap_or_default();
+    let hash = status.attempt.as_ref().map_or("", |a| &a.hash);
+    let by = |verb: Verb| annotate_with(verb, hash, &status.commands);
     let then = match pause.reason.as_str() {
         "Spec" => "it goes on once spec.paused is false".to_owned(),
-        "Command" => format!("it goes on: annotate serin.dev/resume={hash}/1"),
+        "Command" => format!("it goes on: annotate {}", by(Verb::Resume)),
         "BackgroundAnalysis" => format!(
-            "resume or promote measures anew, promote-full skips it and all steps, abort gives up: annotate serin.dev/resume={hash}/1"
+            "resume or promote measures anew, promote-full skips it and all steps, abort gives up: annotate {}",
+            by(Verb::Resume)
         ),
         _ => format!(
-            "promote goes on without it, resume measures anew, abort gives up: annotate serin.dev/promote={hash}/1"
+            "promote goes on without it, resume measures anew, abort gives up: annotate {}",
+            by(Verb::Promote)
         ),
     };
     Some(Wait::new(pause.message.clone(), then))

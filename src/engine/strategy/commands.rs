@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 use crate::{
     api::{
         names::{COMMAND_PREFIX, STAMP_SUFFIX, reason},
-        status::{HandledCommand, RolloutStatus},
+        status::{Attempt, HandledCommand, RolloutStatus},
     },
     model::{
-        command::{Command, Target, Verb, pending},
+        command::{Command, Target, Verb, annotate_with, pending},
         object::{ObjectRef, ROLLOUT},
         observed::Observed,
         plan::{Action, Intent},
@@ -22,8 +22,8 @@ use crate::{
 use super::{
     Context,
     answer::{Answer, did},
-    attempt::{begin, enter, enter_step, give_up, resume},
-    stepping::pause,
+    attempt::{begin, by_person, enter, enter_step, give_up, resume},
+    stepping::{pause, unsaid},
     steps,
     undo::undo,
 };
@@ -105,12 +105,14 @@ fn ahead(status: &RolloutStatus, command: &Command) -> bool {
     let ours = hash
         .as_ref()
         .is_none_or(|h| attempt.hash.starts_with(h.as_str()));
-    let flight = Stage::parse(&attempt.stage).is_some_and(Stage::can_abort);
-    let at = index_of(attempt, step);
-    command.verb == Verb::Promote
-        && ours
-        && flight
-        && at.is_some_and(|at| i32::try_from(at).is_ok_and(|at| at > attempt.step_index))
+    let Some(stage) = Stage::parse(&attempt.stage).filter(|s| s.can_abort()) else {
+        return false;
+    };
+    let at = index_of(attempt, step).filter(|at| *at < attempt.steps.len());
+    let index = usize::try_from(attempt.step_index).unwrap_or(0);
+    // Before the first step all of them are ahead.
+    let later = |at: usize| at > index || stage == Stage::Starting;
+    command.verb == Verb::Promote && ours && at.is_some_and(later)
 }
 
 fn index_of(attempt: &crate::api::status::Attempt, step: &str) -> Option<usize> {
@@ -167,7 +169,8 @@ fn record(
 pub fn way_out(observed: &Observed, status: &RolloutStatus) -> String {
     let attempt = status.attempt.as_ref();
     let current = status.current_revision.as_deref();
-    let take = |hash: &str| format!("serin.dev/{}={hash}/1", Verb::PromoteFull.as_str());
+    let by = |verb: Verb, hash: &str| annotate_with(verb, hash, &status.commands);
+    let take = |hash: &str| by(Verb::PromoteFull, hash);
     let way = match attempt.map(|a| (a.hash.as_str(), a.outcome.is_some())) {
         _ if observed.rollout.metadata.deletion_timestamp.is_some() => return "mend stable".into(),
         Some((hash, false)) => format!(
@@ -175,8 +178,8 @@ pub fn way_out(observed: &Observed, status: &RolloutStatus) -> String {
             take(hash)
         ),
         Some((hash, true)) if current == Some(hash) => format!(
-            "take revision {hash} after all: annotate serin.dev/{}={hash}/1, then {}",
-            Verb::Retry.as_str(),
+            "take revision {hash} after all: annotate {}, then {}",
+            by(Verb::Retry, hash),
             take(hash)
         ),
         _ => format!("apply another template, and annotate {}", take("HASH")),
@@ -276,7 +279,7 @@ fn answer(cx: &Context<'_>, status: &mut RolloutStatus, command: &Command) -> An
             "Done",
             "nothing is in flight that an abort could change".into(),
         ),
-        Verb::Pause if in_flight && status.pause.is_none() => {
+        Verb::Pause if in_flight && !status.pause.as_ref().is_some_and(by_person) => {
             pause(cx, status, "Command", &did(command, "paused"));
             Answer("Done", "paused".into())
         }
@@ -289,10 +292,10 @@ fn answer(cx: &Context<'_>, status: &mut RolloutStatus, command: &Command) -> An
         Verb::Promote => promote(cx, status, command, stage),
         Verb::Undo => undo(cx, status, command, stage),
         Verb::PromoteFull if in_flight => {
-            let unsaid = status.pause.take();
-            let unsaid = unsaid.is_some_and(|p| p.reason == "BackgroundAnalysis");
+            status.pause = None;
             // One that cannot say is skipped; one that still may goes on.
-            if let Some(live) = status.attempt.as_mut().filter(|_| unsaid) {
+            let skips = |a: &&mut Attempt| unsaid(cx, a);
+            if let Some(live) = status.attempt.as_mut().filter(skips) {
                 live.analysis = None;
             }
             let end = attempt.map_or(0, |a| a.steps.len());
@@ -400,26 +403,15 @@ fn promote(
     command: &Command,
     stage: Option<Stage>,
 ) -> Answer {
-    let Some(attempt) = status
-        .attempt
-        .clone()
-        .filter(|_| stage == Some(Stage::Stepping))
-    else {
-        return Answer("Refused", "no step is in progress".into());
-    };
-    if status
-        .pause
-        .as_ref()
-        .is_some_and(|p| p.reason == "Spec" || p.reason == "Command")
-    {
+    let flight = stage.is_some_and(Stage::can_abort);
+    if flight && (cx.spec.paused || status.pause.as_ref().is_some_and(by_person)) {
         return Answer("Refused", "it is paused: resume it first".into());
     }
-    let index = usize::try_from(attempt.step_index).unwrap_or(usize::MAX);
-    let title = steps::title(&attempt.steps, index);
-    if status
-        .pause
-        .as_ref()
-        .is_some_and(|p| p.reason == "BackgroundAnalysis")
+    if flight
+        && status
+            .pause
+            .as_ref()
+            .is_some_and(|p| p.reason == "BackgroundAnalysis")
     {
         if let Some(live) = &mut status.attempt {
             live.background_try += 1;
@@ -437,6 +429,16 @@ fn promote(
             "it goes on; the analysis in the background measures anew".into(),
         );
     }
+    let stepping = stage == Some(Stage::Stepping);
+    let Some(attempt) = status.attempt.clone().filter(|_| stepping) else {
+        return Answer("Refused", "no step is in progress".into());
+    };
+    if cx.spec.replicas == 0 {
+        let why = "no step is passed where no pods are wanted: spec.replicas is 0";
+        return Answer("Refused", why.into());
+    }
+    let index = usize::try_from(attempt.step_index).unwrap_or(usize::MAX);
+    let title = steps::title(&attempt.steps, index);
     if attempt.steps.get(index).is_none_or(steps::changes) {
         return Answer(
             "Refused",

@@ -269,9 +269,17 @@ pub fn decide(cx: &Context<'_>, status: &mut RolloutStatus) -> Decided {
     if let Some(done) = attempt::overdue(cx, status, &current, stage, &mut decided) {
         return done;
     }
-    if stage.can_abort() && current.steps != back::way(cx, status, &current.hash).0 {
+    let (steps, analysis) = back::way(cx, status, &current.hash);
+    let measured = matches!(stage, Stage::Starting | Stage::Stepping);
+    let others = measured && current.analysis.as_ref() != analysis;
+    let differs = match (stage.can_abort() && current.steps != steps, others) {
+        (true, _) => Some(("steps in the spec are not those", "ones wait")),
+        (_, true) => Some(("analysis in the spec is not that", "one waits")),
+        _ => None,
+    };
+    if let Some((what, new)) = differs {
         let message = format!(
-            "the steps in the spec are not those of attempt {}, which goes on with its own: the new ones wait for the next",
+            "the {what} of attempt {}, which goes on with its own: the new {new} for the next",
             current.number
         );
         note_once(status, cx.now, "Normal", reason::STEPS_CHANGED, &message);

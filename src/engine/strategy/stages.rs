@@ -124,12 +124,12 @@ fn starting(
         balance(cx, &mut decided.desired, stable, hash, 0);
     }
     let wait = |for_: String| Some(Wait::new(for_, then));
-    decided.waiting = if let Some(blocked) = &cx.blocked {
+    decided.waiting = if cx.spec.replicas == 0 {
+        Some(Wait::for_pods_wanted(then))
+    } else if let Some(blocked) = &cx.blocked {
         wait(blocked.clone())
     } else if let Some(paused) = paused_wait(status) {
         Some(paused)
-    } else if cx.spec.replicas == 0 {
-        Some(Wait::for_pods_wanted(then))
     } else if !cx.settled_at(0) {
         Some(cx.settling(0, then))
     } else if !fenced(cx, status) {

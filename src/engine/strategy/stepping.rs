@@ -9,16 +9,17 @@ use crate::{
         desired::{DesiredRun, Roles},
         measurement::RunPhase,
         progress::{Stage, note},
+        revisions::Revision,
         share::{need, percent},
     },
 };
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
 
 use super::{
-    Context, Deadline, Decided, Wait,
-    attempt::{enter, enter_step, give_up, paused_wait},
+    Context, Deadline, Decided, PODS_WANTED, Wait,
+    attempt::{by_person, enter, enter_step, give_up, paused_wait},
     balance::balance,
     steps::{
         self,
@@ -80,10 +81,16 @@ pub fn stepping(
             unreached,
         },
     );
-    // What a person has stopped takes its time.
-    let held = |p: &PauseStatus| p.reason == "Spec" || p.reason == "Command";
-    let stopped = status.pause.as_ref().is_some_and(held) || cx.spec.replicas == 0;
-    let due = steps::due(step, attempt).filter(|_| !stopped);
+    // What a person has stopped takes its time, and so does what has no pods.
+    let held = status.pause.as_ref().is_some_and(by_person);
+    let empty = cx.spec.replicas == 0;
+    let waiting = status.waiting.as_ref();
+    let refilled = !empty && waiting.is_some_and(|w| w.for_ == PODS_WANTED);
+    if let Some(live) = status.attempt.as_mut().filter(|_| refilled) {
+        live.step_resumed_at = step.timeout.as_ref().map(|_| MicroTime(cx.now));
+    }
+    let due = status.attempt.as_ref().and_then(|a| steps::due(step, a));
+    let due = due.filter(|_| !held && !empty);
     let over = matches!(outcome, Outcome::Fail(..))
         || matches!(outcome, Outcome::Done) && status.pause.is_none() && cx.blocked.is_none();
     if due.is_some_and(|due| cx.now >= due) && !over {
@@ -126,7 +133,8 @@ pub fn stepping(
         Deadline::Never
     };
     let blocked = blocked(cx, &format!("{title} goes on")).map(|w| w.with(patient));
-    let mut wait = paused_wait(status).or(blocked).unwrap_or(wait);
+    let nobody = (empty && !held).then(|| Wait::for_pods_wanted(format!("{title} goes on")));
+    let mut wait = nobody.or(paused_wait(status)).or(blocked).unwrap_or(wait);
     if let Some(due) = due {
         let second = Timestamp::from_second(due.as_second()).unwrap_or(due);
         wait.then
@@ -169,6 +177,13 @@ fn hold(
     if !cx.shifted() {
         let moves = !paused || replicas == 0;
         let reached = moves && balance(cx, &mut decided.desired, stable, hash, weight);
+        // Paused, sizes stay; stable's ReplicaSet is made anew all the same.
+        let lost = |r: &Revision| r.replica_set.is_none();
+        if !moves && cx.observed.revision(stable).is_some_and(lost) {
+            let canary = cx.observed.revision(hash).map_or(0, Revision::desired);
+            let rest = replicas.saturating_sub(canary);
+            decided.desired.replicas.insert(stable.to_owned(), rest);
+        }
         let unreached = if replicas == 0 {
             Some(Wait::for_pods_wanted(then))
         } else if reached {
@@ -314,6 +329,28 @@ enum Background {
     None,
 }
 
+/// The name of the run in the background.
+fn background_name(cx: &Context<'_>, attempt: &Attempt) -> String {
+    format!(
+        "{}-{}-{}-background{}",
+        cx.observed
+            .rollout
+            .metadata
+            .name
+            .as_deref()
+            .unwrap_or_default(),
+        attempt.hash,
+        attempt.number,
+        again(attempt.background_try)
+    )
+}
+
+/// Whether the analysis in the background cannot say, so that only a person can go on.
+pub fn unsaid(cx: &Context<'_>, attempt: &Attempt) -> bool {
+    let outcome = cx.observed.run_outcome(&background_name(cx, attempt));
+    outcome.is_some_and(|(phase, _)| matches!(phase, RunPhase::Inconclusive | RunPhase::Terminated))
+}
+
 /// The analysis in the background: a failed one rolls back, whatever else is going on.
 fn background(
     cx: &Context<'_>,
@@ -328,19 +365,7 @@ fn background(
     if index < usize::try_from(analysis.starting_step.unwrap_or(0)).unwrap_or(0) {
         return Background::None;
     }
-    let rollout = cx
-        .observed
-        .rollout
-        .metadata
-        .name
-        .as_deref()
-        .unwrap_or_default();
-    let name = format!(
-        "{rollout}-{}-{}-background{}",
-        attempt.hash,
-        attempt.number,
-        again(attempt.background_try)
-    );
+    let name = background_name(cx, attempt);
     let found = cx.observed.run_outcome(&name);
     let (phase, message) = found.unwrap_or((RunPhase::Running, String::new()));
     match phase {

@@ -305,7 +305,7 @@ impl Spec {
                 format!("{}: must be 0 or more", spec.replicas),
             );
         }
-        check_selector(&spec.selector, &spec.template, &mut faults);
+        check_selector(&spec.selector, &mut faults);
         let replicas = u32::try_from(spec.replicas).unwrap_or(0);
         let Some(mut course) = course(&spec.strategy, replicas, &mut faults) else {
             return (None, faults.0);
@@ -403,7 +403,7 @@ pub fn template_keys(analysis: &Analysis) -> Vec<TemplateKey> {
         .collect()
 }
 
-fn check_selector(selector: &LabelSelector, template: &Value, faults: &mut Faults) {
+fn check_selector(selector: &LabelSelector, faults: &mut Faults) {
     let empty = selector.match_labels.as_ref().is_none_or(|m| m.is_empty())
         && selector
             .match_expressions
@@ -415,6 +415,12 @@ fn check_selector(selector: &LabelSelector, template: &Value, faults: &mut Fault
             "empty: it must select the template's pods and no others",
         );
     }
+}
+
+/// For which labels no pods can be made of a template. What is in flight goes on without it.
+pub fn strays(rollout: &Rollout) -> Vec<FieldError> {
+    let (selector, template) = (&rollout.spec.selector, &rollout.spec.template);
+    let mut faults = Faults(vec![]);
     let labels = template.pointer("/metadata/labels");
     for (key, value) in selector.match_labels.iter().flatten() {
         let found = labels.and_then(|l| l.get(key)).and_then(Value::as_str);
@@ -434,4 +440,5 @@ fn check_selector(selector: &LabelSelector, template: &Value, faults: &mut Fault
             "this label is set by the controller: take it out",
         );
     }
+    faults.0
 }

@@ -18,6 +18,7 @@ use crate::{
         },
         observed::{Current, Observed, Trouble},
         revisions::{ReplicaSetView, Revision, hash},
+        spec::strays,
     },
 };
 
@@ -146,12 +147,12 @@ impl Cluster {
 
 fn current(rollout: &Rollout, revisions: &[Revision]) -> Current {
     let template = &rollout.spec.template;
-    revisions
-        .iter()
-        .rev()
-        .find(|r| r.template == *template)
-        .map_or_else(
-            || Current::New(hash(template, 0)),
-            |r| Current::Recorded(r.hash.clone()),
-        )
+    if let Some(same) = revisions.iter().rev().find(|r| r.template == *template) {
+        return Current::Recorded(same.hash.clone());
+    }
+    let stray = strays(rollout).into_iter().next();
+    stray.map_or_else(
+        || Current::New(hash(template, 0)),
+        |fault| Current::Refused(fault.to_string()),
+    )
 }

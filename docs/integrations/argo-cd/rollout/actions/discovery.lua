@@ -7,9 +7,11 @@ local outcome = attempt.outcome
 
 -- A pause by a person or by spec.paused is ended by resume, not by promote.
 local held = pause ~= nil and (pause.reason == "Spec" or pause.reason == "Command")
+local background = pause ~= nil and pause.reason == "BackgroundAnalysis"
 local step = (attempt.steps or {})[(attempt.stepIndex or 0) + 1]
 local asks = pause ~= nil or (step ~= nil and (step.pause ~= nil or step.analysis ~= nil))
-local promote = attempt.stage == "Stepping" and asks and not held
+local passes = attempt.stage == "Stepping" and asks and (obj.spec or {}).replicas ~= 0
+local promote = (passes or flight and background) and not held and (obj.spec or {}).paused ~= true
 
 local resume = pause ~= nil and pause.reason ~= "Spec"
 local retry = (attempt.stage == "RollingBack" or attempt.stage == "Done")
@@ -27,7 +29,7 @@ end
 return {
   ["promote"] = { disabled = not promote, displayName = "Promote", iconClass = "fa fa-fw fa-forward" },
   ["promote-full"] = { disabled = not flight, displayName = "Promote Full", iconClass = "fa fa-fw fa-fast-forward" },
-  ["pause"] = { disabled = not (flight and pause == nil), displayName = "Pause", iconClass = "fa fa-fw fa-pause" },
+  ["pause"] = { disabled = not (flight and not held), displayName = "Pause", iconClass = "fa fa-fw fa-pause" },
   ["resume"] = { disabled = not resume, displayName = "Resume", iconClass = "fa fa-fw fa-play" },
   ["abort"] = { disabled = not flight, displayName = "Abort", iconClass = "fa fa-fw fa-undo" },
   ["undo"] = { disabled = not undo, displayName = "Undo", iconClass = "fa fa-fw fa-history" },
