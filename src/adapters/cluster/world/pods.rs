@@ -1,6 +1,6 @@
 //! What is kept of pods: those behind a Service, and those that cannot start.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kube::api::DynamicObject;
 use serde::Deserialize;
@@ -173,13 +173,13 @@ fn stuck(pod: &Value) -> Option<(FailFastReason, String)> {
 }
 
 /// Ready endpoints by the hash of their pods. A pod is of the ReplicaSet whose name, with one more
-/// part, is its own.
+/// part, is its own. One that stands in several slices, as in a dual-stack Service, is one pod.
 pub fn by_hash<'a>(
     pods: impl Iterator<Item = &'a str>,
     sets: &BTreeMap<&str, &str>,
 ) -> BTreeMap<String, u32> {
     let mut counts = BTreeMap::new();
-    for pod in pods {
+    for pod in pods.collect::<BTreeSet<_>>() {
         let set = pod.rsplit_once('-').map_or("", |(set, _)| set);
         if let Some(hash) = sets.get(set) {
             *counts.entry((*hash).to_owned()).or_insert(0) += 1;
@@ -261,5 +261,13 @@ mod tests {
             counts,
             [("abc".to_owned(), 1), ("def".to_owned(), 1)].into()
         );
+    }
+
+    #[test]
+    fn a_pod_of_two_address_families_counts_once() {
+        let (v4, v6) = (["web-abc-1", "web-abc-2"], ["web-abc-2", "web-abc-1"]);
+        let sets = [("web-abc", "abc")].into();
+        let counts = by_hash(v4.into_iter().chain(v6), &sets);
+        assert_eq!(counts, [("abc".to_owned(), 2)].into());
     }
 }
