@@ -245,6 +245,14 @@ const SHARED_FIELDS: &[&str] = &[
     "trafficDistribution",
 ];
 
+/// Of these the ones that the API server does not fill in: a clone loses them with the user's Service.
+/// To take off what is filled in again would never end.
+const NEVER_FILLED_IN: &[&str] = &[
+    "sessionAffinityConfig",
+    "publishNotReadyAddresses",
+    "trafficDistribution",
+];
+
 fn shared_spec(user: &Value, hash: &str) -> serde_json::Map<String, Value> {
     let mut spec = serde_json::Map::new();
     for field in SHARED_FIELDS {
@@ -289,11 +297,16 @@ fn clone_of(observed: &Observed, user: &Value, name: &str, hash: &str) -> Value 
 
 /// Operations that bring a clone up to date with the user's Service.
 fn drift(user: &Value, live: &Value, hash: &str) -> Vec<Value> {
-    shared_spec(user, hash)
-        .into_iter()
-        .filter(|(field, value)| live.pointer(&format!("/spec/{field}")) != Some(value))
-        .map(
-            |(field, value)| json!({"op": "add", "path": format!("/spec/{field}"), "value": value}),
-        )
-        .collect()
+    let path = |field: &str| format!("/spec/{field}");
+    let shared = shared_spec(user, hash);
+    let gone = NEVER_FILLED_IN
+        .iter()
+        .map(|field| path(field))
+        .filter(|path| live.pointer(path).is_some() && user.pointer(path).is_none())
+        .map(|path| json!({"op": "remove", "path": path}));
+    let changed = shared
+        .iter()
+        .filter(|(field, value)| live.pointer(&path(field)) != Some(value))
+        .map(|(field, value)| json!({"op": "add", "path": path(field), "value": value}));
+    gone.chain(changed).collect()
 }
