@@ -7,7 +7,7 @@ use thiserror::Error;
 use crate::{
     api::names::{DECISION, FINALIZER},
     model::{
-        object::{ObjectRef, ROLLOUT, Target, annotate},
+        object::{ObjectRef, ROLLOUT, Target, annotate, labels, relabel},
         plan::Action,
     },
 };
@@ -159,7 +159,16 @@ impl Cluster {
                 name: name.clone(),
             });
         }
-        self.written.note_made(uid, kind.kind, &live);
+        // Without its labels it is among nothing that is watched, so it was asked for again.
+        let operations = relabel(&live, labels(&value));
+        let seen = match operations.is_empty() {
+            true => live,
+            false => {
+                let target = Target::of(kind, &live);
+                self.rest.patch_json(namespace, &target, operations).await?
+            }
+        };
+        self.written.note_made(uid, kind.kind, &seen);
         Ok(())
     }
 

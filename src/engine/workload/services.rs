@@ -6,7 +6,9 @@ use crate::{
     api::names::{DECISION, POD_TEMPLATE_HASH, ROLLOUT_LABEL},
     model::{
         desired::Desired,
-        object::{ObjectRef, SERVICE, Target, annotate, annotation_number, has_annotations},
+        object::{
+            ObjectRef, SERVICE, Target, annotate, annotation_number, has_annotations, relabel,
+        },
         observed::Observed,
         plan::{Action, Intent, Numbers, switched},
         revisions::Revision,
@@ -297,16 +299,23 @@ fn clone_of(observed: &Observed, user: &Value, name: &str, hash: &str) -> Value 
         "apiVersion": SERVICE.api_version(), "kind": SERVICE.kind,
         "metadata": {
             "name": name, "namespace": meta.namespace,
-            "labels": {ROLLOUT_LABEL: meta.name},
+            "labels": labels(observed),
             "ownerReferences": revisions::owner(observed),
         },
         "spec": spec,
     })
 }
 
-/// Operations that bring a clone up to date with the user's Service.
+/// The labels of a clone. Its EndpointSlices get them, too, and are found by them.
+fn labels(observed: &Observed) -> serde_json::Map<String, Value> {
+    let name = json!(observed.rollout.metadata.name);
+    [(ROLLOUT_LABEL.to_owned(), name)].into_iter().collect()
+}
+
+/// Operations that bring a clone up to date with the user's Service, and give it back its labels.
 fn drift(observed: &Observed, user: &Value, live: &Value, hash: &str) -> Vec<Value> {
     let path = |field: &str| format!("/spec/{field}");
+    let labels = relabel(live, labels(observed));
     let mut shared = shared_spec(user);
     let selector = selector(observed, Some(user), Some(live), hash);
     shared.insert("selector".into(), selector);
@@ -319,5 +328,5 @@ fn drift(observed: &Observed, user: &Value, live: &Value, hash: &str) -> Vec<Val
         .iter()
         .filter(|(field, value)| live.pointer(&path(field)) != Some(value))
         .map(|(field, value)| json!({"op": "add", "path": path(field), "value": value}));
-    gone.chain(changed).collect()
+    labels.into_iter().chain(gone).chain(changed).collect()
 }
