@@ -176,7 +176,8 @@ fn stuck(pod: &Value) -> Option<(FailFastReason, String)> {
 }
 
 /// Ready endpoints by the hash of their pods. A pod is of the ReplicaSet whose name, cut as the API
-/// server cuts it, with one more part, is its own. One that stands in several slices, as in a dual-stack Service, is one pod.
+/// server cuts it, with one more part, is its own. One that stands in several slices, as in a dual-stack
+/// Service, is one pod.
 pub fn by_hash<'a>(
     pods: impl Iterator<Item = &'a str>,
     sets: &BTreeMap<&str, &str>,
