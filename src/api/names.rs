@@ -114,6 +114,8 @@ pub mod reason {
     pub const STEPS_CHANGED: &str = "StepsChanged";
     /// The Services or routes in the spec differ from those by which the attempt in flight shifts traffic.
     pub const ROUTING_CHANGED: &str = "RoutingChanged";
+    /// What was decided is refused: an object of that name is somebody else's, or the API server says no.
+    pub const NOT_CARRIED_OUT: &str = "NotCarriedOut";
     /// An error in Serin itself: it holds.
     pub const INTERNAL_ERROR: &str = "InternalError";
 }

@@ -64,6 +64,12 @@ pub async fn round(cx: &Context, key: &Key) -> Result<Requeue, RoundError> {
     let acted = cx.cluster.act(&mut committed).await;
     // What was decided is told also where carrying it out needs another round.
     let more = tell(cx, key, &committed).await;
+    if let Err(error) = &acted {
+        let told = cx.cluster.tell_refused(committed.rollout(), error).await;
+        if let Err(error) = told {
+            tracing::warn!(rollout = %key, %error, "not told");
+        }
+    }
     acted?;
     let mut requeue = plan.requeue;
     for later in [more, committed.pending()].into_iter().flatten() {

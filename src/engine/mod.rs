@@ -8,7 +8,7 @@ pub mod traffic;
 mod under_way;
 pub mod workload;
 
-use std::time::Duration;
+use std::{ops::Range, time::Duration};
 
 use jiff::Timestamp;
 
@@ -123,12 +123,13 @@ fn once(observed: &Observed, now: Timestamp) -> (Plan, bool) {
     } else {
         realize(&world, &mut decided, &mut status, next)
     };
-    let (actions, hazards) = choose(&world, realized.intents, &mut status, next);
+    let (actions, hazardous, hazards) = choose(&world, realized.intents, &mut status, next);
     status::summarize(&world, &decided, &mut status);
     let requeue = requeue(&decided, hazards, &status, now);
     let plan = Plan {
         status,
         actions,
+        hazardous,
         requeue,
         look_closer: realized.look_closer,
     };
@@ -140,6 +141,7 @@ fn rest(status: RolloutStatus) -> Plan {
     Plan {
         status,
         actions: vec![],
+        hazardous: 0..0,
         requeue: Requeue::OnChange(LOOK_AGAIN_AT_REST),
         look_closer: false,
     }
@@ -313,15 +315,15 @@ fn finalizer(world: &World<'_>, desired: &Desired) -> Option<Action> {
 }
 
 /// All harmless intents and the first hazardous one, which gets a number and an entry in the history.
-/// How many hazardous ones there were.
+/// Where its actions stand among all, and how many hazardous ones there were.
 fn choose(
     world: &World<'_>,
     intents: Vec<Intent>,
     status: &mut RolloutStatus,
     next: i64,
-) -> (Vec<Action>, usize) {
+) -> (Vec<Action>, Range<usize>, usize) {
     let mut actions = vec![];
-    let mut hazards = 0;
+    let (mut hazards, mut hazardous) = (0, 0..0);
     let mut stamps = vec![];
     let share = world.written.and_then(|w| match &w.share {
         Ok(share) | Err(RouteFault::Disagree(share)) => Some(*share),
@@ -370,6 +372,7 @@ fn choose(
                         note(status, world.now, "Normal", why, &hazard.what);
                     }
                 }
+                hazardous = actions.len()..actions.len() + intent.actions.len();
                 actions.extend(intent.actions);
             }
         }
@@ -377,7 +380,7 @@ fn choose(
     // Whatever else is written to an object fences it off, too.
     stamps.retain(|s| !actions.iter().any(|a| under_way::same_object(s, a)));
     actions.extend(stamps);
-    (actions, hazards)
+    (actions, hazardous, hazards)
 }
 
 /// A number above every one that stands anywhere, also when the status was lost.

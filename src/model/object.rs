@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 /// A kind of object that Serin reads or writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -144,6 +144,25 @@ pub fn annotate(has_annotations: bool, name: &str, value: &str) -> Vec<Value> {
             set,
         ]
     }
+}
+
+/// An object's labels.
+pub fn labels(object: &Value) -> Map<String, Value> {
+    let labels = object
+        .pointer("/metadata/labels")
+        .and_then(Value::as_object);
+    labels.cloned().unwrap_or_default()
+}
+
+/// JSON-patch operations that give an object these labels, too; none where it has them.
+pub fn relabel(object: &Value, wanted: Map<String, Value>) -> Vec<Value> {
+    let has = labels(object);
+    let mut all = has.clone();
+    all.extend(wanted);
+    if all == has {
+        return vec![];
+    }
+    vec![json!({"op": "add", "path": "/metadata/labels", "value": all})]
 }
 
 /// Whether the object's JSON has an annotations map.

@@ -1,6 +1,6 @@
 //! Plan: the next status, what to do about the world, and when to look again.
 
-use std::time::Duration;
+use std::{ops::Range, time::Duration};
 
 use jiff::Timestamp;
 use serde_json::Value;
@@ -20,6 +20,8 @@ pub struct Plan {
     /// What to do once it is committed: any number of harmless actions and at most one hazardous
     /// intent.
     pub actions: Vec<Action>,
+    /// Which of the actions are the hazardous intent's.
+    pub hazardous: Range<usize>,
     /// When to look again if nothing happens.
     pub requeue: Requeue,
     /// The cached view is not good enough for this decision: look again, live, and plan anew.

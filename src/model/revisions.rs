@@ -117,6 +117,12 @@ impl Revision {
     pub fn good(&self) -> bool {
         self.verdict == reason::PROMOTED
     }
+    /// Its place among the ways back from the stable revision, which has this number: an undo leads to the
+    /// greatest first. None where it leads nowhere: it is not good, or newer and may be what was gone back from.
+    /// Those of which it is not known when they were promoted come before the others.
+    pub fn way_back(&self, stable: i64) -> Option<(Option<Timestamp>, i64)> {
+        (self.good() && self.number < stable).then_some((self.promoted_at, self.number))
+    }
     /// Pods that count as available: none while a change of size is unseen, never more than wanted.
     pub fn available(&self) -> u32 {
         self.replica_set.as_ref().map_or(0, |r| {

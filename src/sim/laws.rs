@@ -10,7 +10,7 @@ use crate::{
     },
     engine::{self, traffic::is_route},
     model::{
-        object::{REPLICA_SET, SERVICE, Target},
+        object::{ObjectRef, REPLICA_SET, SERVICE, Target},
         observed::{Current, Observed},
         plan::Action,
         share::{FULL, need, percent, show},
@@ -130,6 +130,40 @@ impl Simulation {
             let what = format!(
                 "S7: {service} turns to {hash}, which has {ready} ready pods, under {}",
                 show(share)
+            );
+            self.timeline.broke(self.now, &what);
+        }
+    }
+
+    /// S7: what a Service selects by, the pods have. Checked once it is written.
+    pub(super) fn check_selector(&mut self, action: &Action) {
+        let Action::Patch { target, operations } = action else {
+            return;
+        };
+        let writes = |o: &Value| {
+            let path = o.get("path").and_then(Value::as_str);
+            path.is_some_and(|p| p.starts_with("/spec/selector"))
+        };
+        let service = self.cluster.objects.get(&target.object);
+        let written = target.object.kind == SERVICE && operations.iter().any(writes);
+        let selector = service.and_then(|s| s.pointer("/spec/selector")?.as_object());
+        let (true, Some(selector)) = (written, selector) else {
+            return;
+        };
+        let hash = selector.get(POD_TEMPLATE_HASH);
+        let labels = |(r, set): (&ObjectRef, &Value)| {
+            let labels = set.pointer("/spec/template/metadata/labels")?;
+            let of = r.kind == REPLICA_SET
+                && hash.is_some_and(|h| labels.get(POD_TEMPLATE_HASH) == Some(h));
+            of.then(|| labels.clone())
+        };
+        let Some(labels) = self.cluster.objects.iter().find_map(labels) else {
+            return;
+        };
+        if let Some((key, _)) = selector.iter().find(|(k, v)| labels.get(k) != Some(v)) {
+            let what = format!(
+                "S7: {} selects by {key}, which its pods do not have",
+                target.object.name
             );
             self.timeline.broke(self.now, &what);
         }

@@ -270,6 +270,7 @@ impl Simulation {
                     .event(self.now, &format!("refused: {}", conflict.0));
                 break;
             }
+            self.check_selector(action);
             self.show();
         }
         changed || acted || plan.requeue == Requeue::Now

@@ -11,7 +11,7 @@ use serin::{
 };
 
 use super::{
-    STAMP, Sight, before_the_weight, last, moment, patches, stands, status, waits_for,
+    STAMP, Sight, before_the_weight, edit, last, moment, patches, stands, status, waits_for,
     writes_weight,
 };
 
@@ -233,4 +233,17 @@ fn a_rollout_is_let_go_of_by_a_live_look_only() {
         "{:?}",
         cached.actions
     );
+}
+
+/// The weight is in force; what is awaited are the objects that something cancelled may still touch.
+#[test]
+fn the_way_back_names_the_fence_that_it_waits_for() {
+    let (mut observed, at) = last("abort");
+    let live = edit(&mut observed);
+    let attempt = live.attempt.as_mut().expect("one");
+    attempt.stage = "RollingBack".to_owned();
+    let decision = live.decision.as_mut().expect("one");
+    decision.fence = decision.sequence + 1;
+    let decided = plan(&observed, at);
+    assert_eq!(waits_for(&decided), "earlier decisions to be fenced off");
 }

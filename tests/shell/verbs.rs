@@ -35,6 +35,7 @@ fn plan(observed: &Observed, message: &str, actions: Vec<Action>) -> Plan {
     Plan {
         status,
         actions,
+        hazardous: 0..0,
         requeue,
         look_closer: false,
     }
@@ -278,15 +279,38 @@ async fn an_object_of_somebody_else_is_named() {
         object: ObjectRef::new(REPLICA_SET, "web-abc"),
         value: json!({"metadata": {"name": "web-abc"}}),
     };
-    let mut committed = cluster
-        .commit(&observed, &plan(&observed, "a", vec![create]))
-        .await
-        .expect("is written");
+    let also = |name: &str| Action::Create {
+        object: ObjectRef::new(REPLICA_SET, name),
+        value: owned(name, "us", &json!({})),
+    };
+    let all = vec![
+        create,
+        also("web-hazard"),
+        also("web-fence"),
+        Action::Release,
+    ];
+    let mut plan = plan(&observed, "a", all);
+    plan.hazardous = 1..2;
+    let mut committed = cluster.commit(&observed, &plan).await.expect("is written");
     let error = cluster.act(&mut committed).await.expect_err("is refused");
     assert!(
         matches!(&error, ActError::Foreign { name, .. } if name == "web-abc"),
         "{error:?}"
     );
+    // What is harmless is done all the same.
+    assert_eq!(server.names(SETS), ["web-abc", "web-fence"]);
+
+    for _ in 0..2 {
+        let told = cluster.tell_refused(committed.rollout(), &error).await;
+        told.expect("is told");
+    }
+    let [event] = &server.names(EVENTS)[..] else {
+        panic!("{:?}", server.names(EVENTS))
+    };
+    let event = server.get(EVENTS, event).expect("is there");
+    assert_eq!(event["reason"], "NotCarriedOut");
+    let note = event["note"].to_string();
+    assert!(note.contains("ReplicaSet web-abc exists"), "{note}");
 }
 
 #[tokio::test(start_paused = true)]

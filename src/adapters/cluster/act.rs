@@ -7,7 +7,7 @@ use thiserror::Error;
 use crate::{
     api::names::{DECISION, FINALIZER},
     model::{
-        object::{ObjectRef, ROLLOUT, Target, annotate},
+        object::{ObjectRef, ROLLOUT, Target, annotate, labels, relabel},
         plan::Action,
     },
 };
@@ -21,7 +21,9 @@ pub enum ActError {
     #[error("cannot carry out a decision")]
     Request(#[from] RestError),
     /// An object with the name of one of ours belongs to somebody else.
-    #[error("{kind} {name} exists and is not of this Rollout: rename or delete it")]
+    #[error(
+        "{kind} {name} exists and is not of this Rollout: delete it; with --cascade=orphan its pods stay and are taken over"
+    )]
     Foreign {
         /// Its kind.
         kind: &'static str,
@@ -55,6 +57,24 @@ impl ActError {
     pub fn outcome_is_unknown(&self) -> bool {
         matches!(self, Self::Request(e) if e.outcome_is_unknown())
     }
+    /// Whether it will not be done before somebody changes something else.
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            Self::Foreign { .. } | Self::Leaving { .. } => true,
+            Self::Request(e) => matches!(e, RestError::Refused { .. }),
+            Self::Json(_) => false,
+        }
+    }
+    /// What is refused until somebody does something about it, and why; none where it may pass by itself.
+    pub fn refused(&self) -> Option<(String, String)> {
+        match self {
+            Self::Foreign { kind, name } => Some((format!("{kind} {name}"), self.to_string())),
+            Self::Request(RestError::Refused { request, source }) => {
+                Some((request.clone(), format!("{request}: {}", source.message)))
+            }
+            _ => None,
+        }
+    }
     /// Whether somebody else was faster.
     pub fn is_conflict(&self) -> bool {
         matches!(self, Self::Request(e) if e.is_conflict())
@@ -62,12 +82,26 @@ impl ActError {
 }
 
 impl Cluster {
-    /// Carries out the actions of a decision, in order, up to the first that fails.
+    /// Carries out the actions of a decision, in order. One that is refused may stay so for long: what is
+    /// harmless is tried all the same, such as what fences off the way back. What is hazardous is not,
+    /// and nothing is after any other failure.
     pub async fn act(&self, committed: &mut Committed) -> Result<(), ActError> {
-        for action in std::mem::take(&mut committed.actions) {
-            self.act_on(committed, action).await?;
+        let mut first = Ok(());
+        for (index, action) in std::mem::take(&mut committed.actions)
+            .into_iter()
+            .enumerate()
+        {
+            // What is let go of is never straightened again.
+            let hazard = committed.hazardous.contains(&index) || action == Action::Release;
+            if hazard && first.is_err() {
+                continue;
+            }
+            match self.act_on(committed, action).await {
+                Err(error) if error.is_refusal() => first = first.and(Err(error)),
+                done => done?,
+            }
         }
-        Ok(())
+        first
     }
 
     async fn act_on(&self, committed: &mut Committed, action: Action) -> Result<(), ActError> {
@@ -159,7 +193,16 @@ impl Cluster {
                 name: name.clone(),
             });
         }
-        self.written.note_made(uid, kind.kind, &live);
+        // Without its labels it is among nothing that is watched, so it was asked for again.
+        let operations = relabel(&live, labels(&value));
+        let seen = match operations.is_empty() {
+            true => live,
+            false => {
+                let target = Target::of(kind, &live);
+                self.rest.patch_json(namespace, &target, operations).await?
+            }
+        };
+        self.written.note_made(uid, kind.kind, &seen);
         Ok(())
     }
 

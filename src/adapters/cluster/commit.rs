@@ -1,7 +1,7 @@
 //! Commit: the status first, under the resourceVersion that was looked at. A stale view dies here,
 //! before anything was touched.
 
-use std::time::Duration;
+use std::{ops::Range, time::Duration};
 
 use serde_json::{Value, json};
 use thiserror::Error;
@@ -27,6 +27,7 @@ pub(super) const RECORD: Duration = Duration::from_secs(15);
 pub struct Committed {
     pub(super) rollout: Rollout,
     pub(super) actions: Vec<Action>,
+    pub(super) hazardous: Range<usize>,
     pending: Option<Duration>,
 }
 
@@ -119,7 +120,7 @@ impl Cluster {
     pub async fn commit(&self, observed: &Observed, plan: &Plan) -> Result<Committed, CommitError> {
         let rollout = &observed.rollout;
         let old = rollout.status.clone().unwrap_or_default();
-        let actions = plan.actions.clone();
+        let (actions, hazardous) = (plan.actions.clone(), plan.hazardous.clone());
         let uid = rollout.metadata.uid.as_deref().unwrap_or_default();
         let told = self.written.told(uid);
         let (patch, pending) = match change(&old, &plan.status, !actions.is_empty())? {
@@ -143,6 +144,7 @@ impl Cluster {
             return Ok(Committed {
                 rollout: rollout.clone(),
                 actions,
+                hazardous,
                 pending,
             });
         };
@@ -160,6 +162,7 @@ impl Cluster {
         Ok(Committed {
             rollout: serde_json::from_value(answer)?,
             actions,
+            hazardous,
             pending,
         })
     }

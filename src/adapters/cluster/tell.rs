@@ -13,10 +13,13 @@ use crate::{
         names::{API_VERSION, CONTROLLER_NAME, reason},
         status::HistoryEntry,
     },
-    model::object::{Kind, ROLLOUT},
+    model::{
+        object::{Kind, ROLLOUT},
+        revisions::hash,
+    },
 };
 
-use super::{Cluster, commit::RECORD, rest::RestError, world::mirror::Malformed};
+use super::{Cluster, act::ActError, commit::RECORD, rest::RestError, world::mirror::Malformed};
 
 const EVENT: Kind = Kind {
     group: "events.k8s.io",
@@ -173,6 +176,26 @@ impl Cluster {
         };
         let told = self.event(&key.namespace, &key.name, uid, &note).await;
         told.map_err(|e| TellError::Event(reason::INVALID_SPEC.to_owned(), e))
+    }
+
+    /// Warns that what was decided is refused: once for each object, for as long as the Event is kept.
+    pub async fn tell_refused(&self, rollout: &Rollout, error: &ActError) -> Result<(), TellError> {
+        let Some((what, why)) = error.refused() else {
+            return Ok(());
+        };
+        let meta = &rollout.metadata;
+        let [namespace, name, uid] = [&meta.namespace, &meta.name, &meta.uid]
+            .map(|text| text.as_deref().unwrap_or_default());
+        let text = format!("what was decided cannot be carried out: {why}");
+        let note = Note {
+            name: event_name(name, uid, &hash(&json!(what), 0)),
+            at: MicroTime((self.now)()),
+            type_: "Warning",
+            reason: reason::NOT_CARRIED_OUT,
+            text: &text,
+        };
+        let told = self.event(namespace, name, uid, &note).await;
+        told.map_err(|e| TellError::Event(reason::NOT_CARRIED_OUT.to_owned(), e))
     }
 
     async fn event(

@@ -2,7 +2,6 @@
 
 use std::cmp::Reverse;
 
-use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::{
@@ -16,16 +15,13 @@ use crate::{
 
 use super::Context;
 
-/// The good revisions that are older than the stable one. A newer one may be what was gone back from.
-fn older<'a>(observed: &'a Observed, stable: &str) -> impl Iterator<Item = &'a Revision> {
+/// The ways back from the stable revision, the one that leads first at the front.
+fn ways<'a>(observed: &'a Observed, stable: &str) -> Vec<&'a Revision> {
     let number = observed.revision(stable).map_or(0, |r| r.number);
     let all = observed.revisions.iter();
-    all.filter(move |r| r.good() && r.number < number)
-}
-
-/// By when they were promoted last. Those of which that is not known come before the others.
-fn order(revision: &Revision) -> (Option<Timestamp>, i64) {
-    (revision.promoted_at, revision.number)
+    let mut ways: Vec<_> = all.filter(|r| r.way_back(number).is_some()).collect();
+    ways.sort_by_key(|r| Reverse(r.way_back(number)));
+    ways
 }
 
 /// Where an undo leads that names no revision; none where there is no way back.
@@ -33,8 +29,7 @@ pub fn previous(observed: &Observed, status: &RolloutStatus) -> Option<String> {
     let stable = status.stable_revision.as_deref()?;
     let leaving = observed.rollout.metadata.deletion_timestamp.is_some();
     observed.current.hash().filter(|_| !leaving)?;
-    let last = older(observed, stable).max_by_key(|r| order(r));
-    last.map(|r| r.hash.clone())
+    ways(observed, stable).first().map(|r| r.hash.clone())
 }
 
 /// Whether a revision was good a short while ago, as `rollbackWindow` has it.
@@ -44,9 +39,8 @@ fn in_window(cx: &Context<'_>, status: &RolloutStatus, hash: &str) -> bool {
         return false;
     }
     let stable = status.stable_revision.as_deref().unwrap_or_default();
-    let mut good: Vec<&Revision> = older(cx.observed, stable).collect();
-    good.sort_by_key(|r| Reverse(order(r)));
-    good.iter().take(window).any(|r| r.hash == hash)
+    let ways = ways(cx.observed, stable);
+    ways.iter().take(window).any(|r| r.hash == hash)
 }
 
 /// The steps of an attempt and its analysis in the background: the strategy's, or none on the way back

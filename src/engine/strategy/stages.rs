@@ -353,10 +353,12 @@ fn rolling_back(
         "revision {stable} serves everything, the {} is scaled down",
         cx.spec.course.words.canary
     );
-    let wait = if cx.shifted() {
-        cx.settling(0, &then)
-    } else {
+    let wait = if !cx.shifted() {
         Wait::new(format!("{} available stable pods", cx.spec.replicas), then)
+    } else if cx.settled_at(0) {
+        Wait::new("earlier decisions to be fenced off", &then)
+    } else {
+        cx.settling(0, &then)
     };
     decided.wake = wait.until;
     decided.waiting = Some(wait);

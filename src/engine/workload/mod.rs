@@ -30,7 +30,7 @@ pub fn realize(
     // Before pods go: these may be how users come.
     intents.extend(left::realize(spec, desired, observed, status, numbers));
     intents.extend(replica_sets::realize(
-        spec, desired, observed, force, numbers,
+        spec, desired, observed, status, force, numbers,
     ));
     intents
 }

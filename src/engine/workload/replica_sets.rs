@@ -3,7 +3,10 @@
 use serde_json::{Value, json};
 
 use crate::{
-    api::names::{DECISION, POD_TEMPLATE_HASH, ROLLOUT_LABEL},
+    api::{
+        RolloutStatus,
+        names::{DECISION, POD_TEMPLATE_HASH, ROLLOUT_LABEL},
+    },
     model::{
         desired::Desired,
         object::{ObjectRef, REPLICA_SET},
@@ -23,6 +26,7 @@ pub fn realize(
     spec: &Spec,
     desired: &Desired,
     observed: &Observed,
+    status: &RolloutStatus,
     force: Option<&InForce>,
     numbers: Numbers,
 ) -> Vec<Intent> {
@@ -64,7 +68,7 @@ pub fn realize(
             }));
         }
     }
-    intents.extend(prune(spec, desired, observed));
+    intents.extend(prune(spec, desired, observed, status));
     intents
 }
 
@@ -206,8 +210,17 @@ fn floor(spec: &Spec, observed: &Observed, hash: &str, now: u32, force: Option<&
     .unwrap_or(0)
 }
 
-/// Deletes the oldest revision beyond the limit, if it has no pods and no role.
-fn prune(spec: &Spec, desired: &Desired, observed: &Observed) -> Option<Intent> {
+/// Deletes one of the revisions beyond the limit that have no pods and no role: what is no way back
+/// before what is one, and the way that an undo takes first last of all.
+fn prune(
+    spec: &Spec,
+    desired: &Desired,
+    observed: &Observed,
+    status: &RolloutStatus,
+) -> Option<Intent> {
+    let stable = status.stable_revision.as_deref();
+    let stable = stable.and_then(|hash| observed.revision(hash));
+    let stable = stable.map_or(0, |r| r.number);
     let idle = |r: &&Revision| {
         r.desired() == 0
             && r.current() == 0
@@ -222,7 +235,10 @@ fn prune(spec: &Spec, desired: &Desired, observed: &Observed) -> Option<Intent> 
     };
     let old: Vec<&Revision> = observed.revisions.iter().filter(idle).collect();
     (old.len() > spec.history_limit)
-        .then(|| old.into_iter().min_by_key(|r| r.number))
+        .then(|| {
+            old.into_iter()
+                .min_by_key(|r| (r.good(), r.way_back(stable), r.number))
+        })
         .flatten()
         .map(|r| revisions::delete(observed, r))
 }
@@ -375,7 +391,8 @@ mod tests {
             other => format!("{other:?}"),
         };
         let force = between(0, 50);
-        let intents = realize(&spec, &desired, &observed, Some(&force), numbers);
+        let status = RolloutStatus::default();
+        let intents = realize(&spec, &desired, &observed, &status, Some(&force), numbers);
         intents.iter().map(told).collect()
     }
 

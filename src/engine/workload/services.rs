@@ -6,9 +6,12 @@ use crate::{
     api::names::{DECISION, POD_TEMPLATE_HASH, ROLLOUT_LABEL},
     model::{
         desired::Desired,
-        object::{ObjectRef, SERVICE, Target, annotate, annotation_number, has_annotations},
+        object::{
+            ObjectRef, SERVICE, Target, annotate, annotation_number, has_annotations, relabel,
+        },
         observed::Observed,
         plan::{Action, Intent, Numbers, switched},
+        revisions::Revision,
         share::{FULL, need},
         spec::{FieldError, RoleServices, Spec},
         traffic::InForce,
@@ -172,25 +175,14 @@ fn one(
             let stamp = || Action::stamp(target, has_annotations(live), numbers.fence);
             return behind.then(stamp).map(Intent::harmless);
         }
-        let mut selector = live
-            .pointer("/spec/selector")
-            .cloned()
-            .unwrap_or_else(|| json!({}));
-        if !services.shared {
-            selector = user?
-                .pointer("/spec/selector")
-                .cloned()
-                .unwrap_or_else(|| json!({}));
-        }
-        selector
-            .as_object_mut()?
-            .insert(POD_TEMPLATE_HASH.into(), json!(hash));
+        let user = if services.shared { None } else { Some(user?) };
+        let selector = selector(observed, user, Some(live), hash);
         let operation = json!({"op": "add", "path": "/spec/selector", "value": selector});
         return Some(turn(live, operation, numbers, switched(name, hash)));
     }
     let mut operations = vec![];
     if !services.shared {
-        operations = drift(user?, live, hash);
+        operations = drift(observed, user?, live, hash);
     }
     if annotation_number(live, DECISION) < numbers.fence {
         operations.extend(annotate(
@@ -245,7 +237,40 @@ const SHARED_FIELDS: &[&str] = &[
     "trafficDistribution",
 ];
 
-fn shared_spec(user: &Value, hash: &str) -> serde_json::Map<String, Value> {
+/// Of these the ones that the API server does not fill in: a clone loses them with the user's Service.
+/// To take off what is filled in again would never end.
+const NEVER_FILLED_IN: &[&str] = &[
+    "sessionAffinityConfig",
+    "publishNotReadyAddresses",
+    "trafficDistribution",
+];
+
+/// By what a role Service selects a revision's pods: by the hash, and as the user's Service does, as far
+/// as the pods of every revision have that. A release may bring a label that the one before lacks:
+/// selected by it, stable would have no pod, at once or when the traffic comes back. No user's Service
+/// counts where the role Services are not clones.
+fn selector(observed: &Observed, user: Option<&Value>, live: Option<&Value>, hash: &str) -> Value {
+    let recorded = |r: &Revision| r.template.is_object();
+    // What is not recorded may lack anything: what stands has served it.
+    let known = live.is_none() || observed.revision(hash).is_some_and(recorded);
+    let from = user.filter(|_| known).or(live);
+    let mut selector = from
+        .and_then(|service| service.pointer("/spec/selector")?.as_object().cloned())
+        .unwrap_or_default();
+    if user.is_some() {
+        let lacks = |r: &Revision, key: &str, wanted: &Value| {
+            let labels = r.template.pointer("/metadata/labels");
+            recorded(r) && labels.and_then(|l| l.get(key)) != Some(wanted)
+        };
+        let all = &observed.revisions;
+        selector.retain(|key, wanted| !all.iter().any(|r| lacks(r, key, wanted)));
+    }
+    selector.insert(POD_TEMPLATE_HASH.into(), json!(hash));
+    Value::Object(selector)
+}
+
+/// What a clone's spec takes over; the selector apart.
+fn shared_spec(user: &Value) -> serde_json::Map<String, Value> {
     let mut spec = serde_json::Map::new();
     for field in SHARED_FIELDS {
         if let Some(value) = user.pointer(&format!("/spec/{field}")) {
@@ -258,20 +283,14 @@ fn shared_spec(user: &Value, hash: &str) -> serde_json::Map<String, Value> {
             spec.insert((*field).to_owned(), value);
         }
     }
-    let mut selector = user
-        .pointer("/spec/selector")
-        .cloned()
-        .unwrap_or_else(|| json!({}));
-    if let Some(selector) = selector.as_object_mut() {
-        selector.insert(POD_TEMPLATE_HASH.into(), json!(hash));
-    }
-    spec.insert("selector".into(), selector);
     spec
 }
 
 fn clone_of(observed: &Observed, user: &Value, name: &str, hash: &str) -> Value {
     let meta = &observed.rollout.metadata;
-    let mut spec = shared_spec(user, hash);
+    let mut spec = shared_spec(user);
+    let selector = selector(observed, Some(user), None, hash);
+    spec.insert("selector".into(), selector);
     spec.insert("type".into(), json!("ClusterIP"));
     if user.pointer("/spec/clusterIP").and_then(Value::as_str) == Some("None") {
         spec.insert("clusterIP".into(), json!("None"));
@@ -280,20 +299,34 @@ fn clone_of(observed: &Observed, user: &Value, name: &str, hash: &str) -> Value 
         "apiVersion": SERVICE.api_version(), "kind": SERVICE.kind,
         "metadata": {
             "name": name, "namespace": meta.namespace,
-            "labels": {ROLLOUT_LABEL: meta.name},
+            "labels": labels(observed),
             "ownerReferences": revisions::owner(observed),
         },
         "spec": spec,
     })
 }
 
-/// Operations that bring a clone up to date with the user's Service.
-fn drift(user: &Value, live: &Value, hash: &str) -> Vec<Value> {
-    shared_spec(user, hash)
-        .into_iter()
-        .filter(|(field, value)| live.pointer(&format!("/spec/{field}")) != Some(value))
-        .map(
-            |(field, value)| json!({"op": "add", "path": format!("/spec/{field}"), "value": value}),
-        )
-        .collect()
+/// The labels of a clone. Its EndpointSlices get them, too, and are found by them.
+fn labels(observed: &Observed) -> serde_json::Map<String, Value> {
+    let name = json!(observed.rollout.metadata.name);
+    [(ROLLOUT_LABEL.to_owned(), name)].into_iter().collect()
+}
+
+/// Operations that bring a clone up to date with the user's Service, and give it back its labels.
+fn drift(observed: &Observed, user: &Value, live: &Value, hash: &str) -> Vec<Value> {
+    let path = |field: &str| format!("/spec/{field}");
+    let labels = relabel(live, labels(observed));
+    let mut shared = shared_spec(user);
+    let selector = selector(observed, Some(user), Some(live), hash);
+    shared.insert("selector".into(), selector);
+    let gone = NEVER_FILLED_IN
+        .iter()
+        .map(|field| path(field))
+        .filter(|path| live.pointer(path).is_some() && user.pointer(path).is_none())
+        .map(|path| json!({"op": "remove", "path": path}));
+    let changed = shared
+        .iter()
+        .filter(|(field, value)| live.pointer(&path(field)) != Some(value))
+        .map(|(field, value)| json!({"op": "add", "path": path(field), "value": value}));
+    labels.into_iter().chain(gone).chain(changed).collect()
 }

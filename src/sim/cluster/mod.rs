@@ -19,7 +19,10 @@ use crate::{
     },
     engine::traffic::is_route,
     model::{
-        object::{Kind, ObjectRef, Objects, REPLICA_SET, ROLLOUT, SERVICE, Target, annotate},
+        object::{
+            Kind, ObjectRef, Objects, REPLICA_SET, ROLLOUT, SERVICE, Target, annotate, labels,
+            relabel,
+        },
         observed::TemplateKey,
         plan::Action,
         share::FULL,
@@ -183,11 +186,17 @@ impl Cluster {
     pub fn act(&mut self, action: &Action, now: Timestamp) -> Result<(), Conflict> {
         match action {
             Action::Create { object, value } => {
-                if !self.objects.contains_key(object) {
+                let Some(live) = self.objects.get(object) else {
                     self.writes += 1;
                     self.put(object.kind, value.clone(), now);
+                    return Ok(());
+                };
+                let (target, operations) =
+                    (Target::of(object.kind, live), relabel(live, labels(value)));
+                match operations.is_empty() {
+                    true => Ok(()),
+                    false => self.patch(&target, &operations, now),
                 }
-                Ok(())
             }
             Action::Patch { target, operations } if target.object.kind == ROLLOUT => {
                 self.patch_rollout(operations)

@@ -14,7 +14,7 @@ use crate::{
     model::{
         object::{
             ANALYSIS_RUN, CONTROLLER_REVISION, Kind, ObjectRef, REPLICA_SET, SERVICE, annotation,
-            annotation_number, has_annotations,
+            annotation_number, has_annotations, labels, relabel,
         },
         observed::{Current, Observed, Trouble},
         revisions::{ReplicaSetView, Revision, hash},
@@ -109,9 +109,12 @@ impl Cluster {
 
     fn revision(&self, value: &Value, now: Timestamp) -> Revision {
         let name = text(value, "/metadata/name");
+        // One without its labels is not seen.
+        let labelled = |set: &&Value| relabel(set, labels(value)).is_empty();
         let set = self
             .objects
             .get(&ObjectRef::new(REPLICA_SET, name))
+            .filter(labelled)
             .map(|s| {
                 let pods = self.pods.get(name).cloned().unwrap_or_default();
                 let min_ready = i32::try_from(number(s, "/spec/minReadySeconds")).unwrap_or(0);

@@ -1,6 +1,6 @@
 //! What is kept of pods: those behind a Service, and those that cannot start.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kube::api::DynamicObject;
 use serde::Deserialize;
@@ -21,6 +21,9 @@ use super::{
 
 /// The longest message of a pod's trouble.
 const MESSAGE_MAX: usize = 300;
+
+/// What the API server keeps of a ReplicaSet's name and a dash before it adds the rest of a pod's name.
+const BASE_MAX: usize = 58;
 
 /// An EndpointSlice of a role Service.
 #[derive(Debug)]
@@ -172,16 +175,22 @@ fn stuck(pod: &Value) -> Option<(FailFastReason, String)> {
     })
 }
 
-/// Ready endpoints by the hash of their pods. A pod is of the ReplicaSet whose name, with one more
-/// part, is its own.
+/// Ready endpoints by the hash of their pods. A pod is of the ReplicaSet whose name, cut as the API
+/// server cuts it, with one more part, is its own. One that stands in several slices, as in a dual-stack
+/// Service, is one pod.
 pub fn by_hash<'a>(
     pods: impl Iterator<Item = &'a str>,
     sets: &BTreeMap<&str, &str>,
 ) -> BTreeMap<String, u32> {
     let mut counts = BTreeMap::new();
-    for pod in pods {
-        let set = pod.rsplit_once('-').map_or("", |(set, _)| set);
-        if let Some(hash) = sets.get(set) {
+    let base = |set: &str| format!("{set}-").chars().take(BASE_MAX).collect::<String>();
+    let sets: Vec<(String, &str)> = sets.iter().map(|(s, hash)| (base(s), *hash)).collect();
+    for pod in pods.collect::<BTreeSet<_>>() {
+        let of = |(base, _): &&(String, &str)| {
+            let rest = pod.strip_prefix(base.as_str());
+            rest.is_some_and(|rest| !rest.contains('-'))
+        };
+        if let Some((_, hash)) = sets.iter().find(of) {
             *counts.entry((*hash).to_owned()).or_insert(0) += 1;
         }
     }
@@ -261,5 +270,34 @@ mod tests {
             counts,
             [("abc".to_owned(), 1), ("def".to_owned(), 1)].into()
         );
+    }
+
+    #[test]
+    fn a_pod_of_two_address_families_counts_once() {
+        let (v4, v6) = (["web-abc-1", "web-abc-2"], ["web-abc-2", "web-abc-1"]);
+        let sets = [("web-abc", "abc")].into();
+        let counts = by_hash(v4.into_iter().chain(v6), &sets);
+        assert_eq!(counts, [("abc".to_owned(), 2)].into());
+    }
+
+    #[test]
+    fn a_pod_of_a_rollout_with_a_long_name_counts() {
+        // 46 characters leave room for all of a ReplicaSet's name, 52 are allowed.
+        for length in [46, 47, 48, 52] {
+            let sets = ["bcdfghjklm", "bczzzzzzzz"]
+                .map(|hash| (format!("{}-{hash}", "a".repeat(length)), hash));
+            let pods = sets.each_ref().map(|(set, _)| {
+                let base: String = format!("{set}-").chars().take(58).collect();
+                base + "x7k2p"
+            });
+            assert!(pods.iter().all(|p| p.len() == 63));
+            let names = sets.each_ref().map(|(set, hash)| (set.as_str(), *hash));
+            let counts = by_hash(pods.iter().map(String::as_str), &names.into());
+            assert_eq!(
+                counts,
+                sets.map(|(_, hash)| (hash.to_owned(), 1)).into(),
+                "{length}"
+            );
+        }
     }
 }

@@ -153,9 +153,11 @@ impl Watching {
                 return None;
             }
             let past: &Past = world.store.change(self.next)?;
-            let object = past.new.as_ref().or(past.last.as_ref());
-            let wanted = object.is_some_and(|o| self.asked.wants(&past.path, o));
-            if !wanted {
+            let wants = |o: &Option<Arc<Value>>| {
+                o.as_ref().is_some_and(|o| self.asked.wants(&past.path, o))
+            };
+            let (was, is) = (wants(&past.old), wants(&past.new));
+            if !was && !is {
                 self.next += 1;
                 continue;
             }
@@ -165,11 +167,10 @@ impl Watching {
             }
             let past = past.clone();
             self.next += 1;
-            let line = line(&past);
+            let line = line(&past, was, is);
             let now = world.now();
-            world
-                .laws
-                .learn(now, self.copy, &past.path, past.new.as_ref());
+            let known = past.new.as_ref().filter(|_| is);
+            world.laws.learn(now, self.copy, &past.path, known);
             if world.weather.doubles() {
                 self.ready.push_back(line.clone());
             }
@@ -179,11 +180,13 @@ impl Watching {
     }
 }
 
-fn line(past: &Past) -> String {
-    let kind = match (&past.old, &past.new) {
-        (None, Some(_)) => "ADDED",
-        (_, Some(_)) => "MODIFIED",
-        (_, None) => "DELETED",
+/// One that no longer has the labels that were asked for is told of as deleted, one that has them by
+/// now as added.
+fn line(past: &Past, was: bool, is: bool) -> String {
+    let kind = match (was, is) {
+        (false, _) => "ADDED",
+        (true, true) => "MODIFIED",
+        (true, false) => "DELETED",
     };
     let object: Option<&Value> = past.new.as_deref().or(past.last.as_deref());
     format!("{}\n", json!({"type": kind, "object": object}))

@@ -196,6 +196,12 @@ pub fn service(world: &World, past: &Past, seen: &Seen, truth: &Seen, broken: &m
     if to.is_empty() && from != to {
         broken.push(format!("S7: {} selects no revision", past.path));
     }
+    if let Some(key) = lacked(world, old, new) {
+        broken.push(format!(
+            "S7: {} selects by {key}, which its pods do not have",
+            past.path
+        ));
+    }
     if from == to || seen.replicas.0 == 0 || truth.replicas.0 == 0 {
         return;
     }
@@ -225,6 +231,17 @@ pub fn service(world: &World, past: &Past, seen: &Seen, truth: &Seen, broken: &m
             past.path
         ));
     }
+}
+
+/// By what a Service selects since it was written that the pods of its revision lack.
+fn lacked(world: &World, old: &Value, new: &Value) -> Option<String> {
+    let (was, is) = (&old["spec"]["selector"], &new["spec"]["selector"]);
+    let mut sets = world.store.all(SET).map(|(_, s)| s);
+    let set = sets.find(|s| was != is && text(s, HASH) == text(new, SELECTOR))?;
+    let labels = &set["spec"]["template"]["metadata"]["labels"];
+    let mut keys = is.as_object()?.iter();
+    let lacked = keys.find(|(key, wanted)| labels[key.as_str()] != **wanted)?;
+    Some(lacked.0.clone())
 }
 
 /// A route's weights were written.
