@@ -302,7 +302,10 @@ fn tracks(world: &World<'_>, decided: &Decided, status: &mut RolloutStatus) {
         .traffic
         .as_ref()
         .map(|t| int(rounded(u32::try_from(t.share).unwrap_or(0))))
-        .filter(|_| world.written.is_some_and(|w| w.accepted));
+        .filter(|_| {
+            let written = world.written.filter(|w| w.accepted);
+            written.is_some_and(|w| w.acceptable().is_some())
+        });
     let available = |h: Option<&String>| {
         h.and_then(|h| observed.revision(h))
             .map_or(0, |r| r.available())

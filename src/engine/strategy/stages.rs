@@ -67,9 +67,14 @@ fn carry_on(
         stage,
         Stage::Switching | Stage::Returning | Stage::RollingBack
     );
-    if on_its_way && cx.deleting() && missing(cx) {
+    if on_its_way && cx.deleting() && cx.force.is_some_and(|f| f.gone) {
         // There is no route to straighten.
         return over(cx, status);
+    }
+    if stage == Stage::Switching && cx.deleting() && missing(cx) {
+        // What is left of the routes can only go where the stable Service points.
+        enter(cx, status, Stage::Returning);
+        return Decided::moved();
     }
     match stage {
         Stage::Deploying | Stage::Done => at_rest(cx, stable, attempt),
