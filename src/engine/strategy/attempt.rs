@@ -247,7 +247,7 @@ pub fn turn(cx: &Context<'_>, status: &mut RolloutStatus) -> bool {
             false
         }
         (Some(Stage::RollingBack), Some(stable))
-            if wanted != stable && hash.as_ref() != Some(&wanted) =>
+            if wanted != stable && hash.as_ref() != Some(&wanted) && !back::untold(cx, status) =>
         {
             supersede(cx, status, &wanted);
             true
@@ -256,6 +256,9 @@ pub fn turn(cx: &Context<'_>, status: &mut RolloutStatus) -> bool {
             // What was given up is not tried again by itself. Where only its template went, it is.
             let outcome = status.attempt.as_ref().and_then(|a| a.outcome.as_deref());
             if hash.as_ref() == Some(&wanted) && !matches!(outcome, None | Some(reason::REVERTED)) {
+                return false;
+            }
+            if back::untold(cx, status) {
                 return false;
             }
             begin(cx, status, &wanted, Stage::Starting);
