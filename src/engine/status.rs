@@ -133,9 +133,13 @@ fn summary(world: &World<'_>, decided: &Decided, status: &RolloutStatus) -> Summ
         } else {
             "was rolled back"
         };
+        let way = match &status.undo {
+            Some(undo) => format!("annotate serin.dev/undo={}/1, another template,", undo.over),
+            None => "the old template, a new one,".to_owned(),
+        };
         let message = format!(
             "stable revision {stable} is serving; desired revision {current} {what}: {why}. \
-             The way on: the old template, a new one, or annotate serin.dev/retry={current}/1"
+             The way on: {way} or annotate serin.dev/retry={current}/1"
         );
         return make("Degraded", &outcome, message);
     }
