@@ -337,10 +337,13 @@ pub fn overdue(
         decided.also_wake(Some(due));
         return None;
     }
+    // What holds a weight is found later in a look: the last one told of it.
+    let told = status.waiting.as_ref();
+    let told = told.filter(|w| w.then == brief(&wait.then));
+    let awaited = told.map_or_else(|| wait.text(), |w| w.for_.clone());
     let message = format!(
-        "no progress for {}: waiting for {}",
+        "no progress for {}: waiting for {awaited}",
         crate::api::units::short(cx.spec.progress_deadline),
-        wait.text()
     );
     if cx.spec.progress_deadline_abort && stage.can_abort() {
         give_up(
