@@ -90,7 +90,8 @@ fn once(observed: &Observed, now: Timestamp) -> (Plan, bool) {
         .as_ref()
         .map(|w| traffic::in_force(&status, w, spec.propagation_delay, now));
     if let (Some(written), Some(force)) = (&written, &force) {
-        traffic::forget(&mut status, written, force, spec.former);
+        let down = strategy::allowed_weight(&status) == 0;
+        traffic::forget(&mut status, written, force, spec.former, down);
         if spec.former && status.traffic.is_none() {
             // From now on by what is written.
             return (rest(status), true);
@@ -211,6 +212,7 @@ const UNKNOWN: InForce = InForce {
     high: FULL,
     settled: None,
     settles_at: None,
+    gone: false,
 };
 
 #[derive(Default)]
@@ -307,10 +309,7 @@ fn finalizer(world: &World<'_>, desired: &Desired) -> Option<Action> {
     if desired.claim {
         return (!ours).then_some(Action::Claim);
     }
-    let straight = world.force.is_none_or(|f| f.settled_at(0))
-        || world
-            .written
-            .is_some_and(|w| matches!(w.share, Err(RouteFault::Missing(_))));
+    let straight = world.force.is_none_or(|f| f.settled_at(0) || f.gone);
     (ours && straight).then_some(Action::Release)
 }
 
@@ -325,10 +324,7 @@ fn choose(
     let mut actions = vec![];
     let (mut hazards, mut hazardous) = (0, 0..0);
     let mut stamps = vec![];
-    let share = world.written.and_then(|w| match &w.share {
-        Ok(share) | Err(RouteFault::Disagree(share)) => Some(*share),
-        Err(RouteFault::Missing(_) | RouteFault::Unfit { .. }) => None,
-    });
+    let share = world.written.and_then(|w| w.highest);
     for intent in intents {
         match intent.hazard {
             None => actions.extend(intent.actions),

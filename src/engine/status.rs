@@ -135,10 +135,15 @@ fn summary(world: &World<'_>, decided: &Decided, status: &RolloutStatus) -> Summ
         } else {
             "was rolled back"
         };
+        let by = |verb: Verb, hash: &str| annotate_with(verb, hash, &status.commands);
+        let way = match &status.undo {
+            Some(undo) => format!("annotate {}, another template,", by(Verb::Undo, &undo.over)),
+            None => "the old template, a new one,".to_owned(),
+        };
         let message = format!(
             "stable revision {stable} is serving; desired revision {current} {what}: {why}. \
-             The way on: the old template, a new one, or annotate {}",
-            annotate_with(Verb::Retry, &current, &status.commands)
+             The way on: {way} or annotate {}",
+            by(Verb::Retry, &current)
         );
         return make("Degraded", &outcome, message);
     }
@@ -305,7 +310,10 @@ fn tracks(world: &World<'_>, decided: &Decided, status: &mut RolloutStatus) {
         .traffic
         .as_ref()
         .map(|t| int(rounded(u32::try_from(t.share).unwrap_or(0))))
-        .filter(|_| world.written.is_some_and(|w| w.accepted));
+        .filter(|_| {
+            let written = world.written.filter(|w| w.accepted);
+            written.is_some_and(|w| w.acceptable().is_some())
+        });
     let available = |h: Option<&String>| {
         h.and_then(|h| observed.revision(h))
             .map_or(0, |r| r.available())

@@ -7,6 +7,8 @@ use jiff::Timestamp;
 pub struct Written {
     /// The canary's share in millionths, the same in every route and rule.
     pub share: Result<u32, RouteFault>,
+    /// The largest share of the canary in any rule that can be read, in millionths; none where none can.
+    pub highest: Option<u32>,
     /// Whether every controller of every route's parents has accepted what is written.
     pub accepted: bool,
     /// What an acceptance still lacks, in a sentence.
@@ -17,6 +19,18 @@ pub struct Written {
     pub decision: i64,
     /// Who wrote the routes' rules last, apart from Serin.
     pub foreign_writer: Option<String>,
+}
+
+impl Written {
+    /// The share that an acceptance is about. Nobody comes by a route that does not exist: what is left says it,
+    /// once that gives the canary nothing.
+    pub fn acceptable(&self) -> Option<u32> {
+        match &self.share {
+            Ok(share) => Some(*share),
+            Err(RouteFault::Missing(_)) => self.highest.filter(|h| *h == 0),
+            Err(_) => None,
+        }
+    }
 }
 
 /// Why no split can be read.
@@ -46,6 +60,8 @@ pub struct InForce {
     pub settled: Option<u32>,
     /// When it will have settled, if nothing changes.
     pub settles_at: Option<Timestamp>,
+    /// Whether a route does not exist and what is left gives the canary nothing, settled: nothing can be straightened.
+    pub gone: bool,
 }
 
 impl InForce {

@@ -60,7 +60,7 @@ impl Simulation {
         }
     }
 
-    /// S1, S2, S3, S4, S6: checked at each write.
+    /// S1, S2, S3, S4, S6, S29: checked at each write.
     pub(super) fn check_action(&mut self, action: &Action) {
         let status = self.cluster.status();
         match action {
@@ -81,7 +81,18 @@ impl Simulation {
             Action::Patch { target, operations } if target.object.kind == SERVICE => {
                 self.check_turn(&target.object.name, operations);
             }
+            Action::Release => self.check_release(),
             _ => {}
+        }
+    }
+
+    /// S29: no route is bent when the finalizer goes.
+    fn check_release(&mut self) {
+        let routes = self.cluster.objects.iter();
+        let mut routes = routes.filter(|(r, _)| is_route(r.kind));
+        if let Some((bent, _)) = routes.find(|(_, route)| canary_share(route) > 0) {
+            let what = format!("S29: the finalizer goes, {} is bent", bent.name);
+            self.timeline.broke(self.now, &what);
         }
     }
 

@@ -120,6 +120,17 @@ fn no_weight_is_raised_without_endpoints_and_that_is_said() {
         "2 ready endpoints of Service \"app-canary\", 0 so far"
     );
 
+    // The deadline tells of that, too, not of a weight that was never written.
+    let mut late = lacking.clone();
+    late.rollout.status = Some(decided.status);
+    let passed = plan(&late, at + jiff::SignedDuration::from_hours(1)).status;
+    assert_eq!(
+        passed.message.as_deref(),
+        Some(
+            "no progress for 10m: waiting for 2 ready endpoints of Service \"app-canary\", 0 so far"
+        )
+    );
+
     // Where no pods are wanted, that says it all.
     lacking.rollout.spec.replicas = 0;
     assert_eq!(

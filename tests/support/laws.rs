@@ -74,7 +74,7 @@ pub fn laws(
 
 /// The laws that hold for any objects, broken ones included.
 pub fn consistent(router: &dyn Router, objects: &Objects, splits: &[u32]) -> Vec<String> {
-    let mut broken = vec![];
+    let mut broken = straightens(router, objects);
     let references = router.references();
     if references.iter().collect::<BTreeSet<_>>().len() != references.len() {
         broken.push(format!("refers to an object twice: {references:?}"));
@@ -119,6 +119,19 @@ pub fn consistent(router: &dyn Router, objects: &Objects, splits: &[u32]) -> Vec
     broken
 }
 
+/// What can be read is straightened, whatever cannot.
+fn straightens(router: &dyn Router, objects: &Objects) -> Vec<String> {
+    let after = match applied(router, objects, "straighten", router.straighten(objects)) {
+        Ok(after) => after,
+        Err(why) => return vec![why],
+    };
+    let (before, highest) = (router.highest(objects), router.highest(&after));
+    if highest != before.map(|_| 0) {
+        return vec![format!("straighten leads from {before:?} to {highest:?}")];
+    }
+    vec![]
+}
+
 /// The law of what rests as Serin asks for: after any split, and 0 again, it is as it was.
 pub fn rests(router: &dyn Router, objects: &Objects, splits: &[u32]) -> Vec<String> {
     let back = |w: u32| written(router, &written(router, objects, w)?, 0);
@@ -134,34 +147,47 @@ pub fn rests(router: &dyn Router, objects: &Objects, splits: &[u32]) -> Vec<Stri
 
 /// The objects once `write(split)` is applied to them.
 pub fn written(router: &dyn Router, objects: &Objects, split: u32) -> Result<Objects, String> {
-    let patches = router
-        .write(objects, split)
-        .map_err(|e| format!("write({split}) is {e:?}"))?;
+    let what = format!("write({split})");
+    let patches = router.write(objects, split);
+    applied(
+        router,
+        objects,
+        &what,
+        patches.map_err(|e| format!("{what} is {e:?}"))?,
+    )
+}
+
+fn applied(
+    router: &dyn Router,
+    objects: &Objects,
+    what: &str,
+    patches: Vec<(ObjectRef, Vec<Value>)>,
+) -> Result<Objects, String> {
     let references = router.references();
     let (mut after, mut seen) = (objects.clone(), BTreeSet::new());
     for (reference, operations) in patches {
         // Each is guarded by the resourceVersion that was read, so that a second would fail.
         if !seen.insert(reference.clone()) {
-            return Err(format!("write({split}) patches {} twice", reference.name));
+            return Err(format!("{what} patches {} twice", reference.name));
         }
         if !references.contains(&reference) {
             return Err(format!(
-                "write({split}) names {reference:?}, which it does not refer to"
+                "{what} names {reference:?}, which it does not refer to"
             ));
         }
         if operations.is_empty() {
             return Err(format!(
-                "write({split}) names {} and does nothing to it",
+                "{what} names {} and does nothing to it",
                 reference.name
             ));
         }
         let object = after
             .get_mut(&reference)
-            .ok_or_else(|| format!("write({split}) names {reference:?}, which is not there"))?;
+            .ok_or_else(|| format!("{what} names {reference:?}, which is not there"))?;
         let patch: json_patch::Patch = serde_json::from_value(Value::Array(operations))
-            .map_err(|e| format!("write({split}) is no JSON patch: {e}"))?;
+            .map_err(|e| format!("{what} is no JSON patch: {e}"))?;
         json_patch::patch(object, &patch)
-            .map_err(|e| format!("write({split}) does not apply to {}: {e}", reference.name))?;
+            .map_err(|e| format!("{what} does not apply to {}: {e}", reference.name))?;
     }
     Ok(after)
 }

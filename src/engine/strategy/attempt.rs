@@ -254,7 +254,7 @@ pub fn turn(cx: &Context<'_>, status: &mut RolloutStatus) -> bool {
             false
         }
         (Some(Stage::RollingBack), Some(stable))
-            if wanted != stable && hash.as_ref() != Some(&wanted) =>
+            if wanted != stable && hash.as_ref() != Some(&wanted) && !back::untold(cx, status) =>
         {
             supersede(cx, status, &wanted);
             true
@@ -263,6 +263,9 @@ pub fn turn(cx: &Context<'_>, status: &mut RolloutStatus) -> bool {
             // What was given up is not tried again by itself. Where only its template went, it is.
             let outcome = status.attempt.as_ref().and_then(|a| a.outcome.as_deref());
             if hash.as_ref() == Some(&wanted) && !matches!(outcome, None | Some(reason::REVERTED)) {
+                return false;
+            }
+            if back::untold(cx, status) {
                 return false;
             }
             begin(cx, status, &wanted, Stage::Starting);
@@ -342,10 +345,13 @@ pub fn overdue(
         decided.also_wake(Some(due));
         return None;
     }
+    // What holds a weight is found later in a look: the last one told of it.
+    let told = status.waiting.as_ref();
+    let told = told.filter(|w| w.then == brief(&wait.then));
+    let awaited = told.map_or_else(|| wait.text(), |w| w.for_.clone());
     let message = format!(
-        "no progress for {}: waiting for {}",
+        "no progress for {}: waiting for {awaited}",
         crate::api::units::short(cx.spec.progress_deadline),
-        wait.text()
     );
     if cx.spec.progress_deadline_abort && stage.can_abort() {
         give_up(

@@ -1,4 +1,5 @@
-//! The way back: to a revision that was good, in place of the one that the template describes.
+//! The way back: to a revision that was good, in place of the one that the template describes; and the
+//! records, which tell what was good.
 
 use std::cmp::Reverse;
 
@@ -7,13 +8,13 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use crate::{
     api::{
         names::reason,
-        status::{RolloutStatus, Undo},
+        status::{Attempt, RolloutStatus, Undo},
         strategy::{BackgroundAnalysis, Step},
     },
     model::{desired::Pin, observed::Observed, progress::note, revisions::Revision},
 };
 
-use super::Context;
+use super::{Context, Decided, Wait};
 
 /// The ways back from the stable revision, the one that leads first at the front.
 fn ways<'a>(observed: &'a Observed, stable: &str) -> Vec<&'a Revision> {
@@ -106,4 +107,61 @@ pub fn pin(status: &RolloutStatus) -> Pin {
         revision: undo.revision.clone(),
         over: undo.over.clone(),
     })
+}
+
+/// Whether an attempt promoted its revision after what the record tells.
+fn promoted(cx: &Context<'_>, attempt: &Attempt, stable: &str) -> bool {
+    // What was promoted before may have been promoted again; what a lost status is rebuilt from was not.
+    let again = attempt.reason.is_some();
+    let begun = attempt.started_at.0.as_second();
+    let told = cx.observed.revision(stable).and_then(|r| r.promoted_at);
+    attempt.hash == stable && told.is_none_or(|at| again && at.as_second() < begun)
+}
+
+/// What became of the attempt's revision; none while that is not known.
+fn verdict(attempt: &Attempt, stable: &str) -> Option<String> {
+    if attempt.hash == stable {
+        return Some(reason::PROMOTED.into());
+    }
+    let outcome = attempt.outcome.as_deref();
+    let outcome = outcome.filter(|o| *o == reason::ROLLED_BACK || *o == reason::ABORTED)?;
+    Some(format!("{outcome}: {}", attempt.reason.as_ref()?))
+}
+
+/// Whether the last attempt's end is not on its revision's record yet: the next one waits for that.
+pub fn untold(cx: &Context<'_>, status: &RolloutStatus) -> bool {
+    let (Some(attempt), Some(stable)) = (&status.attempt, &status.stable_revision) else {
+        return false;
+    };
+    let (record, verdict) = (
+        cx.observed.revision(&attempt.hash),
+        verdict(attempt, stable),
+    );
+    record
+        .zip(verdict)
+        .is_some_and(|(r, v)| r.verdict != v || promoted(cx, attempt, stable))
+}
+
+/// Has the records tell it.
+pub fn record(cx: &Context<'_>, status: &RolloutStatus, decided: &mut Decided) {
+    let (Some(attempt), Some(stable)) = (&status.attempt, &status.stable_revision) else {
+        return;
+    };
+    let verdicts = &mut decided.desired.verdicts;
+    verdicts.insert(stable.clone(), reason::PROMOTED.into());
+    if let Some(verdict) = verdict(attempt, stable) {
+        verdicts.insert(attempt.hash.clone(), verdict);
+    }
+    if promoted(cx, attempt, stable) {
+        decided.desired.promoted = Some((stable.clone(), cx.now));
+    }
+    let asked = status.current_revision.as_ref();
+    let next = asked.is_some_and(|hash| hash != stable && *hash != attempt.hash);
+    if next && decided.waiting.is_none() && untold(cx, status) {
+        let what = format!(
+            "the record of revision {} to tell what became of it",
+            attempt.hash
+        );
+        decided.waiting = Some(Wait::new(what, "the next attempt begins"));
+    }
 }

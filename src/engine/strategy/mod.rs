@@ -291,6 +291,7 @@ pub fn decide(cx: &Context<'_>, status: &mut RolloutStatus) -> Decided {
         );
         note_once(status, cx.now, "Normal", reason::ROUTING_CHANGED, &message);
     }
+    back::record(cx, status, &mut decided);
     attempt::drain(cx, status, &mut decided);
     decided.desired.pin = back::pin(status);
     decided.desired.keep.extend(

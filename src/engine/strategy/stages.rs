@@ -67,9 +67,14 @@ fn carry_on(
         stage,
         Stage::Switching | Stage::Returning | Stage::RollingBack
     );
-    if on_its_way && cx.deleting() && missing(cx) {
+    if on_its_way && cx.deleting() && cx.force.is_some_and(|f| f.gone) {
         // There is no route to straighten.
         return over(cx, status);
+    }
+    if stage == Stage::Switching && cx.deleting() && missing(cx) {
+        // What is left of the routes can only go where the stable Service points.
+        enter(cx, status, Stage::Returning);
+        return Decided::moved();
     }
     match stage {
         Stage::Deploying | Stage::Done => at_rest(cx, stable, attempt),
@@ -368,24 +373,6 @@ fn rolling_back(
 /// Nothing is in flight.
 fn at_rest(cx: &Context<'_>, stable: &str, attempt: &Attempt) -> Decided {
     let mut decided = Decided::default();
-    decided
-        .desired
-        .verdicts
-        .insert(stable.to_owned(), reason::PROMOTED.into());
-    // What was promoted before may have been promoted again.
-    let told = cx.observed.revision(stable).and_then(|r| r.promoted_at);
-    if attempt.hash == stable && told.is_none_or(|at| at < attempt.started_at.0) {
-        decided.desired.promoted = Some((stable.to_owned(), cx.now));
-    }
-    if let (Some(outcome), Some(why)) = (&attempt.outcome, &attempt.reason)
-        && attempt.hash != stable
-        && (outcome == reason::ROLLED_BACK || outcome == reason::ABORTED)
-    {
-        decided
-            .desired
-            .verdicts
-            .insert(attempt.hash.clone(), format!("{outcome}: {why}"));
-    }
     if cx.shifted() {
         let replicas = &mut decided.desired.replicas;
         replicas.insert(stable.to_owned(), cx.spec.replicas);

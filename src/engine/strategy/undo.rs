@@ -22,6 +22,33 @@ use super::{
     back::{held, previous},
 };
 
+/// Whether that only ends the undo that holds: the template's own revision needs no record.
+fn forward(observed: &Observed, status: &RolloutStatus, hash: &str) -> bool {
+    held(observed, status).is_some_and(|undo| undo.over == hash)
+}
+
+/// Why a revision is no way back, and how it is tried all the same.
+fn no_way(status: &RolloutStatus, revision: &Revision) -> Answer {
+    let hash = &revision.hash;
+    let asked = status.current_revision.as_ref() == Some(hash);
+    if asked && status.attempt.as_ref().is_some_and(|a| a.outcome.is_none()) {
+        return Answer(
+            "Refused",
+            format!("revision {hash} is what is tried already"),
+        );
+    }
+    let what = match revision.verdict.as_str() {
+        "" => "was not promoted".to_owned(),
+        verdict => format!("has a verdict against it ({verdict})"),
+    };
+    let way = match asked {
+        true => format!("annotate serin.dev/retry={hash}/1"),
+        false => "put its template into the spec".to_owned(),
+    };
+    let why = format!("revision {hash} {what}, so it is no way back: to try it, {way}");
+    Answer("Refused", why)
+}
+
 /// Which revision a command means.
 fn meant(observed: &Observed, status: &RolloutStatus, command: &Command) -> Result<String, Answer> {
     let target = command.target.as_ref().ok();
@@ -38,13 +65,7 @@ fn meant(observed: &Observed, status: &RolloutStatus, command: &Command) -> Resu
             "Refused",
             format!("no revision {prefix} is recorded"),
         )),
-        [one] if !one.good() => {
-            let hash = &one.hash;
-            let why = format!(
-                "revision {hash} was not promoted, so it is no way back: to try it, put its template into the spec"
-            );
-            Err(Answer("Refused", why))
-        }
+        [one] if !one.good() && !forward(observed, status, &one.hash) => Err(no_way(status, one)),
         [one] => Ok(one.hash.clone()),
         more => {
             let many = more.len();

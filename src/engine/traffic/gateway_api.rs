@@ -118,31 +118,43 @@ impl Managed {
 impl GatewayApi {
     /// The managed rules of all routes; at least one.
     fn all_managed(&self, objects: &Objects) -> Result<Vec<(ObjectRef, Managed)>, RouteFault> {
+        let (managed, faults) = self.readable(objects);
+        faults.into_iter().next().map_or(Ok(managed), Err)
+    }
+
+    /// The managed rules of all routes that can be read, and why others cannot.
+    fn readable(&self, objects: &Objects) -> (Vec<(ObjectRef, Managed)>, Vec<RouteFault>) {
+        let (mut readable, mut faults) = (vec![], vec![]);
         if self.routes.is_empty() {
-            return Err(RouteFault::Unfit {
+            faults.push(RouteFault::Unfit {
                 path: format!("{}.{PATH}", self.backends.path),
                 message: "empty: name a route in httpRoutes, grpcRoutes, tcpRoutes or tlsRoutes"
                     .into(),
             });
         }
-        let mut all = vec![];
         for wanted in &self.routes {
-            let managed = self.managed(wanted, objects)?;
-            all.extend(managed.into_iter().map(|m| (wanted.object.clone(), m)));
+            for rule in self.managed(wanted, objects) {
+                match rule {
+                    Ok(found) => readable.push((wanted.object.clone(), found)),
+                    Err(fault) => faults.push(fault),
+                }
+            }
         }
-        Ok(all)
+        // First what users may come by: that of a route that exists.
+        faults.sort_by_key(|f| matches!(f, RouteFault::Missing(_)));
+        (readable, faults)
     }
 
-    /// The managed rules of a route; at least one.
-    fn managed(&self, wanted: &Named, objects: &Objects) -> Result<Vec<Managed>, RouteFault> {
+    /// The managed rules of a route, or why one cannot be read; at least one.
+    fn managed(&self, wanted: &Named, objects: &Objects) -> Vec<Result<Managed, RouteFault>> {
         let unfit = |message: String| RouteFault::Unfit {
             path: format!("{}.{PATH}.{}", self.backends.path, wanted.place),
             message,
         };
         let shown = shown(&wanted.object);
-        let route = objects
-            .get(&wanted.object)
-            .ok_or_else(|| RouteFault::Missing(shown.clone()))?;
+        let Some(route) = objects.get(&wanted.object) else {
+            return vec![Err(RouteFault::Missing(shown))];
+        };
         let rules = route
             .pointer("/spec/rules")
             .and_then(Value::as_array)
@@ -155,24 +167,20 @@ impl GatewayApi {
                 continue;
             }
             let label = name.map_or_else(|| format!("rules[{i}]"), |n| format!("rule {n:?}"));
-            if let Some(found) = self
-                .backends_of(i, rule)
-                .map_err(|m| unfit(format!("{shown}, {label}: {m}")))?
-            {
-                managed.push(found);
-            }
+            let found = self.backends_of(i, rule).transpose();
+            managed.extend(found.map(|f| f.map_err(|m| unfit(format!("{shown}, {label}: {m}")))));
         }
         if managed.is_empty() {
             let which = wanted
                 .rule
                 .as_ref()
                 .map_or("no rule".to_owned(), |r| format!("no rule {r:?}"));
-            return Err(unfit(format!(
+            managed.push(Err(unfit(format!(
                 "{shown} has {which} that names both Services {:?} and {:?} as backends",
                 self.backends.stable, self.backends.canary
-            )));
+            ))));
         }
-        Ok(managed)
+        managed
     }
 
     /// The two backends of a rule; none where it does not name both.
@@ -268,10 +276,7 @@ impl Router for GatewayApi {
     }
 
     fn faults(&self, objects: &Objects) -> Vec<RouteFault> {
-        let each = self.routes.iter();
-        let faults: Vec<RouteFault> = each
-            .filter_map(|wanted| self.managed(wanted, objects).err())
-            .collect();
+        let (_, faults) = self.readable(objects);
         if faults.is_empty() {
             return self.read(objects).err().into_iter().collect();
         }
@@ -283,28 +288,16 @@ impl Router for GatewayApi {
         objects: &Objects,
         share: u32,
     ) -> Result<Vec<(ObjectRef, Vec<Value>)>, RouteFault> {
-        let share = share.min(FULL);
-        // Whole percents as people write them; what is finer in millionths.
-        let (whole, canary) = if share.is_multiple_of(percent(1)) {
-            (100, share / percent(1))
-        } else {
-            (FULL, share)
-        };
-        let mut patches: BTreeMap<ObjectRef, Vec<Value>> = BTreeMap::new();
-        for (reference, found) in self.all_managed(objects)? {
-            if found.share() == share {
-                continue;
-            }
-            let operations = patches.entry(reference).or_default();
-            for (at, value) in [(found.stable.0, whole - canary), (found.canary.0, canary)] {
-                operations.push(json!({
-                    "op": "add",
-                    "path": format!("/spec/rules/{}/backendRefs/{at}/weight", found.rule),
-                    "value": value,
-                }));
-            }
-        }
-        Ok(patches.into_iter().collect())
+        Ok(patches(self.all_managed(objects)?, share.min(FULL)))
+    }
+
+    fn highest(&self, objects: &Objects) -> Option<u32> {
+        let (managed, _) = self.readable(objects);
+        managed.iter().map(|(_, m)| m.share()).max()
+    }
+
+    fn straighten(&self, objects: &Objects) -> Vec<(ObjectRef, Vec<Value>)> {
+        patches(self.readable(objects).0, 0)
     }
 
     fn lacking(&self, objects: &Objects) -> Option<String> {
@@ -319,6 +312,31 @@ impl Router for GatewayApi {
                 .find_map(|parent| parent_lacks(route, &shown(reference), parent))
         })
     }
+}
+
+/// What gives the canary this share in rules.
+fn patches(managed: Vec<(ObjectRef, Managed)>, share: u32) -> Vec<(ObjectRef, Vec<Value>)> {
+    // Whole percents as people write them; what is finer in millionths.
+    let (whole, canary) = if share.is_multiple_of(percent(1)) {
+        (100, share / percent(1))
+    } else {
+        (FULL, share)
+    };
+    let mut patches: BTreeMap<ObjectRef, Vec<Value>> = BTreeMap::new();
+    for (reference, found) in managed {
+        if found.share() == share {
+            continue;
+        }
+        let operations = patches.entry(reference).or_default();
+        for (at, value) in [(found.stable.0, whole - canary), (found.canary.0, canary)] {
+            operations.push(json!({
+                "op": "add",
+                "path": format!("/spec/rules/{}/backendRefs/{at}/weight", found.rule),
+                "value": value,
+            }));
+        }
+    }
+    patches.into_iter().collect()
 }
 
 /// What a parent of the route still lacks.

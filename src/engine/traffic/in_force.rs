@@ -16,10 +16,10 @@ use crate::{
 
 /// Notes in the status what the routes' controllers have accepted.
 pub fn accept(status: &mut RolloutStatus, written: &Written, delay: Duration, now: Timestamp) {
-    let (Ok(share), true) = (&written.share, written.accepted) else {
+    let Some(share) = written.acceptable().filter(|_| written.accepted) else {
         return;
     };
-    let share = int(*share);
+    let share = int(share);
     let old = status.traffic.clone();
     if old
         .as_ref()
@@ -45,8 +45,14 @@ pub fn accept(status: &mut RolloutStatus, written: &Written, delay: Duration, no
 }
 
 /// Forgets by what the traffic was shifted once all of it is back, or cannot be brought back since the routes are
-/// gone or are used otherwise.
-pub fn forget(status: &mut RolloutStatus, written: &Written, force: &InForce, former: bool) {
+/// gone or are used otherwise. On the way `down` what can be read is straightened first.
+pub fn forget(
+    status: &mut RolloutStatus,
+    written: &Written,
+    force: &InForce,
+    former: bool,
+    down: bool,
+) {
     let Some(traffic) = &mut status.traffic else {
         return;
     };
@@ -56,7 +62,7 @@ pub fn forget(status: &mut RolloutStatus, written: &Written, force: &InForce, fo
     let given_up = matches!(
         written.share,
         Err(RouteFault::Missing(_) | RouteFault::Unfit { .. })
-    );
+    ) && !(down && written.highest > Some(0));
     match former {
         // What it says is about other routes.
         true if back || given_up => status.traffic = None,
@@ -97,25 +103,31 @@ pub fn in_force(
         Ok(w) | Err(RouteFault::Disagree(w)) => Some(*w),
         Err(_) => None,
     };
+    let missing = matches!(written.share, Err(RouteFault::Missing(_)));
+    let nothing_left = missing && written.highest.is_none();
     let Some(accepted) = &status.traffic else {
         return InForce {
             low: 0,
             high: written_high.unwrap_or(FULL),
             settled: None,
             settles_at: None,
+            gone: nothing_left,
         };
     };
     let (share, highest) = (parts(accepted.share), parts(accepted.highest));
     let stands = written.accepted
-        && written.share == Ok(share)
+        && written.acceptable() == Some(share)
         && accepted.generations.as_ref() == Some(&written.generations);
     let settles_at = after(accepted.since.0, delay);
-    if stands && now >= settles_at {
+    let settled = stands && now >= settles_at;
+    // A route that is not seen may be there all the same: what is left settles nothing but for itself.
+    if settled && !missing {
         return InForce {
             low: share,
             high: share,
             settled: Some(share),
             settles_at: None,
+            gone: false,
         };
     }
     InForce {
@@ -126,7 +138,8 @@ pub fn in_force(
         },
         high: written_high.unwrap_or(FULL).max(share).max(highest),
         settled: None,
-        settles_at: stands.then_some(settles_at),
+        settles_at: (stands && !settled).then_some(settles_at),
+        gone: nothing_left || settled,
     }
 }
 
@@ -152,6 +165,7 @@ mod tests {
     fn routes(percents: u32, generation: i64, accepted: bool) -> Written {
         Written {
             share: Ok(percent(percents)),
+            highest: Some(percent(percents)),
             accepted,
             lacking: None,
             generations: format!("app={generation}"),
@@ -211,6 +225,28 @@ mod tests {
     }
 
     #[test]
+    fn what_is_left_of_routes_is_straight_a_while_after_it_was_accepted() {
+        let left = |highest: Option<u32>| Written {
+            share: Err(RouteFault::Missing("b".into())),
+            highest,
+            ..routes(0, 2, true)
+        };
+        let gone = |status: &RolloutStatus, written: &Written, now: i64| {
+            let force = in_force(status, written, DELAY, at(now));
+            assert_eq!((force.high, force.settled), (FULL, None), "b may be there");
+            force.gone
+        };
+        let mut status = RolloutStatus::default();
+        assert!(gone(&status, &left(None), 0), "none is left");
+        accept(&mut status, &routes(50, 1, true), DELAY, at(0));
+        accept(&mut status, &left(Some(percent(50))), DELAY, at(10));
+        assert!(!gone(&status, &left(Some(percent(50))), 20));
+        accept(&mut status, &left(Some(0)), DELAY, at(20));
+        assert!(!gone(&status, &left(Some(0)), 24));
+        assert!(gone(&status, &left(Some(0)), 25));
+    }
+
+    #[test]
     fn routes_that_were_accepted_are_no_older_than_that() {
         let status = |generations: &str| RolloutStatus {
             traffic: Some(TrafficStatus {
@@ -228,6 +264,7 @@ mod tests {
         };
         let seen = |generations: &str| Written {
             share: Ok(0),
+            highest: Some(0),
             accepted: true,
             lacking: None,
             generations: generations.into(),

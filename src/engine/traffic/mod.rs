@@ -138,6 +138,7 @@ pub fn look(spec: &Spec, observed: &Observed) -> Option<Written> {
         .collect();
     Some(Written {
         share: router.read(routes),
+        highest: router.highest(routes),
         accepted: lacking.is_none() && !known.is_empty(),
         lacking,
         generations: generations.join(","),
@@ -189,10 +190,12 @@ pub fn realize(
     };
     let objects = &*objects(spec, observed);
     let wanted = percent(weight);
-    let (current, disagree) = match &written.share {
-        Ok(w) => (*w, false),
-        Err(RouteFault::Disagree(w)) => (*w, true),
-        Err(_) => return Realized::default(),
+    let (current, disagree) = match (&written.share, written.highest) {
+        (Ok(w), _) => (*w, false),
+        (Err(RouteFault::Disagree(w)), _) => (*w, true),
+        // One rule that cannot be read does not keep users of the others on the canary.
+        (Err(_), Some(highest)) if wanted == 0 && highest > 0 => (highest, true),
+        (Err(_), _) => return Realized::default(),
     };
     // Where rules disagree, some may be below what is wanted: what cannot be raised all goes to stable.
     let borne = !disagree || guards::raise(spec, desired, observed, wanted).is_none();
@@ -238,7 +241,11 @@ pub fn realize(
     let Some(next) = next else {
         return Realized::default();
     };
-    let Ok(patches) = router.write(objects, next) else {
+    let patches = if next == 0 {
+        router.straighten(objects)
+    } else if let Ok(patches) = router.write(objects, next) {
+        patches
+    } else {
         return Realized::default();
     };
     let (why, what) = told(spec, desired, current, next);

@@ -122,6 +122,7 @@ mod tests {
     fn found(share: Result<u32, RouteFault>) -> Written {
         Written {
             share,
+            highest: None,
             accepted: true,
             lacking: None,
             generations: String::new(),

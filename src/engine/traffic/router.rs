@@ -21,6 +21,19 @@ pub trait Router {
     fn faults(&self, objects: &Objects) -> Vec<RouteFault> {
         self.read(objects).err().into_iter().collect()
     }
+    /// The largest share in any rule that can be read, in millionths, also where others cannot; none where
+    /// none can.
+    fn highest(&self, objects: &Objects) -> Option<u32> {
+        match self.read(objects) {
+            Ok(share) | Err(RouteFault::Disagree(share)) => Some(share),
+            Err(RouteFault::Missing(_) | RouteFault::Unfit { .. }) => None,
+        }
+    }
+    /// What gives the canary nothing in every rule that can be read, like [`Router::write`]: what cannot is left
+    /// as it is.
+    fn straighten(&self, objects: &Objects) -> Vec<(ObjectRef, Vec<Value>)> {
+        self.write(objects, 0).unwrap_or_default()
+    }
     /// JSON-patch operations, by object, that make them express `share`; none for an object that
     /// does already.
     fn write(

@@ -328,6 +328,7 @@ mod tests {
             high: percent(high),
             settled: (low == high).then(|| percent(low)),
             settles_at: None,
+            gone: false,
         }
     }
 
