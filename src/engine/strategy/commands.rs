@@ -23,7 +23,7 @@ use super::{
     Context,
     answer::{Answer, did},
     attempt::{begin, enter, enter_step, give_up, resume},
-    stepping::pause,
+    stepping::{is_unjudged, pause},
     steps,
     undo::undo,
 };
@@ -291,6 +291,7 @@ fn answer(cx: &Context<'_>, status: &mut RolloutStatus, command: &Command) -> An
         Verb::PromoteFull if in_flight => {
             let unsaid = status.pause.take();
             let unsaid = unsaid.is_some_and(|p| p.reason == "BackgroundAnalysis");
+            let unsaid = unsaid || is_unjudged(status);
             // One that cannot say is skipped; one that still may goes on.
             if let Some(live) = status.attempt.as_mut().filter(|_| unsaid) {
                 live.analysis = None;

@@ -27,6 +27,9 @@ use super::{
     },
 };
 
+/// How it is said that a run in the background is awaited.
+const UNJUDGED: &str = "AnalysisRun ";
+
 /// The steps, one after the other.
 pub fn stepping(
     cx: &Context<'_>,
@@ -67,19 +70,22 @@ pub fn stepping(
         Background::None => {}
     }
     let started = attempt.step_started_at.as_ref().map_or(cx.now, |t| t.0);
-    let outcome = steps::outcome(
-        step,
-        &StepContext {
-            cx,
-            attempt,
-            index,
-            stable,
-            started,
-            in_force: unreached.is_none()
-                || cx.shifted() && cx.settled_at(weight) && cx.spec.replicas > 0,
-            unreached,
-        },
-    );
+    let step_cx = StepContext {
+        cx,
+        attempt,
+        index,
+        stable,
+        started,
+        in_force: unreached.is_none()
+            || cx.shifted() && cx.settled_at(weight) && cx.spec.replicas > 0,
+        unreached,
+    };
+    let mut outcome = steps::outcome(step, &step_cx);
+    if matches!(outcome, Outcome::Done)
+        && let Some(wait) = unjudged(cx, &decided, &step_cx.next())
+    {
+        outcome = Outcome::Wait(wait);
+    }
     // What a person has stopped takes its time.
     let held = |p: &PauseStatus| p.reason == "Spec" || p.reason == "Command";
     let stopped = status.pause.as_ref().is_some_and(held) || cx.spec.replicas == 0;
@@ -243,6 +249,7 @@ pub fn promoting(
         Background::Run(run) => decided.desired.runs.push(*run),
         Background::None => {}
     }
+    let unjudged = unjudged(cx, &decided, "it is promoted");
     let blocked = blocked(cx, "the promotion goes on");
     let full = cx.available(hash) >= cx.spec.replicas.max(1);
     let short = (!full).then(|| {
@@ -256,7 +263,8 @@ pub fn promoting(
             "it is promoted",
         )
     });
-    if let Some(wait) = paused_wait(status).or(blocked).or(unreached).or(short) {
+    let wait = paused_wait(status).or(blocked).or(unreached);
+    if let Some(wait) = wait.or(short).or(unjudged) {
         decided.also_wake(wait.until);
         decided.waiting = Some(wait);
         return decided;
@@ -369,4 +377,19 @@ fn background(
             analysis: analysis.analysis(),
         })),
     }
+}
+
+/// A run in the background that is due and not there judges nothing. Until it is, nothing goes on.
+fn unjudged(cx: &Context<'_>, decided: &Decided, then: &str) -> Option<Wait> {
+    let background = decided.desired.runs.iter().filter(|r| r.step.is_none());
+    let mut absent = background.filter(|r| cx.observed.run(&r.name).is_none());
+    let name = &absent.next()?.name;
+    let then = format!("{then}: the log says what refuses it, promote-full goes on without it");
+    Some(Wait::new(format!("{UNJUDGED}{name} to be created"), then).with(Deadline::Told))
+}
+
+/// Whether a status tells that nothing judges the attempt.
+pub fn is_unjudged(status: &RolloutStatus) -> bool {
+    let waiting = status.waiting.as_ref();
+    waiting.is_some_and(|w| w.for_.starts_with(UNJUDGED))
 }
