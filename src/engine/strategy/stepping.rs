@@ -350,6 +350,14 @@ fn background(
         again(attempt.background_try)
     );
     let found = cx.observed.run_outcome(&name);
+    let mut start = attempt.step_started_at.as_ref().map_or(cx.now, |t| t.0);
+    if !cx.shifted() {
+        // Where pods are the weight, there is nothing to measure before the first one.
+        if found.is_none() && cx.available(&attempt.hash) == 0 {
+            return Background::None;
+        }
+        start = cx.now;
+    }
     let (phase, message) = found.unwrap_or((RunPhase::Running, String::new()));
     match phase {
         RunPhase::Failed => {
@@ -373,7 +381,7 @@ fn background(
             stable: stable.to_owned(),
             attempt: attempt.number,
             step: None,
-            start: attempt.step_started_at.as_ref().map_or(cx.now, |t| t.0),
+            start,
             analysis: analysis.analysis(),
         })),
     }
