@@ -284,6 +284,26 @@ fn nothing_goes_on_that_no_run_judges() {
     }
 }
 
+/// Nor does a step wait in silence for a run that is not created.
+#[test]
+fn a_run_of_a_step_that_is_not_there_is_told_and_has_a_deadline() {
+    let measures = |s: &Sight| stands(s, "Stepping", 1, 50) && !s.observed.runs.is_empty();
+    let (mut observed, at) = moment("not-accepted-in-an-analysis", measures);
+    observed.runs.clear();
+    let told = |observed: &Observed, seconds| {
+        let plan = plan(observed, after(at, Duration::from_secs(seconds)));
+        let phase = plan.status.phase.clone().unwrap_or_default();
+        (plan.status.clone(), waits_for(&plan), phase)
+    };
+    // It ran for long before it was lost.
+    let (status, waits, phase) = told(&observed, 3000);
+    assert!(waits.ends_with("-2-1 to be created"), "{waits}");
+    assert_eq!(phase, "Progressing");
+    observed.rollout.status = Some(status);
+    assert_eq!(told(&observed, 3599).2, "Progressing");
+    assert_eq!(told(&observed, 3601).2, "Degraded");
+}
+
 fn step(plan: &Plan) -> i32 {
     plan.status.attempt.as_ref().map_or(-1, |a| a.step_index)
 }
