@@ -18,7 +18,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
     Context, Deadline, Decided, Wait,
-    attempt::{enter, enter_step, give_up, paused_wait},
+    attempt::{enter, enter_step, give_up, paused_wait, resume},
     balance::balance,
     steps::{
         self,
@@ -85,6 +85,20 @@ pub fn stepping(
         && let Some(wait) = unjudged(cx, &decided, &step_cx.next())
     {
         outcome = Outcome::Wait(wait);
+    }
+    // A run that could not say was deleted, and the one in its place can.
+    let unsaid = status
+        .pause
+        .as_ref()
+        .is_some_and(|p| p.reason == "Analysis");
+    let analysis = step.analysis.as_ref().filter(|_| unsaid);
+    if analysis.is_some_and(|a| steps::analyze::passed(a, &step_cx)) {
+        resume(
+            cx,
+            status,
+            &format!("the analysis of {title} is successful"),
+        );
+        return Decided::moved();
     }
     // What a person has stopped takes its time.
     let held = |p: &PauseStatus| p.reason == "Spec" || p.reason == "Command";

@@ -52,6 +52,15 @@ pub fn outcome(analysis: &Analysis, step: &StepContext<'_>) -> Outcome {
     }
 }
 
+/// Whether the step's run is successful, whatever is lacking else.
+pub fn passed(analysis: &Analysis, step: &StepContext<'_>) -> bool {
+    let found = step
+        .cx
+        .observed
+        .run_outcome(&desired_run(analysis, step).name);
+    found.is_some_and(|(phase, _)| phase == RunPhase::Successful)
+}
+
 /// Why nothing is measured while the run is due. That may last for ever, so it has a deadline.
 fn unmeasured(name: &str, there: bool, step: &StepContext<'_>) -> Option<Wait> {
     let cx = step.cx;
