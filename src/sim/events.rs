@@ -213,6 +213,13 @@ impl Simulation {
 impl Cluster {
     /// Somebody else changes an object by a merge patch, or deletes it by `null`. Whether it is there.
     fn patch_by_somebody(&mut self, name: &str, patch: &Value, now: Timestamp) -> bool {
+        if let Some(("AnalysisTemplate", name)) = name.split_once('/') {
+            // They stand as they were given, or not at all.
+            let given = self.templates.len();
+            self.templates
+                .retain(|key, _| key.cluster || key.name != name);
+            return patch.is_null() && self.templates.len() < given;
+        }
         let Some(reference) = self.named(name) else {
             return false;
         };

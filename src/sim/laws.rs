@@ -322,6 +322,25 @@ impl Simulation {
         }
     }
 
+    /// S16: nothing becomes stable whose analysis in the background never was.
+    pub(super) fn check_judged(&mut self, observed: &Observed, status: &RolloutStatus) {
+        let before = observed.rollout.status.as_ref();
+        let before = before.and_then(|b| b.stable_revision.as_ref());
+        let promoted = before.is_some() && before != status.stable_revision.as_ref();
+        let attempt = status.attempt.as_ref().filter(|a| a.analysis.is_some());
+        let Some(attempt) = attempt.filter(|_| promoted) else {
+            return;
+        };
+        let judged = observed.runs.iter().any(|run| {
+            let of = (&run.spec.revision, run.spec.attempt);
+            of == (&attempt.hash, attempt.number) && run.spec.step == "background"
+        });
+        if !judged {
+            let what = format!("S16: {} is promoted, and nothing judged it", attempt.hash);
+            self.timeline.broke(self.now, &what);
+        }
+    }
+
     pub(super) fn routed(&self) -> bool {
         let Some(rollout) = &self.cluster.rollout else {
             return false;

@@ -248,6 +248,7 @@ impl Simulation {
             )),
         };
         self.check_finished(&observed, &plan.status);
+        self.check_judged(&observed, &plan.status);
         let seen = observed.rollout.metadata.resource_version.clone();
         let changed = match self.cluster.commit(seen.as_deref(), &plan.status) {
             Ok(changed) => changed,

@@ -1,5 +1,7 @@
 //! What somebody else owns, wrote or changed.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use serin::{
     engine::{self, plan},
@@ -7,6 +9,7 @@ use serin::{
         object::{REPLICA_SET, SERVICE},
         observed::Observed,
         plan::{Action, Plan},
+        progress::after,
     },
 };
 
@@ -246,4 +249,74 @@ fn the_way_back_names_the_fence_that_it_waits_for() {
     decision.fence = decision.sequence + 1;
     let decided = plan(&observed, at);
     assert_eq!(waits_for(&decided), "earlier decisions to be fenced off");
+}
+
+/// Whoever cannot create an AnalysisRun is told "no": then nothing judges, and nothing goes on.
+#[test]
+fn nothing_goes_on_that_no_run_judges() {
+    let name = "promote-full-past-a-background-that-cannot-say";
+    let judged = |s: &Sight| stands(s, "Stepping", 0, 50) && !s.observed.runs.is_empty();
+    let (observed, at) = moment(name, judged);
+    let at = after(at, Duration::from_secs(60));
+    assert_eq!(step(&plan(&observed, at)), 1);
+
+    let mut unjudged = observed.clone();
+    unjudged.runs.clear();
+    let mut decided = plan(&unjudged, at);
+    assert_eq!(step(&decided), 0);
+    let waits = waits_for(&decided);
+    assert!(waits.ends_with("-2-background to be created"), "{waits}");
+    unjudged.rollout.status = Some(decided.status);
+
+    // The deadline counts from when that was told.
+    let deadline = |seconds| after(at, Duration::from_secs(seconds));
+    assert_eq!(
+        plan(&unjudged, deadline(599)).status.phase.as_deref(),
+        Some("Progressing")
+    );
+    decided = plan(&unjudged, deadline(601));
+    assert_eq!(decided.status.phase.as_deref(), Some("Degraded"));
+
+    // Whoever was told may do without it.
+    let analysis = |plan: &Plan| {
+        plan.status
+            .attempt
+            .as_ref()
+            .is_some_and(|a| a.analysis.is_some())
+    };
+    for told in [true, false] {
+        let mut promoted = if told {
+            unjudged.clone()
+        } else {
+            observed.clone()
+        };
+        let hash = status(&promoted).attempt.expect("an attempt").hash;
+        let command = ("serin.dev/promote-full".to_owned(), format!("{hash}/9"));
+        promoted.rollout.metadata.annotations = Some([command].into());
+        assert_eq!(analysis(&plan(&promoted, at)), !told);
+    }
+}
+
+/// Nor does a step wait in silence for a run that is not created.
+#[test]
+fn a_run_of_a_step_that_is_not_there_is_told_and_has_a_deadline() {
+    let measures = |s: &Sight| stands(s, "Stepping", 1, 50) && !s.observed.runs.is_empty();
+    let (mut observed, at) = moment("not-accepted-in-an-analysis", measures);
+    observed.runs.clear();
+    let told = |observed: &Observed, seconds| {
+        let plan = plan(observed, after(at, Duration::from_secs(seconds)));
+        let phase = plan.status.phase.clone().unwrap_or_default();
+        (plan.status.clone(), waits_for(&plan), phase)
+    };
+    // It ran for long before it was lost.
+    let (status, waits, phase) = told(&observed, 3000);
+    assert!(waits.ends_with("-2-1 to be created"), "{waits}");
+    assert_eq!(phase, "Progressing");
+    observed.rollout.status = Some(status);
+    assert_eq!(told(&observed, 3599).2, "Progressing");
+    assert_eq!(told(&observed, 3601).2, "Degraded");
+}
+
+fn step(plan: &Plan) -> i32 {
+    plan.status.attempt.as_ref().map_or(-1, |a| a.step_index)
 }

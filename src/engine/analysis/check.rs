@@ -53,14 +53,14 @@ pub(super) struct Prepared {
     pub(super) args: Vec<Argument>,
 }
 
-/// Everything that is wrong with the analyses that a spec names.
+/// Everything that is wrong with what is to be measured.
 pub(super) fn check(spec: &Spec, observed: &Observed) -> Vec<TemplateFault> {
     let mut all: Vec<TemplateFault> = vec![];
     let background = [
         format!("{}.analysis", spec.course.path),
         "status.attempt.analysis".to_owned(),
     ];
-    for (path, analysis) in spec.course.analyses.iter().chain(&spec.in_flight) {
+    for (path, analysis) in &spec.to_measure {
         let purpose = Purpose {
             path,
             step: !background.contains(path),

@@ -26,7 +26,7 @@ use crate::{
     },
 };
 
-/// What keeps the analyses that a spec names from being run.
+/// What keeps what is to be measured from being measured.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TemplateFault {
     /// A template does not exist yet: which.
@@ -45,8 +45,8 @@ pub struct Due {
     pub next: Option<Timestamp>,
 }
 
-/// Everything that is wrong with the analyses that a spec names: templates that do not exist, and by
-/// field path what is wrong in the Rollout's analyses and in the templates.
+/// Everything that is wrong with what is to be measured: templates that do not exist, and by field
+/// path what is wrong in the Rollout's analyses and in the templates.
 pub fn check(spec: &Spec, observed: &Observed) -> Vec<TemplateFault> {
     check::check(spec, observed)
 }

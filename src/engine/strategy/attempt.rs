@@ -330,13 +330,15 @@ pub fn overdue(
         live.progress_mark = mark;
         live.progress_at = MicroTime(cx.now);
     }
+    let said = status.waiting.as_ref().filter(|w| wait.is_told(w));
+    let said = said.map_or(cx.now, |w| w.since.0);
     let since = if untimed {
-        let said = status.waiting.as_ref().filter(|w| wait.is_told(w));
-        said.map_or(cx.now, |w| w.since.0)
+        said
     } else {
         let progress = status.attempt.as_ref().map_or(cx.now, |a| a.progress_at.0);
         match deadline {
             Deadline::After(then) => progress.max(then),
+            Deadline::Told => progress.max(said),
             Deadline::Progress | Deadline::Never => progress,
         }
     };

@@ -23,7 +23,7 @@ use super::{
     Context,
     answer::{Answer, did},
     attempt::{begin, by_person, enter, enter_step, give_up, resume},
-    stepping::{pause, unsaid},
+    stepping::{is_unjudged, pause, unsaid},
     steps,
     undo::undo,
 };
@@ -293,8 +293,9 @@ fn answer(cx: &Context<'_>, status: &mut RolloutStatus, command: &Command) -> An
         Verb::Undo => undo(cx, status, command, stage),
         Verb::PromoteFull if in_flight => {
             status.pause = None;
+            let unjudged = is_unjudged(status);
             // One that cannot say is skipped; one that still may goes on.
-            let skips = |a: &&mut Attempt| unsaid(cx, a);
+            let skips = |a: &&mut Attempt| unjudged || unsaid(cx, a);
             if let Some(live) = status.attempt.as_mut().filter(skips) {
                 live.analysis = None;
             }

@@ -90,6 +90,9 @@ pub enum Deadline {
     Progress,
     /// From then on, or from the last progress where that is later.
     After(Timestamp),
+    /// From when on it is told that this is awaited, or from the last progress where that is later: what
+    /// was awaited before might take its time.
+    Told,
     /// It does not: what is awaited may take its time.
     Never,
 }

@@ -19,7 +19,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
 
 use super::{
     Context, Deadline, Decided, PODS_WANTED, Wait,
-    attempt::{by_person, enter, enter_step, give_up, paused_wait},
+    attempt::{by_person, enter, enter_step, give_up, paused_wait, resume},
     balance::balance,
     steps::{
         self,
@@ -27,6 +27,9 @@ use super::{
         step::{Outcome, Stance, StepContext},
     },
 };
+
+/// How it is said that a run in the background is awaited.
+const UNJUDGED: &str = "AnalysisRun ";
 
 /// The steps, one after the other.
 pub fn stepping(
@@ -68,19 +71,34 @@ pub fn stepping(
         Background::None => {}
     }
     let started = attempt.step_started_at.as_ref().map_or(cx.now, |t| t.0);
-    let outcome = steps::outcome(
-        step,
-        &StepContext {
+    let step_cx = StepContext {
+        cx,
+        attempt,
+        index,
+        stable,
+        started,
+        in_force: unreached.is_none()
+            || cx.shifted() && cx.settled_at(weight) && cx.spec.replicas > 0,
+        unreached,
+    };
+    let mut outcome = steps::outcome(step, &step_cx);
+    if matches!(outcome, Outcome::Done)
+        && let Some(wait) = unjudged(cx, &decided, &step_cx.next())
+    {
+        outcome = Outcome::Wait(wait);
+    }
+    // A run that could not say was deleted, and the one in its place can.
+    let asked = |p: &PauseStatus| p.reason == "Analysis";
+    let unsaid = status.pause.as_ref().is_some_and(asked);
+    let analysis = step.analysis.as_ref().filter(|_| unsaid);
+    if analysis.is_some_and(|a| steps::analyze::passed(a, &step_cx)) {
+        resume(
             cx,
-            attempt,
-            index,
-            stable,
-            started,
-            in_force: unreached.is_none()
-                || cx.shifted() && cx.settled_at(weight) && cx.spec.replicas > 0,
-            unreached,
-        },
-    );
+            status,
+            &format!("the analysis of {title} is successful"),
+        );
+        return Decided::moved();
+    }
     // What a person has stopped takes its time, and so does what has no pods.
     let held = status.pause.as_ref().is_some_and(by_person);
     let empty = cx.spec.replicas == 0;
@@ -258,6 +276,7 @@ pub fn promoting(
         Background::Run(run) => decided.desired.runs.push(*run),
         Background::None => {}
     }
+    let unjudged = unjudged(cx, &decided, "it is promoted");
     let blocked = blocked(cx, "the promotion goes on");
     let full = cx.available(hash) >= cx.spec.replicas.max(1);
     let short = (!full).then(|| {
@@ -271,7 +290,8 @@ pub fn promoting(
             "it is promoted",
         )
     });
-    if let Some(wait) = paused_wait(status).or(blocked).or(unreached).or(short) {
+    let wait = paused_wait(status).or(blocked).or(unreached);
+    if let Some(wait) = wait.or(short).or(unjudged) {
         decided.also_wake(wait.until);
         decided.waiting = Some(wait);
         return decided;
@@ -367,6 +387,14 @@ fn background(
     }
     let name = background_name(cx, attempt);
     let found = cx.observed.run_outcome(&name);
+    let mut start = attempt.step_started_at.as_ref().map_or(cx.now, |t| t.0);
+    if !cx.shifted() {
+        // Where pods are the weight, there is nothing to measure before the first one.
+        if found.is_none() && cx.available(&attempt.hash) == 0 {
+            return Background::None;
+        }
+        start = cx.now;
+    }
     let (phase, message) = found.unwrap_or((RunPhase::Running, String::new()));
     match phase {
         RunPhase::Failed => {
@@ -390,8 +418,23 @@ fn background(
             stable: stable.to_owned(),
             attempt: attempt.number,
             step: None,
-            start: attempt.step_started_at.as_ref().map_or(cx.now, |t| t.0),
+            start,
             analysis: analysis.analysis(),
         })),
     }
+}
+
+/// A run in the background that is due and not there judges nothing. Until it is, nothing goes on.
+fn unjudged(cx: &Context<'_>, decided: &Decided, then: &str) -> Option<Wait> {
+    let background = decided.desired.runs.iter().filter(|r| r.step.is_none());
+    let mut absent = background.filter(|r| cx.observed.run(&r.name).is_none());
+    let name = &absent.next()?.name;
+    let then = format!("{then}: the log says what refuses it, promote-full goes on without it");
+    Some(Wait::new(format!("{UNJUDGED}{name} to be created"), then).with(Deadline::Told))
+}
+
+/// Whether a status tells that nothing judges the attempt.
+pub fn is_unjudged(status: &RolloutStatus) -> bool {
+    let waiting = status.waiting.as_ref();
+    waiting.is_some_and(|w| w.for_.starts_with(UNJUDGED))
 }

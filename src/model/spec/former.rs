@@ -56,28 +56,38 @@ pub(super) fn left(rollout: &Rollout, services: Option<&RoleServices>) -> Vec<St
     turned.filter(|name| !role(name)).cloned().collect()
 }
 
-/// What the attempt in flight measures, from its snapshot, and the spec no longer names.
-pub(super) fn in_flight(
+/// What is to be measured, by the path where it stands: what the attempt in flight has left, from its snapshot, which
+/// the spec may no longer name; else all that is named, for the next one.
+pub(super) fn to_measure(
     rollout: &Rollout,
     named: &[(String, Analysis)],
 ) -> Vec<(String, Analysis)> {
     let attempt = rollout.status.as_ref().and_then(|s| s.attempt.as_ref());
-    // Before its first step it takes what is written by then.
-    let begun =
-        |a: &&Attempt| a.outcome.is_none() && Stage::parse(&a.stage) != Some(Stage::Starting);
-    let Some(attempt) = attempt.filter(begun) else {
-        return vec![];
+    let stage = attempt.and_then(|a| Stage::parse(&a.stage));
+    let Some((attempt, stage)) = attempt.zip(stage.filter(|s| s.can_abort())) else {
+        return named.to_vec();
     };
-    let steps = attempt.steps.iter().enumerate();
+    let left = left_to_measure(attempt, stage);
+    let is_in = |all: &[(String, Analysis)], one: &Analysis| all.iter().any(|(_, a)| a == one);
+    let still = named.iter().filter(|(_, a)| is_in(&left, a)).cloned();
+    // Before its first step it takes what is written by then.
+    let snapshot = left.iter().filter(|_| stage != Stage::Starting);
+    let no_longer = snapshot.filter(|(_, a)| !is_in(named, a)).cloned();
+    still.chain(no_longer).collect()
+}
+
+/// What an attempt has left to measure.
+fn left_to_measure(attempt: &Attempt, stage: Stage) -> Vec<(String, Analysis)> {
+    let passed = match stage {
+        Stage::Promoting => usize::MAX,
+        _ => usize::try_from(attempt.step_index).unwrap_or(0),
+    };
+    let steps = attempt.steps.iter().enumerate().skip(passed);
     let steps = steps.filter_map(|(i, s)| {
-        Some((
-            format!("status.attempt.steps[{i}].analysis"),
-            s.analysis.clone()?,
-        ))
+        let path = format!("status.attempt.steps[{i}].analysis");
+        Some((path, s.analysis.clone()?))
     });
     let background = attempt.analysis.as_ref();
-    steps
-        .chain(background.map(|b| ("status.attempt.analysis".to_owned(), b.analysis())))
-        .filter(|(_, a)| !named.iter().any(|(_, b)| a == b))
-        .collect()
+    let background = background.map(|b| ("status.attempt.analysis".to_owned(), b.analysis()));
+    steps.chain(background).collect()
 }

@@ -78,9 +78,9 @@ pub struct Spec {
     pub former: bool,
     /// Services that were turned to the pods of one revision by a strategy that no longer names them.
     pub left: Vec<String>,
-    /// What the attempt in flight still measures, by the path where it stands: its steps are a
-    /// snapshot, so the spec may no longer name it.
-    pub in_flight: Vec<(String, Analysis)>,
+    /// What is to be measured, by the path where it stands: what the attempt in flight has left, else all
+    /// that is named. Its steps are a snapshot, so the spec may no longer name it.
+    pub to_measure: Vec<(String, Analysis)>,
 }
 
 /// What a strategy makes of what is written: one way for all from the old revision to the new one.
@@ -343,7 +343,7 @@ impl Spec {
                 propagation.and_then(|r| r.propagation_delay.as_ref()),
                 5,
             ),
-            in_flight: former::in_flight(rollout, &course.analyses),
+            to_measure: former::to_measure(rollout, &course.analyses),
             former: is_former,
             left: former::left(rollout, course.services.as_ref()),
             course,
@@ -370,7 +370,7 @@ impl Spec {
             .flat_map(|s| [s.user.clone(), s.stable.clone(), s.canary.clone()])
             .chain(self.left.iter().cloned())
             .collect();
-        let analyses = self.course.analyses.iter().chain(&self.in_flight);
+        let analyses = self.course.analyses.iter().chain(&self.to_measure);
         let templates = analyses.flat_map(|(_, a)| template_keys(a)).collect();
         References {
             services,

@@ -22,6 +22,7 @@ pub fn outcome(analysis: &Analysis, step: &StepContext<'_>) -> Outcome {
     {
         return Outcome::Wait(wait.clone());
     }
+    let there = found.is_some();
     let (phase, message) = found.unwrap_or((RunPhase::Running, String::new()));
     let name = run.name.clone();
     match phase {
@@ -36,19 +37,47 @@ pub fn outcome(analysis: &Analysis, step: &StepContext<'_>) -> Outcome {
             Some(wait) => Outcome::Wait(wait.clone().with(ended(&run.name, step))),
             None => Outcome::Done,
         },
-        RunPhase::Running => Outcome::Measure(
-            Box::new(run),
-            Wait::new(
-                format!("analysis {name}"),
+        RunPhase::Running => {
+            let then = || {
                 format!(
                     "on a pass {}, on a fail it is rolled back{}",
                     step.next(),
                     doubts(step, &name)
-                ),
-            )
-            .with(Deadline::Never),
-        ),
+                )
+            };
+            let measures = || Wait::new(format!("analysis {name}"), then()).with(Deadline::Never);
+            let wait = unmeasured(&name, there, step).unwrap_or_else(measures);
+            Outcome::Measure(Box::new(run), wait)
+        }
     }
+}
+
+/// Whether the step's run is successful, whatever is lacking else.
+pub fn passed(analysis: &Analysis, step: &StepContext<'_>) -> bool {
+    let found = step
+        .cx
+        .observed
+        .run_outcome(&desired_run(analysis, step).name);
+    found.is_some_and(|(phase, _)| phase == RunPhase::Successful)
+}
+
+/// Why nothing is measured while the run is due. That may last for ever, so it has a deadline.
+fn unmeasured(name: &str, there: bool, step: &StepContext<'_>) -> Option<Wait> {
+    let cx = step.cx;
+    if !there {
+        // The round that creates it is not worth a word.
+        let told = cx.observed.rollout.status.as_ref();
+        let told = told.and_then(|s| s.waiting.as_ref());
+        told.filter(|t| t.for_.starts_with(&format!("analysis {name}")))?;
+        let then = "it measures: the log says what refuses it, promote goes on without it";
+        let wait = Wait::new(format!("analysis {name} to be created"), then);
+        return Some(wait.with(Deadline::Told));
+    }
+    // A split that is not in force is not measured.
+    let blind = cx.shifted() && !step.in_force && cx.spec.replicas > 0;
+    let wait = step.unreached.clone().filter(|_| blind)?;
+    let then = format!("analysis {name} goes on");
+    Some(Wait { then, ..wait }.with(Deadline::Told))
 }
 
 /// What is awaited once the run has ended has a deadline that counts from then on.

@@ -109,7 +109,9 @@ fn attempt(
     }
     let asked = old["status"]["commands"] != new["status"]["commands"];
     let by_spec = text(old, "/status/pause/message").contains("spec.paused");
-    let paused = new["spec"]["paused"] == true || (!by_spec && !old["status"]["pause"].is_null());
+    // What an analysis could not say, another run of the step may: S16 asks for it.
+    let ends = by_spec || text(old, "/status/pause/reason") == "Analysis";
+    let paused = new["spec"]["paused"] == true || (!ends && !old["status"]["pause"].is_null());
     if paused && !asked {
         broken.push("S21: a step is passed in a pause".into());
     }
@@ -158,18 +160,25 @@ fn passed(
         broken.push("S21: a step that waits for a person is passed".into());
     }
     if step["analysis"].is_object() {
-        let proven = world.store.all(RUN).any(|(_, run)| {
-            text(run, "/status/phase") == "Successful"
-                && text(run, "/spec/revision") == hash
-                && run["spec"]["attempt"] == new["status"]["attempt"]["number"]
-                && text(run, "/spec/step") == at.to_string()
-        });
+        let mut runs = runs(world, new, at.to_string());
+        let proven = runs.any(|run| text(run, "/status/phase") == "Successful");
         if !proven {
             broken.push(format!(
                 "S16: the analysis of step {at} is passed without evidence"
             ));
         }
     }
+}
+
+/// The runs of an attempt for a step, or in the background.
+fn runs<'a>(world: &'a World, rollout: &'a Value, step: String) -> impl Iterator<Item = &'a Value> {
+    let attempt = &rollout["status"]["attempt"];
+    let all = world.store.all(RUN).map(|(_, run)| &**run);
+    all.filter(move |run| {
+        text(run, "/spec/revision") == text(attempt, "/hash")
+            && run["spec"]["attempt"] == attempt["number"]
+            && text(run, "/spec/step") == step
+    })
 }
 
 /// Whether a revision comes back without steps, since it was promoted a short while ago: by a first
@@ -216,5 +225,9 @@ fn stable(
     let judged = world.laws.case.judged && !returns(world, new, &after);
     if bad && judged && by_hand(new).is_empty() {
         broken.push(format!("S16: {after} is promoted, and its metrics are bad"));
+    }
+    let background = !new["status"]["attempt"]["analysis"].is_null();
+    if background && runs(world, new, "background".into()).next().is_none() {
+        broken.push(format!("S16: {after} is promoted, and nothing judged it"));
     }
 }
