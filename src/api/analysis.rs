@@ -297,7 +297,7 @@ pub struct MetricResult {
     /// Measurements that could not be made.
     #[serde(default)]
     pub errors: i32,
-    /// How many of the last verdict's kind stand in a row.
+    /// How many of the last verdict's kind stand in a row. No data and errors count as one kind.
     #[serde(default)]
     pub in_a_row: i32,
     /// When the next measurement is due, not before.

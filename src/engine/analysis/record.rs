@@ -89,7 +89,8 @@ fn results(run: &AnalysisRun, status: &AnalysisRunStatus) -> Vec<MetricResult> {
         .collect()
 }
 
-/// Counts one measurement. `in_a_row` counts only verdicts that are neither pass nor fail.
+/// Counts one measurement. `in_a_row` counts only verdicts that are neither pass nor fail. No data and errors
+/// count as one kind: in turn, they would give no verdict for ever.
 fn count(result: &mut MetricResult, judgement: &Judgement, at: Timestamp) {
     let verdict = judgement.verdict;
     let counter = match verdict {
@@ -103,7 +104,7 @@ fn count(result: &mut MetricResult, judgement: &Judgement, at: Timestamp) {
     let last = result.measurements.last().map(|m| m.verdict.as_str());
     result.in_a_row = match verdict {
         Verdict::Pass | Verdict::Fail => 0,
-        _ if last == Some(verdict.as_str()) => result.in_a_row.saturating_add(1),
+        _ if last.is_some_and(|l| alike(l, verdict.as_str())) => result.in_a_row.saturating_add(1),
         Verdict::Inconclusive | Verdict::NoData | Verdict::Error => 1,
     };
     result.measurements.push(Measurement {
@@ -114,6 +115,12 @@ fn count(result: &mut MetricResult, judgement: &Judgement, at: Timestamp) {
     });
     let surplus = result.measurements.len().saturating_sub(KEPT);
     result.measurements.drain(..surplus);
+}
+
+/// Whether two verdicts that are neither pass nor fail count in one row.
+fn alike(one: &str, other: &str) -> bool {
+    let nothing = |verdict| verdict == "noData" || verdict == "error";
+    one == other || nothing(one) && nothing(other)
 }
 
 /// Ends a metric whose last measurement ends it.
@@ -141,6 +148,9 @@ fn conclude(metric: &Metric, result: &mut MetricResult, step: bool) {
     let (limit, abort) = limit(tolerance.as_ref());
     let name = &metric.name;
     let row = result.in_a_row;
+    let of_row = result.measurements.iter().rev();
+    let mut of_row = of_row.take(usize::try_from(row).unwrap_or(0));
+    let mixed = of_row.any(|m| m.verdict != last.verdict);
     let (phase, message) = if result.failed > metric.failure_limit {
         let times = match metric.failure_limit {
             0 => String::new(),
@@ -161,6 +171,7 @@ fn conclude(metric: &Metric, result: &mut MetricResult, step: bool) {
         } else {
             format!("{row} times in a row")
         };
+        let kind = if mixed { "no data or an error " } else { kind };
         let message = format!("metric {name:?} {word}: {kind}{row}, {limit} tolerated: {why}");
         (phase, message)
     } else if complete && result.passed < 1 {

@@ -47,7 +47,9 @@ const ENDS: &str = r#"
 2 | {"error": {"then": "abort"}} | EEEE | Failed | failed: an error 4 times in a row, 3 tolerated: the server did not answer within 10s
 2 | {"noData": {"limit": 1, "then": "abort"}} | NN | Failed | failed: no data 2 times in a row, 1 tolerated: the result is empty
 2 | {"inconclusive": {"limit": 0, "then": "abort"}} | I | Failed | failed: once, 0 tolerated: 0.97, wanted >= 0.99 (fails below 0.95)
-2 | {"noData": {"limit": 1}} | NEN | Running |
+2 | {"noData": {"limit": 1}} | NEN | Inconclusive | inconclusive: no data or an error 3 times in a row, 1 tolerated: the result is empty
+2 | {"noData": {"limit": 1}} | NE | Running |
+2 | {"noData": {"limit": 1}} | NIN | Running |
 background | {"noData": {"limit": 1}} | NPN | Running |
 background | {"noData": {"limit": 1}} | NPNN | Inconclusive | inconclusive: no data 2 times in a row, 1 tolerated: the result is empty
 background | {} | PPPPPPPPPPPPPPPPPPPP | Running |
