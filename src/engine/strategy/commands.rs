@@ -248,12 +248,7 @@ fn answer(cx: &Context<'_>, status: &mut RolloutStatus, command: &Command) -> An
                 "Refused",
                 format!(
                     "a {verb} names what it means: kubectl annotate rollout {} --overwrite serin.dev/{verb}={example}/{}",
-                    cx.observed
-                        .rollout
-                        .metadata
-                        .name
-                        .as_deref()
-                        .unwrap_or_default(),
+                    cx.name(),
                     cx.now.as_second()
                 ),
             );

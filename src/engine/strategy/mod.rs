@@ -166,6 +166,12 @@ impl Decided {
 }
 
 impl Context<'_> {
+    /// The Rollout's name.
+    pub fn name(&self) -> &str {
+        let name = self.observed.rollout.metadata.name.as_deref();
+        name.unwrap_or_default()
+    }
+
     /// Whether traffic is routed.
     pub fn shifted(&self) -> bool {
         self.spec.shifted()

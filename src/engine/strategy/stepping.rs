@@ -353,12 +353,7 @@ enum Background {
 fn background_name(cx: &Context<'_>, attempt: &Attempt) -> String {
     format!(
         "{}-{}-{}-background{}",
-        cx.observed
-            .rollout
-            .metadata
-            .name
-            .as_deref()
-            .unwrap_or_default(),
+        cx.name(),
         attempt.hash,
         attempt.number,
         again(attempt.background_try)
@@ -429,7 +424,7 @@ fn unjudged(cx: &Context<'_>, decided: &Decided, then: &str) -> Option<Wait> {
     let background = decided.desired.runs.iter().filter(|r| r.step.is_none());
     let mut absent = background.filter(|r| cx.observed.run(&r.name).is_none());
     let name = &absent.next()?.name;
-    let then = format!("{then}: the log says what refuses it, promote-full goes on without it");
+    let then = format!("{then}: an Event says what refuses it, promote-full goes on without it");
     Some(Wait::new(format!("{UNJUDGED}{name} to be created"), then).with(Deadline::Told))
 }
 

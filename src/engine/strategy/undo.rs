@@ -8,7 +8,7 @@ use crate::{
         status::{RolloutStatus, Undo},
     },
     model::{
-        command::Command,
+        command::{Command, Verb, annotate_with},
         observed::Observed,
         progress::{Stage, note},
         revisions::Revision,
@@ -42,7 +42,10 @@ fn no_way(status: &RolloutStatus, revision: &Revision) -> Answer {
         verdict => format!("has a verdict against it ({verdict})"),
     };
     let way = match asked {
-        true => format!("annotate serin.dev/retry={hash}/1"),
+        true => format!(
+            "annotate {}",
+            annotate_with(Verb::Retry, hash, &status.commands)
+        ),
         false => "put its template into the spec".to_owned(),
     };
     let why = format!("revision {hash} {what}, so it is no way back: to try it, {way}");

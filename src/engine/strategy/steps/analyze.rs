@@ -69,7 +69,7 @@ fn unmeasured(name: &str, there: bool, step: &StepContext<'_>) -> Option<Wait> {
         let told = cx.observed.rollout.status.as_ref();
         let told = told.and_then(|s| s.waiting.as_ref());
         told.filter(|t| t.for_.starts_with(&format!("analysis {name}")))?;
-        let then = "it measures: the log says what refuses it, promote goes on without it";
+        let then = "it measures: an Event says what refuses it, promote goes on without it";
         let wait = Wait::new(format!("analysis {name} to be created"), then);
         return Some(wait.with(Deadline::Told));
     }
@@ -110,14 +110,7 @@ fn doubts(step: &StepContext<'_>, name: &str) -> String {
 }
 
 fn desired_run(analysis: &Analysis, step: &StepContext<'_>) -> DesiredRun {
-    let rollout = step
-        .cx
-        .observed
-        .rollout
-        .metadata
-        .name
-        .as_deref()
-        .unwrap_or_default();
+    let rollout = step.cx.name();
     let (hash, number) = (&step.attempt.hash, step.attempt.number);
     DesiredRun {
         name: format!(
