@@ -60,7 +60,7 @@ pub(super) fn check(spec: &Spec, observed: &Observed) -> Vec<TemplateFault> {
         format!("{}.analysis", spec.course.path),
         "status.attempt.analysis".to_owned(),
     ];
-    for (path, analysis) in &spec.to_measure {
+    for (path, analysis) in spec.to_measure() {
         let purpose = Purpose {
             path,
             step: !background.contains(path),

@@ -56,28 +56,26 @@ pub(super) fn left(rollout: &Rollout, services: Option<&RoleServices>) -> Vec<St
     turned.filter(|name| !role(name)).cloned().collect()
 }
 
-/// What is to be measured, by the path where it stands: what the attempt in flight has left, from its snapshot, which
-/// the spec may no longer name; else all that is named, for the next one.
-pub(super) fn to_measure(
+/// What the attempt in flight has left to measure, by the path where it stands: from its snapshot, which the spec may no
+/// longer name. None where nothing is in flight.
+pub(super) fn left_to_measure(
     rollout: &Rollout,
     named: &[(String, Analysis)],
-) -> Vec<(String, Analysis)> {
+) -> Option<Vec<(String, Analysis)>> {
     let attempt = rollout.status.as_ref().and_then(|s| s.attempt.as_ref());
     let stage = attempt.and_then(|a| Stage::parse(&a.stage));
-    let Some((attempt, stage)) = attempt.zip(stage.filter(|s| s.can_abort())) else {
-        return named.to_vec();
-    };
-    let left = left_to_measure(attempt, stage);
+    let (attempt, stage) = attempt.zip(stage.filter(|s| s.can_abort()))?;
+    let left = of_attempt(attempt, stage);
     let is_in = |all: &[(String, Analysis)], one: &Analysis| all.iter().any(|(_, a)| a == one);
     let still = named.iter().filter(|(_, a)| is_in(&left, a)).cloned();
     // Before its first step it takes what is written by then.
     let snapshot = left.iter().filter(|_| stage != Stage::Starting);
     let no_longer = snapshot.filter(|(_, a)| !is_in(named, a)).cloned();
-    still.chain(no_longer).collect()
+    Some(still.chain(no_longer).collect())
 }
 
 /// What an attempt has left to measure.
-fn left_to_measure(attempt: &Attempt, stage: Stage) -> Vec<(String, Analysis)> {
+fn of_attempt(attempt: &Attempt, stage: Stage) -> Vec<(String, Analysis)> {
     let passed = match stage {
         Stage::Promoting => usize::MAX,
         _ => usize::try_from(attempt.step_index).unwrap_or(0),

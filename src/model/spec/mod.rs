@@ -7,7 +7,7 @@ mod former;
 mod rolling;
 mod surge;
 
-use std::{fmt, time::Duration};
+use std::{collections::BTreeSet, fmt, time::Duration};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use serde_json::Value;
@@ -78,9 +78,9 @@ pub struct Spec {
     pub former: bool,
     /// Services that were turned to the pods of one revision by a strategy that no longer names them.
     pub left: Vec<String>,
-    /// What is to be measured, by the path where it stands: what the attempt in flight has left, else all
-    /// that is named. Its steps are a snapshot, so the spec may no longer name it.
-    pub to_measure: Vec<(String, Analysis)>,
+    /// What the attempt in flight has left to measure, by the path where it stands. Its steps are a snapshot,
+    /// so the spec may no longer name it. None where nothing is in flight.
+    left_to_measure: Option<Vec<(String, Analysis)>>,
 }
 
 /// What a strategy makes of what is written: one way for all from the old revision to the new one.
@@ -343,12 +343,19 @@ impl Spec {
                 propagation.and_then(|r| r.propagation_delay.as_ref()),
                 5,
             ),
-            to_measure: former::to_measure(rollout, &course.analyses),
+            left_to_measure: former::left_to_measure(rollout, &course.analyses),
             former: is_former,
             left: former::left(rollout, course.services.as_ref()),
             course,
         };
         (Some(resolved), faults.0)
+    }
+
+    /// What is to be measured, by the path where it stands: what the attempt in flight has left, else all
+    /// that is named, for the next one.
+    pub fn to_measure(&self) -> &[(String, Analysis)] {
+        let left = self.left_to_measure.as_ref();
+        left.unwrap_or(&self.course.analyses)
     }
 
     /// Whether traffic is shifted between role Services; otherwise the pods are the weight.
@@ -370,11 +377,13 @@ impl Spec {
             .flat_map(|s| [s.user.clone(), s.stable.clone(), s.canary.clone()])
             .chain(self.left.iter().cloned())
             .collect();
-        let analyses = self.course.analyses.iter().chain(&self.to_measure);
-        let templates = analyses.flat_map(|(_, a)| template_keys(a)).collect();
+        let analyses = self.course.analyses.iter();
+        let analyses = analyses.chain(self.left_to_measure.iter().flatten());
+        // What is left to measure may be named, too.
+        let templates: BTreeSet<_> = analyses.flat_map(|(_, a)| template_keys(a)).collect();
         References {
             services,
-            templates,
+            templates: templates.into_iter().collect(),
             routes: vec![],
         }
     }
