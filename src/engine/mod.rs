@@ -279,6 +279,8 @@ fn realize(
             }
         }
     }
+    realized.look_closer |=
+        workload::replica_sets::unsure(spec, &decided.desired, observed, status);
     realized.intents.extend(workload::realize(
         spec,
         &decided.desired,

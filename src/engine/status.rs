@@ -89,7 +89,7 @@ pub fn reject(
 
 fn summary(world: &World<'_>, decided: &Decided, status: &RolloutStatus) -> Summary {
     let attempt = status.attempt.as_ref();
-    let stage = attempt.and_then(|a| Stage::parse(&a.stage));
+    let stage = Stage::of(status);
     let stable = status.stable_revision.clone().unwrap_or_default();
     let make = |phase, reason: &str, message: String| Summary {
         phase,
@@ -299,7 +299,7 @@ fn counts(observed: &Observed, status: &mut RolloutStatus) {
 
 fn tracks(world: &World<'_>, decided: &Decided, status: &mut RolloutStatus) {
     let (spec, observed) = (world.spec, world.observed);
-    let stage = status.attempt.as_ref().and_then(|a| Stage::parse(&a.stage));
+    let stage = Stage::of(status);
     let flight = stage.is_some_and(|s| s != Stage::Done);
     let canary = status.attempt.as_ref().map(|a| a.hash.clone()).filter(|h| {
         Some(h) != status.stable_revision.as_ref()

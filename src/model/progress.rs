@@ -51,6 +51,10 @@ impl Stage {
     pub fn parse(word: &str) -> Option<Self> {
         Self::ALL.iter().find(|(_, w)| *w == word).map(|(s, _)| *s)
     }
+    /// That of the attempt; none before the first, or where a newer Serin wrote it.
+    pub fn of(status: &RolloutStatus) -> Option<Self> {
+        status.attempt.as_ref().and_then(|a| Self::parse(&a.stage))
+    }
     /// Whether the canary can still be given up.
     pub fn can_abort(self) -> bool {
         matches!(self, Self::Starting | Self::Stepping | Self::Promoting)

@@ -238,6 +238,27 @@ fn a_rollout_is_let_go_of_by_a_live_look_only() {
     );
 }
 
+/// A cache may not know the pods that an earlier process made, and `maxSurge` limits their sum.
+#[test]
+fn pods_that_are_the_weight_are_added_by_a_live_look_only() {
+    let began = |s: &Sight| stands(s, "Stepping", 0, 0);
+    let (mut observed, at) = moment("pods-as-weight", began);
+    let made = |a: &Action| matches!(a, Action::Create { object, .. } if object.kind == REPLICA_SET);
+    observed.live = true;
+    let live = plan(&observed, at);
+    assert!(live.actions.iter().any(made), "{:?}", live.actions);
+    assert!(!live.look_closer);
+    observed.live = false;
+    assert!(plan(&observed, at).look_closer);
+    // The way back waits for nothing that an API server may refuse.
+    let back = edit(&mut observed);
+    back.attempt.as_mut().expect("one").stage = "RollingBack".to_owned();
+    assert!(!plan(&observed, at).look_closer);
+    let (mut routed, at) = moment("abort", |s| stands(s, "Starting", 0, 0));
+    routed.live = false;
+    assert!(!plan(&routed, at).look_closer, "traffic is the weight here");
+}
+
 /// The weight is in force; what is awaited are the objects that something cancelled may still touch.
 #[test]
 fn the_way_back_names_the_fence_that_it_waits_for() {

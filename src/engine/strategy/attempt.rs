@@ -203,7 +203,7 @@ pub fn turn(cx: &Context<'_>, status: &mut RolloutStatus) -> bool {
     let Some(wanted) = wanted_hash(cx.observed, status) else {
         return false;
     };
-    let stage = status.attempt.as_ref().and_then(|a| Stage::parse(&a.stage));
+    let stage = Stage::of(status);
     let hash = status.attempt.as_ref().map(|a| a.hash.clone());
     if cx.deleting() {
         // With orphaned dependents nothing is counted any more: the traffic goes where the stable
@@ -381,7 +381,7 @@ pub fn overdue(
 /// Revisions that have no role any more keep their pods for a while, then lose them.
 pub fn drain(cx: &Context<'_>, status: &mut RolloutStatus, decided: &mut Decided) {
     let attempt = status.attempt.clone();
-    let stage = attempt.as_ref().and_then(|a| Stage::parse(&a.stage));
+    let stage = Stage::of(status);
     let flight = stage.is_some_and(|s| s != Stage::Done);
     let held = |hash: &str| {
         status.stable_revision.as_deref() == Some(hash)

@@ -231,7 +231,7 @@ pub fn tidy(observed: &Observed, status: &mut RolloutStatus) -> Vec<Intent> {
 
 fn answer(cx: &Context<'_>, status: &mut RolloutStatus, command: &Command) -> Answer {
     let attempt = status.attempt.clone();
-    let stage = attempt.as_ref().and_then(|a| Stage::parse(&a.stage));
+    let stage = Stage::of(status);
     let hash = attempt.as_ref().map(|a| a.hash.clone()).unwrap_or_default();
     let in_flight = stage.is_some_and(Stage::can_abort);
     let target = match &command.target {

@@ -12,6 +12,7 @@ use crate::{
         object::{ObjectRef, REPLICA_SET},
         observed::Observed,
         plan::{Action, Intent, Numbers},
+        progress::Stage,
         revisions::{ReplicaSetView, Revision},
         share::{FULL, need},
         spec::Spec,
@@ -70,6 +71,17 @@ pub fn realize(
     }
     intents.extend(prune(spec, desired, observed, status));
     intents
+}
+
+/// Whether pods are about to be added to a sum that only a cache knows, and that `maxSurge` limits:
+/// where pods are the weight. The way back does not wait for a closer look.
+pub fn unsure(spec: &Spec, desired: &Desired, observed: &Observed, status: &RolloutStatus) -> bool {
+    if observed.live || spec.shifted() || Stage::of(status) == Some(Stage::RollingBack) {
+        return false;
+    }
+    let now = |hash| observed.revision(hash).map(Revision::desired);
+    let mut wanted = desired.replicas.iter();
+    wanted.any(|(hash, wanted)| now(hash).is_some_and(|now| *wanted > now))
 }
 
 /// The ReplicaSet of a revision. Its pods carry the template's labels and `pod-template-hash`.
