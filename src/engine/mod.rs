@@ -63,7 +63,8 @@ pub fn plan(observed: &Observed, now: Timestamp) -> Plan {
 /// Decides on one look: what to do, or how the status moves on, and whether it does.
 fn once(observed: &Observed, now: Timestamp) -> (Plan, bool) {
     let mut status = observed.rollout.status.clone().unwrap_or_default();
-    if observed.rollout.metadata.deletion_timestamp.is_some() && !claimed(observed) {
+    let deleted = observed.rollout.metadata.deletion_timestamp.is_some();
+    if deleted && !claimed(observed) {
         return (rest(status), false);
     }
     let spec = match Spec::resolve(&observed.rollout) {
@@ -91,7 +92,7 @@ fn once(observed: &Observed, now: Timestamp) -> (Plan, bool) {
         .map(|w| traffic::in_force(&status, w, spec.propagation_delay, now));
     if let (Some(written), Some(force)) = (&written, &force) {
         let down = strategy::allowed_weight(&status) == 0;
-        traffic::forget(&mut status, written, force, spec.former, down);
+        traffic::forget(&mut status, written, force, spec.former, down, deleted);
         if spec.former && status.traffic.is_none() {
             // From now on by what is written.
             return (rest(status), true);

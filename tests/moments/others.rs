@@ -243,7 +243,8 @@ fn a_rollout_is_let_go_of_by_a_live_look_only() {
 fn pods_that_are_the_weight_are_added_by_a_live_look_only() {
     let began = |s: &Sight| stands(s, "Stepping", 0, 0);
     let (mut observed, at) = moment("pods-as-weight", began);
-    let made = |a: &Action| matches!(a, Action::Create { object, .. } if object.kind == REPLICA_SET);
+    let made =
+        |a: &Action| matches!(a, Action::Create { object, .. } if object.kind == REPLICA_SET);
     observed.live = true;
     let live = plan(&observed, at);
     assert!(live.actions.iter().any(made), "{:?}", live.actions);

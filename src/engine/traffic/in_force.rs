@@ -52,6 +52,7 @@ pub fn forget(
     force: &InForce,
     former: bool,
     down: bool,
+    deleted: bool,
 ) {
     let Some(traffic) = &mut status.traffic else {
         return;
@@ -64,6 +65,8 @@ pub fn forget(
         Err(RouteFault::Missing(_) | RouteFault::Unfit { .. })
     ) && !(down && written.highest > Some(0));
     match former {
+        // One that is being deleted has nothing to shift by what is written now, right or wrong.
+        true if back && deleted => {}
         // What it says is about other routes.
         true if back || given_up => status.traffic = None,
         false if back => traffic.strategy = None,

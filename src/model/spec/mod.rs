@@ -286,10 +286,12 @@ fn revision_limit(path: &str, limit: Option<i32>, faults: &mut Faults) -> Option
 }
 
 impl Spec {
-    /// Checks and defaults a Rollout, or tells everything that is wrong with it.
+    /// Checks and defaults a Rollout, or tells everything that is wrong with it. One that is being
+    /// deleted only gives back what it has shifted: there a default stands in for each wrong field.
     pub fn resolve(rollout: &Rollout) -> Result<Self, Vec<FieldError>> {
+        let deleted = rollout.metadata.deletion_timestamp.is_some();
         match Self::examine(rollout) {
-            (Some(spec), faults) if faults.is_empty() => Ok(spec),
+            (Some(spec), faults) if faults.is_empty() || deleted => Ok(spec),
             (_, faults) => Err(faults),
         }
     }
