@@ -9,6 +9,7 @@ use serin::{
         observed::{Current, Observed},
         plan::{Plan, Requeue},
         revisions::ReplicaSetView,
+        spec::Spec,
     },
 };
 
@@ -265,7 +266,10 @@ fn a_status_tells_what_was_seen() {
     let mut looks = 0;
     for (name, scenario) in scenarios() {
         for sight in play(&scenario).0 {
-            if sight.rollout.metadata.deletion_timestamp.is_some() {
+            // Of a spec that is wrong nothing is made: that is said, and only its change ends it.
+            if sight.rollout.metadata.deletion_timestamp.is_some()
+                || Spec::resolve(&sight.rollout).is_err()
+            {
                 continue;
             }
             let before = sight.rollout.status.clone().unwrap_or_default();
