@@ -73,15 +73,18 @@ fn durable(past: &Past, truth: &Seen, broken: &mut Vec<String>) {
     }
 }
 
-/// Pods of ReplicaSets that were made late and of which whoever writes has not heard: nobody could
-/// count them.
+/// Pods that nobody could count: of ReplicaSets that were made late and of which whoever writes has not
+/// heard, and of a Rollout that was deleted and that garbage collection is about to take.
 fn unheard(world: &World, hash: &str, seen: &Seen, truth: &Seen) -> u64 {
+    let rollout = world.store.get(&Path::new(ROLLOUT, "app"));
+    let uid = rollout.map_or("", |r| text(r, "/metadata/uid"));
     let sets = world.store.all(SET).map(|(_, s)| s);
-    let late = sets.filter(|s| {
+    let others = sets.filter(|s| {
         let of = text(s, HASH);
-        of != hash && !seen.desired.contains_key(of) && decision(s) < truth.decided.sequence
+        let late = !seen.desired.contains_key(of) && decision(s) < truth.decided.sequence;
+        of != hash && (late || owner(s).is_some_and(|(_, of)| of != uid))
     });
-    late.map(|s| number(s, "/spec/replicas")).sum()
+    others.map(|s| number(s, "/spec/replicas")).sum()
 }
 
 /// The decision that an object carries.
