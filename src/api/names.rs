@@ -20,6 +20,8 @@ pub const ROLLOUT_LABEL: &str = "serin.dev/rollout";
 pub const DECISION: &str = "serin.dev/decision";
 /// Annotation on a ControllerRevision: what became of the revision.
 pub const VERDICT: &str = "serin.dev/verdict";
+/// Annotation on a ControllerRevision: by whom or by what that came about.
+pub const VERDICT_BY: &str = "serin.dev/verdict-by";
 /// Annotation on a ControllerRevision: when the revision was promoted last.
 pub const PROMOTED_AT: &str = "serin.dev/promoted-at";
 /// Annotation on a ControllerRevision: the hash of the revision that the template describes, in whose place this

@@ -210,6 +210,15 @@ pub struct Attempt {
     /// How often the analysis in the background was begun anew.
     #[serde(default)]
     pub background_try: i32,
+    /// By whom or by what its outcome came about, in a few words: `promote-full by alice`, `analyses success-rate,
+    /// latency`, the AnalysisRun that failed. A command that moved it on stands here before the outcome does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decided_by: Option<String>,
+    /// Revisions that gave way to it undecided, or to one that gave way to it, and whose records did not tell so when
+    /// it began.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub superseded: Vec<Superseded>,
     /// When the attempt began.
     pub started_at: Time,
     /// When it last made progress.
@@ -227,6 +236,18 @@ pub struct Attempt {
     /// The analysis in the background of this attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub analysis: Option<BackgroundAnalysis>,
+}
+
+/// A revision that was tried and gave way to another before anything was decided.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Superseded {
+    /// Its hash.
+    pub hash: String,
+    /// Hash of the one that took its place.
+    pub next: String,
+    /// Who or what asked for that one, in a few words.
+    pub by: String,
 }
 
 /// Why the rollout waits for a person.

@@ -47,6 +47,8 @@ struct Cli {
 enum Command {
     /// Show a Rollout with its revisions, pods, analyses and weights
     Get(show::get::Options),
+    /// Show what became of each revision, when, and by whom or what
+    History(show::history::Options),
     /// Say what was decided last, on what evidence, what is awaited, and what to do
     Why(show::why::Options),
     /// List Rollouts
@@ -66,7 +68,7 @@ enum Command {
     Abort(act::command::Options),
     /// Go back to a revision that was good; the template stays as it is, and is not deployed until it is another one
     Undo {
-        /// Number of the revision, as `get` shows it; default: the one that was good before
+        /// Number of the revision, as `history` shows it; default: the one that was good before
         #[arg(long, value_name = "NUMBER")]
         to_revision: Option<i64>,
         #[command(flatten)]
@@ -120,6 +122,7 @@ impl Command {
     fn access(&mut self) -> Option<&mut Access> {
         match self {
             Self::Get(o) => Some(&mut o.access),
+            Self::History(o) => Some(&mut o.access),
             Self::Why(o) => Some(&mut o.access),
             Self::List(o) => Some(&mut o.access),
             Self::Status(o) => Some(&mut o.access),
@@ -277,6 +280,7 @@ fn with_access(mut command: Command, before: &Access) -> Result<Command, CliErro
 fn dispatch(command: Command) -> Result<ExitCode, CliError> {
     match command {
         Command::Get(options) => block(show::get::run(&options))?,
+        Command::History(options) => block(show::history::run(&options))?,
         Command::Why(options) => block(show::why::run(&options))?,
         Command::List(options) => block(show::list::run(&options))?,
         Command::Status(options) => return block(show::status::run(&options)),

@@ -7,6 +7,8 @@ use jiff::Timestamp;
 
 use crate::api::strategy::Analysis;
 
+use super::revisions::Judged;
+
 /// What a strategy wants.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Desired {
@@ -22,8 +24,8 @@ pub struct Desired {
     pub runs: Vec<DesiredRun>,
     /// Whether routes may be bent, so that they must be bent back before the Rollout goes.
     pub claim: bool,
-    /// What became of revisions, by hash: `Promoted`, `RolledBack`, ...
-    pub verdicts: BTreeMap<String, String>,
+    /// What became of revisions, by hash.
+    pub verdicts: BTreeMap<String, Judged>,
     /// The revision that was promoted last and when, where its record does not tell so yet.
     pub promoted: Option<(String, Timestamp)>,
     /// Which revision stands in for the template's.

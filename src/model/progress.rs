@@ -74,15 +74,26 @@ pub fn after(t: Timestamp, d: Duration) -> Timestamp {
 
 /// The longest message in a status.
 pub const MESSAGE_MAX: usize = 400;
+/// The longest text of who or what decided something.
+pub const FEW_WORDS_MAX: usize = 200;
 /// The longest history.
 pub const HISTORY_MAX: usize = 20;
 
 /// Text cut to what a status may hold.
 pub fn brief(text: &str) -> String {
-    if text.len() <= MESSAGE_MAX {
+    cut(text, MESSAGE_MAX)
+}
+
+/// By whom or by what something came about, cut to what stands on a record.
+pub fn few_words(text: &str) -> String {
+    cut(text, FEW_WORDS_MAX)
+}
+
+fn cut(text: &str, most: usize) -> String {
+    if text.len() <= most {
         return text.to_owned();
     }
-    let cut = (0..=MESSAGE_MAX - 3)
+    let cut = (0..=most.saturating_sub(3))
         .rev()
         .find(|i| text.is_char_boundary(*i))
         .unwrap_or(0);

@@ -42,8 +42,10 @@ pub struct Revision {
     pub number: i64,
     /// The user's pod template as it was written.
     pub template: Value,
-    /// What became of it: `Promoted`, `RolledBack`, ... and when; empty while undecided.
+    /// What became of it: `Promoted`, or `RolledBack`, `Aborted`, `Superseded`, `Reverted` and why; empty while undecided.
     pub verdict: String,
+    /// By whom or by what that came about; none where that is not known.
+    pub verdict_by: Option<String>,
     /// When it was promoted last; none where that is not known.
     pub promoted_at: Option<Timestamp>,
     /// The hash of the template's revision, in whose place this one is deployed.
@@ -56,6 +58,15 @@ pub struct Revision {
     pub has_annotations: bool,
     /// Its ReplicaSet, once there is one.
     pub replica_set: Option<ReplicaSetView>,
+}
+
+/// What became of a revision, as its record is to tell it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Judged {
+    /// What: `Promoted`, or `RolledBack`, `Aborted`, `Superseded`, `Reverted` and why.
+    pub verdict: String,
+    /// By whom or by what; none where that is not known.
+    pub by: Option<String>,
 }
 
 /// A ReplicaSet, as far as deciding needs it.
@@ -116,6 +127,17 @@ impl Revision {
     /// Whether it was promoted, and nothing was held against it since.
     pub fn good(&self) -> bool {
         self.verdict == reason::PROMOTED
+    }
+    /// Outcome and reason where it was given up for what it is, and not for another template.
+    pub fn given_up(&self) -> Option<(&str, &str)> {
+        let (outcome, why) = self.verdict.split_once(": ")?;
+        [reason::ROLLED_BACK, reason::ABORTED]
+            .contains(&outcome)
+            .then_some((outcome, why))
+    }
+    /// Whether its record tells it.
+    pub fn tells(&self, judged: &Judged) -> bool {
+        self.verdict == judged.verdict && (judged.by.is_none() || judged.by == self.verdict_by)
     }
     /// Its place among the ways back from the stable revision, which has this number: an undo leads to the
     /// greatest first. None where it leads nowhere: it is not good, or newer and may be what was gone back from.

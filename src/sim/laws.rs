@@ -6,11 +6,11 @@ use serde_json::Value;
 use crate::{
     api::{
         RolloutStatus,
-        names::{POD_TEMPLATE_HASH, reason},
+        names::{POD_TEMPLATE_HASH, VERDICT, reason},
     },
     engine::{self, traffic::is_route},
     model::{
-        object::{ObjectRef, REPLICA_SET, SERVICE, Target},
+        object::{CONTROLLER_REVISION, ObjectRef, REPLICA_SET, SERVICE, Target, annotation},
         observed::{Current, Observed},
         plan::Action,
         share::{FULL, need, percent, show},
@@ -81,8 +81,38 @@ impl Simulation {
             Action::Patch { target, operations } if target.object.kind == SERVICE => {
                 self.check_turn(&target.object.name, operations);
             }
+            Action::Patch { target, operations } if target.object.kind == CONTROLLER_REVISION => {
+                self.check_verdict(&status, target, operations);
+            }
             Action::Release => self.check_release(),
             _ => {}
+        }
+    }
+
+    /// What was promoted stays a way back, unless another attempt of it was rolled back or aborted.
+    fn check_verdict(&mut self, status: &RolloutStatus, target: &Target, operations: &[Value]) {
+        let path = format!("/metadata/annotations/{}", VERDICT.replace('/', "~1"));
+        let written = operations.iter().find(|o| {
+            let of = o.get("path").and_then(Value::as_str);
+            of == Some(path.as_str())
+        });
+        let Some(record) = self.cluster.objects.get(&target.object) else {
+            return;
+        };
+        let good = annotation(record, VERDICT) == Some(reason::PROMOTED);
+        let hash = record.pointer("/metadata/labels/pod-template-hash");
+        let attempt = status.attempt.as_ref();
+        let given_up = attempt.is_some_and(|a| {
+            let outcome = a.outcome.as_deref().unwrap_or_default();
+            hash.and_then(Value::as_str) == Some(a.hash.as_str())
+                && [reason::ROLLED_BACK, reason::ABORTED].contains(&outcome)
+        });
+        if good && written.is_some() && !given_up {
+            let what = format!(
+                "{} was promoted, and its record loses that",
+                target.object.name
+            );
+            self.timeline.broke(self.now, &what);
         }
     }
 

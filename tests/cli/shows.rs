@@ -1,4 +1,4 @@
-//! `get`, `why`, `list`, `version`, `completion`: what is seen at one moment.
+//! `get`, `history`, `why`, `list`, `version`, `completion`: what is seen at one moment.
 
 use serde_json::Value;
 
@@ -45,6 +45,48 @@ async fn get_and_why() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_became_of_each_revision() {
+    for (name, scene) in [
+        ("first", scene("promote", 0, 1)),
+        ("healthy", scene("promote", 2, 300)),
+        ("stepping", scene("promote", 1, 30)),
+        ("rolled-back", scene("errors", 1, 60)),
+        ("aborted", scene("abort-by", 4, 60)),
+        ("superseded", scene("supersede", 2, 90)),
+        ("undone", UNDONE),
+    ] {
+        let world = World::of(&format!("history-{name}"), scene).await;
+        golden(
+            &format!("history-{name}"),
+            &world.run(&["history", "app"]).await,
+        );
+        assert_eq!(world.server.writes(), Vec::<String>::new(), "{name}");
+    }
+}
+
+/// All of it is there: what was good, what gave way, and what was gone back to.
+const UNDONE: Scene = scene("verdict-of-what-gave-way-in-a-crash", 5, 300);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_numbers_of_the_history_are_those_that_an_undo_takes() {
+    let world = World::of("history-numbers", UNDONE).await;
+    golden(
+        "history-yaml",
+        &world.run(&["history", "app", "-o", "yaml"]).await,
+    );
+    let history = json(&world.run(&["history", "app", "-o", "json"]).await);
+    let rows = history["revisions"].as_array().expect("revisions");
+    assert_eq!(rows.len(), 4);
+    for row in rows {
+        let number = row["number"].to_string();
+        let args = ["undo", "app", "--wait=false", "--to-revision", &number];
+        let asked = world.run(&args).await;
+        let hash = row["revision"].as_str().expect("a hash");
+        assert!(asked.contains(&format!("token {hash}/")), "{asked}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_invalid_spec() {
     let mut world = World::of("invalid", scene("promote", 0, 5)).await;
     world.server.edit(crate::world::ROLLOUTS, "app", |r| {
@@ -84,8 +126,13 @@ async fn what_others_wrote_is_harmless() {
     world.server.edit("v1/pods", &pod.expect("a pod"), |p| {
         p["status"]["containerStatuses"][0]["state"]["waiting"]["message"] = evil.into();
     });
+    let records = "apps/v1/controllerrevisions";
+    world.server.edit(records, "app-nrh9hfnkcz", |r| {
+        r["metadata"]["annotations"]["serin.dev/verdict-by"] = evil.into();
+    });
     for args in [
         &["get", "app"][..],
+        &["history", "app"],
         &["why", "app"],
         &["list"],
         &["status", "app"],

@@ -6,7 +6,14 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
 use serde_json::{Value, json};
-use serin::{api::RolloutStatus, model::plan::Action};
+use serin::{
+    api::{
+        RolloutStatus,
+        names::reason::{PROMOTED, SUPERSEDED},
+        status::Superseded,
+    },
+    model::plan::Action,
+};
 
 use crate::{
     flight::{Flight, numbers, renumber, told},
@@ -39,6 +46,7 @@ pub fn normal(case: &Case, mut state: State) -> State {
     }
     let mut status = (*state.status.value).clone();
     strip(case, &mut status, state.faults);
+    recorded(case, &mut state, &mut status);
     renumbered(&mut state, &mut status);
     state.status = Told {
         text: serde_json::to_string(&status).unwrap_or_default().into(),
@@ -67,6 +75,10 @@ fn strip(case: &Case, status: &mut RolloutStatus, faults: u8) {
     if let Some(a) = &mut attempt {
         a.started_at = Time(now());
         a.message = None;
+        a.decided_by = None;
+        for s in &mut a.superseded {
+            s.by = String::new();
+        }
         past(&mut a.progress_at, DEADLINE);
         if a.stage == "Done" {
             // No deadline counts there, and no step.
@@ -137,6 +149,28 @@ fn strip(case: &Case, status: &mut RolloutStatus, faults: u8) {
         commands,
         ..RolloutStatus::default()
     };
+}
+
+/// That a revision gave way to another is never read but to be written once: where its record tells so,
+/// both are left out.
+fn recorded(case: &Case, state: &mut State, status: &mut RolloutStatus) {
+    let Some(attempt) = &mut status.attempt else {
+        return;
+    };
+    let untold = |version: usize, verdict: &str| {
+        let record = state.revisions.iter().find(|r| r.version == version);
+        record.is_some_and(|r| r.verdict != verdict && r.verdict != PROMOTED)
+    };
+    attempt.superseded.retain(|s| {
+        let verdict = format!("{SUPERSEDED}: {}", s.next);
+        case.version(&s.hash).is_some_and(|v| untold(v, &verdict))
+    });
+    for revision in &mut state.revisions {
+        let owed = |s: &Superseded| case.version(&s.hash) == Some(revision.version);
+        if revision.verdict.starts_with(SUPERSEDED) && !attempt.superseded.iter().any(owed) {
+            revision.verdict.clear();
+        }
+    }
 }
 
 /// Decisions' numbers by their rank: all that is ever asked of them is which is greater.

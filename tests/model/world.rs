@@ -373,6 +373,8 @@ impl Case {
             number,
             template: self.templates[rev.version].clone(),
             verdict: rev.verdict.clone(),
+            // Told, never read: who or what decided is left out of a status.
+            verdict_by: None,
             // In no order that is known.
             promoted_at: (rev.verdict == PROMOTED).then(now),
             pinned_over: rev.over.map(|v| self.hashes[v].clone()),

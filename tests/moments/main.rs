@@ -368,7 +368,7 @@ fn revisions_are_numbered_and_remember_what_became_of_them() {
     let both = |second: &str| vec![(1, "Promoted".to_owned()), (2, second.to_owned())];
     assert_eq!(verdicts("abort"), both("Aborted: Aborted"));
     assert_eq!(verdicts("errors"), both("RolledBack: AnalysisFailed"));
-    assert_eq!(verdicts("revert"), both(""));
+    assert_eq!(verdicts("revert"), both("Reverted: Reverted"));
     assert_eq!(verdicts("promote"), both("Promoted"));
     let kept: Vec<i64> = verdicts("history-limit")
         .into_iter()

@@ -3,7 +3,10 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use serin::{
-    api::RolloutStatus,
+    api::{
+        RolloutStatus,
+        status::{Attempt, Superseded},
+    },
     engine::{plan, strategy::wanted_hash},
     model::{
         observed::{Current, Observed},
@@ -13,7 +16,10 @@ use serin::{
     },
 };
 
-use super::sights::{play, scenarios};
+use super::{
+    Sight, edit, moment, patches,
+    sights::{play, scenarios},
+};
 
 fn sum(observed: &Observed, of: impl Fn(&ReplicaSetView) -> u32) -> i32 {
     let sets = observed
@@ -325,4 +331,58 @@ fn bad_news_are_warnings_and_nothing_else_is() {
             );
         }
     }
+}
+
+/// One after the other gives way before a record tells of the first: none of them is forgotten, and what was
+/// good stays so.
+#[test]
+fn what_gave_way_twice_is_recorded_beside_the_third() {
+    let third = |s: &Sight| {
+        let attempt = s.rollout.status.clone().and_then(|s| s.attempt);
+        attempt.is_some_and(|a| a.number == 5)
+    };
+    let (mut observed, at) = moment("verdict-of-what-gave-way-in-a-crash", third);
+    let hash = |number: usize| observed.revisions[number - 1].hash.clone();
+    let (good, first, second) = (hash(1), hash(3), hash(4));
+    let superseded = vec![Superseded {
+        hash: first.clone(),
+        next: second.clone(),
+        by: "the template".into(),
+    }];
+    observed.revisions[2].verdict.clear();
+    edit(&mut observed)
+        .attempt
+        .as_mut()
+        .expect("one")
+        .superseded = superseded;
+    observed.current = Current::Recorded(good.clone());
+    let decided = plan(&observed, at);
+    let attempt = decided.status.attempt.clone().expect("one");
+    assert_eq!((attempt.number, &attempt.hash), (6, &good));
+    let owed = |a: &Attempt| -> Vec<(String, String)> {
+        let all = a.superseded.iter();
+        all.map(|s| (s.hash.clone(), s.next.clone())).collect()
+    };
+    assert_eq!(
+        owed(&attempt),
+        [(first.clone(), second.clone()), (second.clone(), good)]
+    );
+    let verdict = "/metadata/annotations/serin.dev~1verdict";
+    let recorded: Vec<String> = patches(&decided)
+        .into_iter()
+        .filter(|(_, paths)| paths.iter().any(|p| p == verdict))
+        .map(|(name, _)| name)
+        .collect();
+    assert_eq!(recorded, [format!("app-{first}"), format!("app-{second}")]);
+    // The status still owes it, and the records tell it: nothing is written.
+    observed.rollout.status = Some(decided.status);
+    for (at, next) in [(2, attempt.superseded[0].next.clone()), (3, attempt.hash)] {
+        observed.revisions[at].verdict = format!("Superseded: {next}");
+        observed.revisions[at].verdict_by = Some("the template".into());
+    }
+    let again = patches(&plan(&observed, at));
+    assert!(
+        again.iter().all(|(_, p)| p.iter().all(|p| p != verdict)),
+        "{again:?}"
+    );
 }

@@ -264,6 +264,8 @@ mod tests {
             step_resumed_at: None,
             step_try: 0,
             background_try: 0,
+            decided_by: None,
+            superseded: vec![],
             started_at: time.clone(),
             progress_at: k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime(time.0),
             stage_since: None,

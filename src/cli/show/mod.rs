@@ -1,6 +1,7 @@
-//! What people look at: `get`, `why`, `list`, `status`. What is drawn is pure: objects in, text out.
+//! What people look at: `get`, `history`, `why`, `list`, `status`. What is drawn is pure: objects in, text out.
 
 pub mod get;
+pub mod history;
 pub mod list;
 pub mod parts;
 pub mod standing;

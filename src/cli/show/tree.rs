@@ -225,21 +225,9 @@ fn tree(parts: &Parts, now: Timestamp) -> Node {
             .find(|r| hash_of(&r.metadata).as_ref() == Some(hash));
         let verdict = told.and_then(|r| r.metadata.annotations.as_ref()?.get(VERDICT).cloned());
         let verdict = verdict.unwrap_or_default();
-        // A verdict is an outcome and its reason, which may be the same word.
-        let verdict = match verdict.split_once(": ") {
-            Some((outcome, reason)) if outcome == reason => outcome.to_owned(),
-            _ => verdict,
-        };
-        node.status = Cell(verdict.clone(), Tone::of(&verdict));
-        let mut roles: Vec<String> = status
-            .tracks
-            .iter()
-            .filter(|t| t.hash == *hash)
-            .map(|t| t.name.clone())
-            .collect();
-        if status.current_revision.as_ref() == Some(hash) {
-            roles.push("current".to_owned());
-        }
+        let verdict = words::verdict(&verdict);
+        node.status = Cell(verdict.to_owned(), Tone::of(verdict));
+        let mut roles = words::roles(&status, hash);
         let draining = status.draining.iter().find(|d| d.hash == *hash);
         roles.extend(draining.map(|d| format!("keeps its pods: ends {}", due(now, d.until.0))));
         node.info = roles.join(", ");

@@ -106,6 +106,27 @@ pub fn progress(attempt: &Attempt) -> Option<String> {
     })
 }
 
+/// A verdict is an outcome and its reason, which may be the same word.
+pub fn verdict(told: &str) -> &str {
+    match told.split_once(": ") {
+        Some((outcome, reason)) if outcome == reason => outcome,
+        _ => told,
+    }
+}
+
+/// What a revision is at the moment: its track, and whether it is what is asked for, by an undo or not.
+pub fn roles(status: &RolloutStatus, hash: &str) -> Vec<String> {
+    let tracks = status.tracks.iter().filter(|t| t.hash == hash);
+    let mut roles: Vec<String> = tracks.map(|t| t.name.clone()).collect();
+    if status.current_revision.as_deref() == Some(hash) {
+        roles.push("current".to_owned());
+    }
+    if status.undo.as_ref().is_some_and(|u| u.revision == hash) {
+        roles.push("undo".to_owned());
+    }
+    roles
+}
+
 /// A point in time, where there is one.
 pub fn at(time: Option<&Time>) -> Option<jiff::Timestamp> {
     time.map(|t| t.0)

@@ -10,7 +10,7 @@ use crate::{
     model::{
         command::{Verb, annotate_with},
         observed::Current,
-        progress::{Stage, after, brief, note, note_once},
+        progress::{Stage, after, brief, few_words, note, note_once},
     },
 };
 
@@ -46,6 +46,8 @@ pub fn begin(cx: &Context<'_>, status: &mut RolloutStatus, hash: &str, stage: St
         step_resumed_at: None,
         step_try: 0,
         background_try: 0,
+        decided_by: None,
+        superseded: back::superseded(cx, status, hash),
         started_at: Time(cx.now),
         progress_at: MicroTime(cx.now),
         stage_since: None,
@@ -129,12 +131,14 @@ pub fn give_up(
     outcome: &str,
     why: &str,
     message: &str,
+    by: &str,
 ) {
     let stable = status.stable_revision.clone().unwrap_or_default();
     if let Some(attempt) = &mut status.attempt {
         attempt.outcome = Some(outcome.to_owned());
         attempt.reason = Some(why.to_owned());
         attempt.message = Some(brief(message));
+        attempt.decided_by = Some(few_words(by));
     }
     enter(cx, status, Stage::RollingBack);
     status.pause = None;
@@ -218,6 +222,7 @@ pub fn turn(cx: &Context<'_>, status: &mut RolloutStatus) -> bool {
                 reason::ABORTED,
                 "Deleted",
                 "the Rollout is being deleted",
+                "deletion",
             );
         }
         return flight;
@@ -238,12 +243,14 @@ pub fn turn(cx: &Context<'_>, status: &mut RolloutStatus) -> bool {
         }
         (Some(Stage::Starting | Stage::Stepping | Stage::Promoting), Some(stable)) => {
             if wanted == stable {
+                let by = back::asked_by(status, &stable);
                 give_up(
                     cx,
                     status,
                     reason::REVERTED,
                     reason::REVERTED,
                     &format!("the stable revision {stable} is asked for again"),
+                    &by,
                 );
                 return true;
             }
@@ -362,6 +369,7 @@ pub fn overdue(
             reason::ROLLED_BACK,
             reason::PROGRESS_DEADLINE_EXCEEDED,
             &message,
+            "deadline",
         );
         return Some(Decided::moved());
     }

@@ -7,14 +7,25 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::{
     api::{
+        AnalysisRun,
         names::reason,
-        status::{Attempt, RolloutStatus, Undo},
-        strategy::{BackgroundAnalysis, Step},
+        status::{Attempt, RolloutStatus, Superseded, Undo},
+        strategy::{BackgroundAnalysis, Step, TemplateRef},
     },
-    model::{desired::Pin, observed::Observed, progress::note, revisions::Revision},
+    model::{
+        command::Verb,
+        desired::Pin,
+        measurement::RunPhase,
+        observed::Observed,
+        progress::{few_words, note},
+        revisions::{Judged, Revision},
+    },
 };
 
-use super::{Context, Decided, Wait};
+use super::{Context, Decided, Wait, answer::given};
+
+/// The most revisions whose records may be behind while others are tried.
+const SUPERSEDED_MAX: usize = 8;
 
 /// The ways back from the stable revision, the one that leads first at the front.
 fn ways<'a>(observed: &'a Observed, stable: &str) -> Vec<&'a Revision> {
@@ -118,14 +129,131 @@ fn promoted(cx: &Context<'_>, attempt: &Attempt, stable: &str) -> bool {
     attempt.hash == stable && told.is_none_or(|at| again && at.as_second() < begun)
 }
 
-/// What became of the attempt's revision; none while that is not known.
-fn verdict(attempt: &Attempt, stable: &str) -> Option<String> {
-    if attempt.hash == stable {
-        return Some(reason::PROMOTED.into());
+/// Who gave the undo that asks for a revision; none where none does.
+fn undone_by(status: &RolloutStatus, hash: &str) -> Option<String> {
+    let undo = status.undo.as_ref().filter(|u| u.revision == hash)?;
+    Some(given(Verb::Undo, undo.by.as_ref()))
+}
+
+/// Who or what asks for a revision.
+pub fn asked_by(status: &RolloutStatus, hash: &str) -> String {
+    undone_by(status, hash).unwrap_or_else(|| "the template".to_owned())
+}
+
+/// What led to a promotion: the command that somebody gave, and the analyses that passed; or no more than
+/// its steps.
+pub fn led(cx: &Context<'_>, status: &RolloutStatus, attempt: &Attempt) -> String {
+    let command = attempt.decided_by.clone();
+    let command = command.or_else(|| undone_by(status, &attempt.hash));
+    let analyses = match passed(cx, attempt).as_slice() {
+        [] => None,
+        [one] => Some(format!("analysis {one}")),
+        more => Some(format!("analyses {}", more.join(", "))),
+    };
+    let said: Vec<String> = command.into_iter().chain(analyses).collect();
+    match said.as_slice() {
+        [] if attempt.steps.is_empty() => "no steps".to_owned(),
+        [] => "steps".to_owned(),
+        said => few_words(&said.join("; ")),
     }
-    let outcome = attempt.outcome.as_deref();
-    let outcome = outcome.filter(|o| *o == reason::ROLLED_BACK || *o == reason::ABORTED)?;
-    Some(format!("{outcome}: {}", attempt.reason.as_ref()?))
+}
+
+/// The templates by which the attempt was judged and passed, the steps' first: a run that a person
+/// overruled is none of them, nor is one in the background that has measured no pass yet.
+fn passed<'a>(cx: &Context<'_>, attempt: &'a Attempt) -> Vec<&'a str> {
+    let of = |run: &&AnalysisRun| {
+        run.spec.revision == attempt.hash && run.spec.attempt == attempt.number
+    };
+    let runs = || cx.observed.runs.iter().filter(of);
+    let mut names: Vec<&str> = vec![];
+    let mut add = |templates: &'a [TemplateRef]| {
+        for name in templates.iter().map(|t| t.template_name.as_str()) {
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+    };
+    for (index, step) in attempt.steps.iter().enumerate() {
+        let at = index.to_string();
+        let proves = |run: &AnalysisRun| run.spec.step == at && phase(run) == RunPhase::Successful;
+        if let Some(analysis) = step.analysis.as_ref().filter(|_| runs().any(proves)) {
+            add(&analysis.templates);
+        }
+    }
+    let proves = |run: &AnalysisRun| match phase(run) {
+        _ if run.spec.step != "background" => false,
+        RunPhase::Successful => true,
+        // Most go on until the attempt ends.
+        RunPhase::Running => run.status.as_ref().is_some_and(|s| {
+            !s.metric_results.is_empty() && s.metric_results.iter().all(|m| m.passed > 0)
+        }),
+        RunPhase::Failed | RunPhase::Inconclusive | RunPhase::Terminated => false,
+    };
+    if let Some(analysis) = attempt.analysis.as_ref().filter(|_| runs().any(proves)) {
+        add(&analysis.templates);
+    }
+    names
+}
+
+fn phase(run: &AnalysisRun) -> RunPhase {
+    let phase = run.status.as_ref().and_then(|s| s.phase.as_deref());
+    phase.map_or(RunPhase::Running, RunPhase::parse)
+}
+
+/// What became of the attempt's revision; none while that is not known.
+fn verdict(cx: &Context<'_>, attempt: &Attempt, stable: &str) -> Option<Judged> {
+    let by = attempt.decided_by.clone();
+    if attempt.hash == stable {
+        let verdict = reason::PROMOTED.into();
+        return Some(Judged { verdict, by });
+    }
+    let (outcome, why) = (attempt.outcome.as_ref()?, attempt.reason.as_ref()?);
+    let told = match outcome.as_str() {
+        reason::ROLLED_BACK | reason::ABORTED => true,
+        reason::REVERTED => !good(cx, &attempt.hash),
+        _ => false,
+    };
+    let verdict = format!("{outcome}: {why}");
+    told.then_some(Judged { verdict, by })
+}
+
+/// Whether a revision's record calls it good. What gave way to another template is as good as it was.
+fn good(cx: &Context<'_>, hash: &str) -> bool {
+    cx.observed.revision(hash).is_some_and(Revision::good)
+}
+
+/// What became of a revision that gave way to another; none where its record calls it good.
+fn gave_way(cx: &Context<'_>, superseded: &Superseded) -> Option<Judged> {
+    let Superseded { hash, next, by } = superseded;
+    (!good(cx, hash)).then(|| Judged {
+        verdict: format!("{}: {next}", reason::SUPERSEDED),
+        by: Some(by.clone()),
+    })
+}
+
+/// What gives way to an attempt of this revision and is on no record yet. It is recorded beside that
+/// attempt, which waits for nothing: so it stands in the status until then.
+pub fn superseded(cx: &Context<'_>, status: &RolloutStatus, hash: &str) -> Vec<Superseded> {
+    let Some(attempt) = &status.attempt else {
+        return vec![];
+    };
+    let mut all = attempt.superseded.clone();
+    if attempt.outcome.is_none() {
+        all.push(Superseded {
+            hash: attempt.hash.clone(),
+            next: hash.to_owned(),
+            by: asked_by(status, hash),
+        });
+    }
+    let untold = |s: &Superseded| {
+        let record = cx.observed.revision(&s.hash);
+        let judged = record.zip(gave_way(cx, s));
+        judged.is_some_and(|(record, judged)| !record.tells(&judged))
+    };
+    // What is tried again is undecided again.
+    all.retain(|s| s.hash != hash && untold(s));
+    all.drain(..all.len().saturating_sub(SUPERSEDED_MAX));
+    all
 }
 
 /// Whether the last attempt's end is not on its revision's record yet: the next one waits for that.
@@ -135,21 +263,32 @@ pub fn untold(cx: &Context<'_>, status: &RolloutStatus) -> bool {
     };
     let (record, verdict) = (
         cx.observed.revision(&attempt.hash),
-        verdict(attempt, stable),
+        verdict(cx, attempt, stable),
     );
     record
         .zip(verdict)
-        .is_some_and(|(r, v)| r.verdict != v || promoted(cx, attempt, stable))
+        .is_some_and(|(r, v)| !r.tells(&v) || promoted(cx, attempt, stable))
 }
 
 /// Has the records tell it.
 pub fn record(cx: &Context<'_>, status: &RolloutStatus, decided: &mut Decided) {
-    let (Some(attempt), Some(stable)) = (&status.attempt, &status.stable_revision) else {
+    let Some(attempt) = &status.attempt else {
         return;
     };
     let verdicts = &mut decided.desired.verdicts;
-    verdicts.insert(stable.clone(), reason::PROMOTED.into());
-    if let Some(verdict) = verdict(attempt, stable) {
+    for superseded in &attempt.superseded {
+        let judged = gave_way(cx, superseded);
+        verdicts.extend(judged.map(|j| (superseded.hash.clone(), j)));
+    }
+    let Some(stable) = &status.stable_revision else {
+        return;
+    };
+    let promotion = Judged {
+        verdict: reason::PROMOTED.into(),
+        by: None,
+    };
+    verdicts.insert(stable.clone(), promotion);
+    if let Some(verdict) = verdict(cx, attempt, stable) {
         verdicts.insert(attempt.hash.clone(), verdict);
     }
     if promoted(cx, attempt, stable) {

@@ -21,7 +21,7 @@ use crate::{
 
 use super::{
     Context,
-    answer::{Answer, did},
+    answer::{Answer, did, given},
     attempt::{begin, by_person, enter, enter_step, give_up, resume},
     stepping::{is_unjudged, pause, unsaid},
     steps,
@@ -267,6 +267,7 @@ fn answer(cx: &Context<'_>, status: &mut RolloutStatus, command: &Command) -> An
                 reason::ABORTED,
                 reason::ABORTED,
                 &did(command, "aborted"),
+                &given(command.verb, command.by.as_ref()),
             );
             Answer("Done", format!("revision {hash} is given up"))
         }
@@ -294,6 +295,7 @@ fn answer(cx: &Context<'_>, status: &mut RolloutStatus, command: &Command) -> An
             if let Some(live) = status.attempt.as_mut().filter(skips) {
                 live.analysis = None;
             }
+            moved_by(status, command);
             let end = attempt.map_or(0, |a| a.steps.len());
             enter_step(cx, status, end);
             enter(cx, status, Stage::Promoting);
@@ -316,6 +318,13 @@ fn answer(cx: &Context<'_>, status: &mut RolloutStatus, command: &Command) -> An
             "Refused",
             "nothing is in flight that could be promoted".into(),
         ),
+    }
+}
+
+/// A command moves the attempt on: where that leads to its promotion, it is told.
+fn moved_by(status: &mut RolloutStatus, command: &Command) {
+    if let Some(live) = &mut status.attempt {
+        live.decided_by = Some(given(command.verb, command.by.as_ref()));
     }
 }
 
@@ -442,6 +451,7 @@ fn promote(
         );
     }
     status.pause = None;
+    moved_by(status, command);
     enter_step(cx, status, index + 1);
     Answer("Done", format!("{title} is ended"))
 }

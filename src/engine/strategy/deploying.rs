@@ -87,6 +87,7 @@ pub(super) fn deploying(
         if let Some(live) = &mut status.attempt {
             live.outcome = Some(reason::PROMOTED.into());
             live.reason = Some(reason::DEPLOYED.into());
+            live.decided_by = Some("first deploy".into());
         }
         enter(cx, status, Stage::Done);
         note(

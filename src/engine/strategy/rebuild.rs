@@ -40,18 +40,17 @@ pub fn rebuild(cx: &Context<'_>, status: &mut RolloutStatus) -> bool {
     );
     status.undo = back::remembered(cx);
     let wanted = wanted_hash(cx.observed, status);
-    let verdict = wanted
-        .as_ref()
-        .and_then(|h| cx.observed.revision(h))
-        .map(|r| r.verdict.clone());
+    let wanted = wanted.filter(|h| *h != stable);
+    // What only gave way to another template is tried anew.
+    let given_up = wanted.and_then(|h| {
+        let (outcome, why) = cx.observed.revision(&h)?.given_up()?;
+        Some((outcome, why, h))
+    });
     status.stable_revision = Some(stable.clone());
     begin(cx, status, &stable, Stage::Done);
     if let Some(attempt) = &mut status.attempt {
         attempt.outcome = Some(reason::PROMOTED.into());
-        if let (Some(hash), Some((outcome, why))) = (
-            wanted.filter(|h| *h != stable),
-            verdict.as_deref().and_then(|v| v.split_once(": ")),
-        ) {
+        if let Some((outcome, why, hash)) = given_up {
             attempt.hash = hash;
             attempt.outcome = Some(outcome.to_owned());
             attempt.reason = Some(why.to_owned());

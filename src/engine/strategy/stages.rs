@@ -47,7 +47,14 @@ pub fn run(
     let ends = |t: &&Trouble| cx.spec.fail_fast.contains(&t.reason);
     if let Some(trouble) = trouble.filter(ends) {
         let why = format!("{:?}", trouble.reason);
-        give_up(cx, status, reason::ROLLED_BACK, &why, &trouble.to_string());
+        give_up(
+            cx,
+            status,
+            reason::ROLLED_BACK,
+            &why,
+            &trouble.to_string(),
+            "failFast",
+        );
         return Decided::moved();
     }
     let mut decided = carry_on(cx, status, &stable, attempt, stage);

@@ -20,6 +20,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
 use super::{
     Context, Deadline, Decided, PODS_WANTED, Wait,
     attempt::{by_person, enter, enter_step, give_up, paused_wait, resume},
+    back,
     balance::balance,
     steps::{
         self,
@@ -109,16 +110,24 @@ pub fn stepping(
     }
     let due = status.attempt.as_ref().and_then(|a| steps::due(step, a));
     let due = due.filter(|_| !held && !empty);
-    let over = matches!(outcome, Outcome::Fail(..))
+    let over = matches!(outcome, Outcome::Fail { .. })
         || matches!(outcome, Outcome::Done) && status.pause.is_none() && cx.blocked.is_none();
     if due.is_some_and(|due| cx.now >= due) && !over {
         let message = format!("{title} took longer than its timeout");
-        give_up(cx, status, reason::ROLLED_BACK, "StepTimedOut", &message);
+        let by = format!("timeout of step {index}");
+        give_up(
+            cx,
+            status,
+            reason::ROLLED_BACK,
+            "StepTimedOut",
+            &message,
+            &by,
+        );
         return Decided::moved();
     }
     let wait = match outcome {
-        Outcome::Fail(why, message) => {
-            give_up(cx, status, reason::ROLLED_BACK, &why, &message);
+        Outcome::Fail { why, message, by } => {
+            give_up(cx, status, reason::ROLLED_BACK, &why, &message, &by);
             return Decided::moved();
         }
         Outcome::Ask(message) if status.pause.is_none() => {
@@ -297,9 +306,11 @@ pub fn promoting(
         return decided;
     }
     status.stable_revision = Some(hash.clone());
+    let by = back::led(cx, status, attempt);
     if let Some(live) = &mut status.attempt {
         live.outcome = Some(reason::PROMOTED.into());
         live.reason = Some(reason::PROMOTED.into());
+        live.decided_by = Some(by);
     }
     if cx.spec.switched() {
         // The switch stands where it must; what it selects is what is stable now.
@@ -394,7 +405,14 @@ fn background(
     match phase {
         RunPhase::Failed => {
             let message = format!("analysis {name}: {message}");
-            give_up(cx, status, reason::ROLLED_BACK, "AnalysisFailed", &message);
+            give_up(
+                cx,
+                status,
+                reason::ROLLED_BACK,
+                "AnalysisFailed",
+                &message,
+                &name,
+            );
             Background::Moved
         }
         RunPhase::Inconclusive | RunPhase::Terminated if status.pause.is_none() => {

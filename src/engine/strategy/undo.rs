@@ -37,9 +37,9 @@ fn no_way(status: &RolloutStatus, revision: &Revision) -> Answer {
             format!("revision {hash} is what is tried already"),
         );
     }
-    let what = match revision.verdict.as_str() {
-        "" => "was not promoted".to_owned(),
-        verdict => format!("has a verdict against it ({verdict})"),
+    let what = match revision.given_up() {
+        None => "was not promoted".to_owned(),
+        Some(_) => format!("has a verdict against it ({})", revision.verdict),
     };
     let way = match asked {
         true => format!(

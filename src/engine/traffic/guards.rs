@@ -170,6 +170,7 @@ mod tests {
             number: 1,
             template: Value::Null,
             verdict: String::new(),
+            verdict_by: None,
             promoted_at: None,
             pinned_over: None,
             uid: String::new(),

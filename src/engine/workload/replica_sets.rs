@@ -287,6 +287,7 @@ mod tests {
             number,
             template: Value::Null,
             verdict: String::new(),
+            verdict_by: None,
             promoted_at: None,
             pinned_over: None,
             uid: String::new(),

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::{
-    api::names::{PINNED_OVER, POD_TEMPLATE_HASH, PROMOTED_AT, ROLLOUT_LABEL, VERDICT},
+    api::names::{PINNED_OVER, POD_TEMPLATE_HASH, PROMOTED_AT, ROLLOUT_LABEL, VERDICT, VERDICT_BY},
     model::{
         desired::{Desired, Pin},
         object::{CONTROLLER_REVISION, ObjectRef, ROLLOUT, Target, annotate},
@@ -65,8 +65,10 @@ pub fn realize(desired: &Desired, observed: &Observed) -> Vec<Intent> {
 /// What a revision's record does not tell yet, as operations of one patch.
 fn recorded(desired: &Desired, revision: &Revision) -> Vec<Value> {
     let hash = &revision.hash;
-    let verdict = desired.verdicts.get(hash);
-    let verdict = verdict.filter(|v| **v != revision.verdict).cloned();
+    let judged = desired.verdicts.get(hash);
+    let judged = judged.filter(|j| !revision.tells(j));
+    let verdict = judged.map(|j| j.verdict.clone());
+    let by = judged.and_then(|j| j.by.clone());
     let promoted = desired.promoted.as_ref().filter(|(of, _)| of == hash);
     let pinned = match &desired.pin {
         Pin::Kept => revision.pinned_over.as_ref(),
@@ -74,7 +76,12 @@ fn recorded(desired: &Desired, revision: &Revision) -> Vec<Value> {
         Pin::On { .. } | Pin::Nowhere => None,
     };
     let set = [
-        (VERDICT, verdict),
+        (VERDICT, verdict.filter(|v| *v != revision.verdict)),
+        (
+            VERDICT_BY,
+            by.clone()
+                .filter(|by| revision.verdict_by.as_ref() != Some(by)),
+        ),
         (PROMOTED_AT, promoted.map(|(_, at)| format!("{at:.0}"))),
         (
             PINNED_OVER,
@@ -90,8 +97,19 @@ fn recorded(desired: &Desired, revision: &Revision) -> Vec<Value> {
             operations.extend(annotate(has, name, &value));
         }
     }
-    if pinned.is_none() && revision.pinned_over.is_some() {
-        let escaped = PINNED_OVER.replace('/', "~1");
+    let gone = [
+        (
+            PINNED_OVER,
+            pinned.is_none() && revision.pinned_over.is_some(),
+        ),
+        // By whom the verdict before came about says nothing of this one.
+        (
+            VERDICT_BY,
+            judged.is_some() && by.is_none() && revision.verdict_by.is_some(),
+        ),
+    ];
+    for (name, _) in gone.iter().filter(|(_, gone)| *gone) {
+        let escaped = name.replace('/', "~1");
         operations
             .push(json!({"op": "remove", "path": format!("/metadata/annotations/{escaped}")}));
     }

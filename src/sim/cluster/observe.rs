@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::{
     api::{
         AnalysisRun, Rollout,
-        names::{DECISION, PINNED_OVER, POD_TEMPLATE_HASH, PROMOTED_AT, VERDICT},
+        names::{DECISION, PINNED_OVER, POD_TEMPLATE_HASH, PROMOTED_AT, VERDICT, VERDICT_BY},
     },
     engine::traffic::is_route,
     model::{
@@ -138,6 +138,7 @@ impl Cluster {
             number: value.get("revision").and_then(Value::as_i64).unwrap_or(0),
             template: value.pointer("/data/template").cloned().unwrap_or_default(),
             verdict: annotation(value, VERDICT).unwrap_or_default().to_owned(),
+            verdict_by: annotation(value, VERDICT_BY).map(str::to_owned),
             promoted_at: annotation(value, PROMOTED_AT).and_then(|t| t.parse().ok()),
             pinned_over: annotation(value, PINNED_OVER).map(str::to_owned),
             uid: text(value, "/metadata/uid").to_owned(),

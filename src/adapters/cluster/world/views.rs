@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::{
     api::{
         AnalysisRun, AnalysisTemplateSpec, Rollout,
-        names::{DECISION, PINNED_OVER, POD_TEMPLATE_HASH, PROMOTED_AT, VERDICT},
+        names::{DECISION, PINNED_OVER, POD_TEMPLATE_HASH, PROMOTED_AT, VERDICT, VERDICT_BY},
     },
     model::{
         glance::Glance,
@@ -288,6 +288,7 @@ pub fn revision(object: DynamicObject) -> Result<Option<Entry<OwnedRevision>>, M
             .unwrap_or(0),
         template: Value::Null,
         verdict: annotation(VERDICT).cloned().unwrap_or_default(),
+        verdict_by: annotation(VERDICT_BY).cloned(),
         promoted_at: annotation(PROMOTED_AT).and_then(|t| t.parse().ok()),
         pinned_over: annotation(PINNED_OVER).cloned(),
         uid: meta.uid.clone().unwrap_or_default(),

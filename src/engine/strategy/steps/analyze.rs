@@ -26,10 +26,11 @@ pub fn outcome(analysis: &Analysis, step: &StepContext<'_>) -> Outcome {
     let (phase, message) = found.unwrap_or((RunPhase::Running, String::new()));
     let name = run.name.clone();
     match phase {
-        RunPhase::Failed => Outcome::Fail(
-            "AnalysisFailed".into(),
-            format!("analysis {name}: {message}"),
-        ),
+        RunPhase::Failed => Outcome::Fail {
+            why: "AnalysisFailed".into(),
+            message: format!("analysis {name}: {message}"),
+            by: name,
+        },
         RunPhase::Inconclusive | RunPhase::Terminated => {
             Outcome::Ask(format!("analysis {name} cannot say: {message}"))
         }

@@ -70,8 +70,15 @@ pub enum Outcome {
     Wait(Wait),
     /// Not yet, and this analysis must run for it.
     Measure(Box<DesiredRun>, Wait),
-    /// The canary is given up: reason and message.
-    Fail(String, String),
+    /// The canary is given up.
+    Fail {
+        /// Why, in a word.
+        why: String,
+        /// Why, in a sentence.
+        message: String,
+        /// By what.
+        by: String,
+    },
     /// A person must say how to go on: why.
     Ask(String),
 }
