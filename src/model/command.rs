@@ -24,11 +24,13 @@ pub enum Verb {
     Promote,
     /// Skip all steps that are left.
     PromoteFull,
+    /// Replace all pods by fresh ones of the same template.
+    Restart,
 }
 
 impl Verb {
     /// Every verb, the winner first.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Abort,
         Self::Undo,
         Self::Pause,
@@ -36,6 +38,7 @@ impl Verb {
         Self::Retry,
         Self::Promote,
         Self::PromoteFull,
+        Self::Restart,
     ];
 
     /// Its word in the annotation's name.
@@ -48,6 +51,7 @@ impl Verb {
             Self::Retry => "retry",
             Self::Promote => "promote",
             Self::PromoteFull => "promote-full",
+            Self::Restart => "restart",
         }
     }
     /// Its annotation.
@@ -81,7 +85,8 @@ pub struct Command {
 /// What a command is asked of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
-    /// Prefix of the revision's hash; none for whatever is in flight, or for an undo, the last good one.
+    /// Prefix of the revision's hash; none for whatever is in flight, for an undo, the last good one, or for a
+    /// restart, the stable one.
     pub hash: Option<String>,
     /// Index or name of the step.
     pub step: Option<String>,

@@ -16,13 +16,20 @@ use crate::{
 
 use super::{Context, Decided, Wait};
 
-/// The ways back from the stable revision, the one that leads first at the front.
+/// The ways back from the stable revision, the one that leads first at the front. Of those that a restart
+/// made of one only that: the next is another way.
 fn ways<'a>(observed: &'a Observed, stable: &str) -> Vec<&'a Revision> {
-    let number = observed.revision(stable).map_or(0, |r| r.number);
+    let stable = observed.revision(stable);
     let all = observed.revisions.iter();
-    let mut ways: Vec<_> = all.filter(|r| r.way_back(number).is_some()).collect();
-    ways.sort_by_key(|r| Reverse(r.way_back(number)));
-    ways
+    let mut ways: Vec<_> = all.filter(|r| r.way_back(stable).is_some()).collect();
+    ways.sort_by_key(|r| Reverse(r.way_back(stable)));
+    let mut apart: Vec<&Revision> = vec![];
+    for way in ways {
+        if !apart.iter().any(|r| way.restarts(r)) {
+            apart.push(way);
+        }
+    }
+    apart
 }
 
 /// Where an undo leads that names no revision; none where there is no way back.
@@ -41,20 +48,40 @@ fn in_window(cx: &Context<'_>, status: &RolloutStatus, hash: &str) -> bool {
     }
     let stable = status.stable_revision.as_deref().unwrap_or_default();
     let ways = ways(cx.observed, stable);
-    ways.iter().take(window).any(|r| r.hash == hash)
+    let asked = cx.observed.revision(hash);
+    // After a restart the old template may be another revision; nothing may speak against that.
+    let fine = |r: &&Revision| r.verdict.is_empty() || r.good();
+    let again = |way: &Revision| asked.filter(fine).is_some_and(|r| r.restarts(way));
+    let mut ways = ways.into_iter().take(window);
+    ways.any(|r| r.hash == hash || again(r))
 }
 
-/// The steps of an attempt and its analysis in the background: the strategy's, or none on the way back
-/// to what was good a short while ago.
+/// Whether a revision is only the other one with fresh pods.
+pub fn restarts(observed: &Observed, hash: &str, of: &str) -> bool {
+    let (revision, of) = (observed.revision(hash), observed.revision(of));
+    revision.zip(of).is_some_and(|(r, of)| r.restarts(of))
+}
+
+/// Why an attempt takes no steps, if it takes none: what it brings into service was good already.
+pub fn skips(cx: &Context<'_>, status: &RolloutStatus, hash: &str) -> Option<&'static str> {
+    let stable = status.stable_revision.as_deref().unwrap_or_default();
+    if restarts(cx.observed, hash, stable) {
+        return Some("by a restart");
+    }
+    in_window(cx, status, hash).then_some("by rollbackWindow")
+}
+
+/// The steps of an attempt and its analysis in the background: the strategy's, or none where what is
+/// brought into service was good already.
 pub fn way<'a>(
     cx: &Context<'a>,
     status: &RolloutStatus,
     hash: &str,
 ) -> (&'a [Step], Option<&'a BackgroundAnalysis>) {
     let course = &cx.spec.course;
-    match in_window(cx, status, hash) {
-        true => (&[], None),
-        false => (&course.steps, course.analysis.as_ref()),
+    match skips(cx, status, hash) {
+        Some(_) => (&[], None),
+        None => (&course.steps, course.analysis.as_ref()),
     }
 }
 

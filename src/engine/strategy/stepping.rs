@@ -20,6 +20,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
 use super::{
     Context, Deadline, Decided, PODS_WANTED, Wait,
     attempt::{by_person, enter, enter_step, give_up, paused_wait, resume},
+    back,
     balance::balance,
     steps::{
         self,
@@ -311,14 +312,16 @@ pub fn promoting(
     } else {
         enter(cx, status, Stage::Switching);
     }
+    let way = match back::restarts(cx.observed, hash, stable) {
+        true => String::new(),
+        false => format!(": the way back is the template of revision {stable}"),
+    };
     note(
         status,
         cx.now,
         "Normal",
         reason::PROMOTED,
-        &format!(
-            "revision {hash} is stable; an abort no longer changes anything: the way back is the template of revision {stable}"
-        ),
+        &format!("revision {hash} is stable; an abort no longer changes anything{way}"),
     );
     Decided::moved()
 }
