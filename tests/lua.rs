@@ -12,7 +12,10 @@ use serde_json::{Value, json};
 use serin::{
     api::{AnalysisRun, Rollout},
     engine,
-    model::command::{Verb, parse, pending},
+    model::{
+        command::{Verb, parse, pending},
+        spec::Spec,
+    },
 };
 use sights::{Sight, play, scenarios};
 
@@ -190,8 +193,9 @@ fn an_action_is_offered_exactly_when_its_command_is_carried_out() {
         for sight in moments(&play(&scenario).0) {
             let (object, status) = (object(sight), sight.rollout.status.clone());
             let status = status.unwrap_or_default();
-            // What is offered is what fits the status. One that is behind may offer too much, and
-            // somebody else's command may come first.
+            // What is offered is what fits the status. One that is behind may offer too much,
+            // somebody else's command may come first, and where nothing can be made of the spec a
+            // command waits until it is mended.
             let standing = sight
                 .rollout
                 .metadata
@@ -200,14 +204,20 @@ fn an_action_is_offered_exactly_when_its_command_is_carried_out() {
                 .unwrap_or_default();
             let observed = status.observed_generation == sight.rollout.metadata.generation
                 && sight.rollout.metadata.deletion_timestamp.is_none()
-                && pending(&standing, &status.commands).is_empty();
+                && pending(&standing, &status.commands).is_empty()
+                && Spec::resolve(&sight.rollout).is_ok();
             let offered = run(&discovery, &object);
-            assert_eq!(offered.as_object().map(serde_json::Map::len), Some(7));
+            assert_eq!(offered.as_object().map(serde_json::Map::len), Some(8));
             for (verb, script) in &scripts {
                 let word = verb.as_str();
                 let enabled = offered[word]["disabled"] == json!(false);
                 let back = status.previous_revision.clone();
-                if status.attempt.is_none() || *verb == Verb::Undo && back.is_none() {
+                let lacking = match verb {
+                    Verb::Undo => back.is_none(),
+                    Verb::Restart => status.stable_revision.is_none(),
+                    _ => status.attempt.is_none(),
+                };
+                if lacking {
                     assert!(!enabled, "{name} {}: {word}", sight.at);
                     continue;
                 }
@@ -219,6 +229,7 @@ fn an_action_is_offered_exactly_when_its_command_is_carried_out() {
                 let target = parse(token).expect("a token");
                 let hash = match verb {
                     Verb::Undo => back,
+                    Verb::Restart => status.stable_revision.clone(),
                     _ => status.attempt.as_ref().map(|a| a.hash.clone()),
                 };
                 assert_eq!(target.hash, hash, "{token}");
@@ -242,7 +253,7 @@ fn an_action_is_offered_exactly_when_its_command_is_carried_out() {
             }
         }
     }
-    assert!(done.len() == 7 && done.values().all(|n| *n > 0), "{done:?}");
+    assert!(done.len() == 8 && done.values().all(|n| *n > 0), "{done:?}");
 }
 
 #[test]
@@ -276,14 +287,7 @@ fn config_map() -> String {
         "discovery.lua: |\n{}definitions:\n",
         inside(&script("rollout/actions/discovery.lua"), 2)
     );
-    for verb in [
-        "promote",
-        "promote-full",
-        "pause",
-        "resume",
-        "abort",
-        "retry",
-    ] {
+    for verb in Verb::ALL.map(Verb::as_str) {
         let lua = inside(&script(&format!("rollout/actions/{verb}.lua")), 4);
         actions.push_str(&format!("- name: {verb}\n  action.lua: |\n{lua}"));
     }

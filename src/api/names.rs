@@ -11,8 +11,10 @@ pub const MANAGER: &str = "serin";
 /// `spec.controllerName` of a Rollout that names none.
 pub const CONTROLLER_NAME: &str = "serin.dev/controller";
 
-/// Label on pods and ReplicaSets: the revision's hash. The only thing Serin adds to a pod template.
+/// Label on pods and ReplicaSets: the revision's hash. After a restart Serin adds its time to a pod template, too, and nothing else.
 pub const POD_TEMPLATE_HASH: &str = "pod-template-hash";
+/// Annotation on pods and in a revision's template: when the last restart was asked for.
+pub const RESTARTED_AT: &str = "serin.dev/restarted-at";
 /// Label on objects that Serin makes: the name of their Rollout.
 pub const ROLLOUT_LABEL: &str = "serin.dev/rollout";
 
@@ -80,6 +82,8 @@ pub mod reason {
     /// Another template is there, or the revision that was gone back to is no more: from here on the template
     /// counts again.
     pub const UNDO_ENDED: &str = "UndoEnded";
+    /// Somebody asked for fresh pods: those of the stable revision are replaced by others of the same template.
+    pub const RESTARTED: &str = "Restarted";
     /// The stable template came back while another was in flight.
     pub const REVERTED: &str = "Reverted";
     /// Traffic does not go back to stable, since stable would serve worse.

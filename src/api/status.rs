@@ -30,7 +30,8 @@ pub struct RolloutStatus {
     /// The canary's share of the traffic as the route's controllers have accepted it, in percent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weight: Option<String>,
-    /// Hash of the revision that is asked for: the one that `spec.template` describes, or the one of `undo`.
+    /// Hash of the revision that is asked for: the one that `spec.template` describes, or the one of `undo`. Absent
+    /// while that is not known yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub current_revision: Option<String>,
     /// Hash of the last good revision.
@@ -74,6 +75,10 @@ pub struct RolloutStatus {
     /// Set while an earlier revision is asked for in place of the one that `spec.template` describes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub undo: Option<Undo>,
+    /// When the last `restart` was asked for. Pods that were made since have it as the annotation
+    /// `serin.dev/restarted-at`, which is part of their revision; the template in the spec stays as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restarted_at: Option<Time>,
     /// The split that the route's controllers have accepted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traffic: Option<TrafficStatus>,
@@ -360,7 +365,7 @@ pub struct Effect {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct HandledCommand {
-    /// promote, promote-full, abort, undo, retry, pause or resume.
+    /// promote, promote-full, abort, undo, retry, pause, resume or restart.
     pub name: String,
     /// The annotation's value.
     pub token: String,

@@ -74,6 +74,8 @@ enum Command {
         #[command(flatten)]
         options: act::command::Options,
     },
+    /// Replace all pods by fresh ones of the same template; those that serve stay until the fresh ones serve
+    Restart(act::command::Options),
     /// Try the revision again that was given up
     Retry(act::command::Options),
     /// Stop where it is; the traffic stays as it is
@@ -129,6 +131,7 @@ impl Command {
             Self::Promote { options: o, .. }
             | Self::Undo { options: o, .. }
             | Self::Abort(o)
+            | Self::Restart(o)
             | Self::Retry(o)
             | Self::Pause(o)
             | Self::Resume(o) => Some(&mut o.access),
@@ -297,6 +300,7 @@ fn dispatch(command: Command) -> Result<ExitCode, CliError> {
             to_revision,
             options,
         } => block(act::command::undo(&options, to_revision))?,
+        Command::Restart(options) => block(act::command::run(Verb::Restart, &options))?,
         Command::Retry(options) => block(act::command::run(Verb::Retry, &options))?,
         Command::Pause(options) => block(act::command::run(Verb::Pause, &options))?,
         Command::Resume(options) => block(act::command::run(Verb::Resume, &options))?,

@@ -107,6 +107,7 @@ pub const PROMOTE: &[Verb] = &[
     Verb::Resume,
     Verb::Retry,
     Verb::Undo,
+    Verb::Restart,
 ];
 /// The commands that hold it back.
 pub const ABORT: &[Verb] = &[Verb::Abort, Verb::Pause];

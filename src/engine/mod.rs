@@ -23,6 +23,7 @@ use crate::{
         observed::{Observed, References},
         plan::{Action, Intent, Numbers, Plan, Requeue},
         progress::{Stage, note, note_once},
+        revisions::restarted_at,
         share::FULL,
         spec::{Course, FieldError, Spec, shifting},
         traffic::{InForce, RouteFault, Written},
@@ -43,15 +44,18 @@ const MOVES: usize = 8;
 /// Decides. Total: it never fails, never waits, never looks at a clock.
 ///
 /// Where the status moves on, nothing is done about the world, so the next look would see this world
-/// with that status: it is decided on at once, and one commit carries all of it.
+/// with that status: it is decided on at once, and one commit carries all of it. But for a restart: which
+/// revision is asked for then, only another look can tell.
 pub fn plan(observed: &Observed, now: Timestamp) -> Plan {
     let (mut plan, mut moved) = once(observed, now);
     if !moved {
         return plan;
     }
     let mut observed = observed.clone();
+    let known = restarted_at(&observed.rollout, &observed.revisions);
     for _ in 1..MOVES {
-        if !moved {
+        let told = plan.status.restarted_at.as_ref().map(|t| t.0);
+        if !moved || told.is_some_and(|at| known != Some(at)) {
             break;
         }
         observed.rollout.status = Some(plan.status);

@@ -19,7 +19,7 @@ use crate::{
 
 use super::{
     World,
-    strategy::{Decided, previous},
+    strategy::{Decided, previous, restarts},
     workload::left,
 };
 
@@ -138,6 +138,11 @@ fn summary(world: &World<'_>, decided: &Decided, status: &RolloutStatus) -> Summ
         let by = |verb: Verb, hash: &str| annotate_with(verb, hash, &status.commands);
         let way = match &status.undo {
             Some(undo) => format!("annotate {}, another template,", by(Verb::Undo, &undo.over)),
+            // What is written is the old template already.
+            None if restarts(world.observed, &current, &stable) => {
+                let stay = by(Verb::Undo, &stable);
+                format!("annotate {stay} to leave it, a new template,")
+            }
             None => "the old template, a new one,".to_owned(),
         };
         let message = format!(

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::progress::few_words;
 use crate::api::{
     names::{COMMAND_PREFIX, STAMP_SUFFIX},
     status::HandledCommand,
@@ -24,11 +25,13 @@ pub enum Verb {
     Promote,
     /// Skip all steps that are left.
     PromoteFull,
+    /// Replace all pods by fresh ones of the same template.
+    Restart,
 }
 
 impl Verb {
     /// Every verb, the winner first.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Abort,
         Self::Undo,
         Self::Pause,
@@ -36,6 +39,7 @@ impl Verb {
         Self::Retry,
         Self::Promote,
         Self::PromoteFull,
+        Self::Restart,
     ];
 
     /// Its word in the annotation's name.
@@ -48,6 +52,7 @@ impl Verb {
             Self::Retry => "retry",
             Self::Promote => "promote",
             Self::PromoteFull => "promote-full",
+            Self::Restart => "restart",
         }
     }
     /// Its annotation.
@@ -81,7 +86,8 @@ pub struct Command {
 /// What a command is asked of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
-    /// Prefix of the revision's hash; none for whatever is in flight, or for an undo, the last good one.
+    /// Prefix of the revision's hash; none for whatever is in flight, for an undo, the last good one, or for a
+    /// restart, the stable one.
     pub hash: Option<String>,
     /// Index or name of the step.
     pub step: Option<String>,
@@ -114,6 +120,15 @@ pub fn parse(token: &str) -> Result<Target, Malformed> {
         }),
         _ => Err(Malformed),
     }
+}
+
+/// Which command it was, and who gave it where that is known: `abort by bob`.
+pub fn given(verb: Verb, by: Option<&String>) -> String {
+    let verb = verb.as_str();
+    by.map_or_else(
+        || verb.to_owned(),
+        |who| few_words(&format!("{verb} by {who}")),
+    )
 }
 
 /// How somebody gives a command, `serin.dev/promote=<what>/<n>`, with the first number that was not

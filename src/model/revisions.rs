@@ -1,12 +1,18 @@
 //! Revisions: what a template became when it was first seen, and the pods that run it.
 
-use jiff::Timestamp;
-use serde_json::Value;
+use std::borrow::Cow;
 
-use crate::api::{names::reason, rollout::FailFastReason};
+use jiff::Timestamp;
+use serde_json::{Map, Value, json};
+
+use crate::api::{
+    Rollout,
+    names::{RESTARTED_AT, reason},
+    rollout::FailFastReason,
+};
 
 use super::{
-    object::{ObjectRef, REPLICA_SET, Target},
+    object::{ObjectRef, REPLICA_SET, Target, annotation},
     observed::Trouble,
 };
 
@@ -31,6 +37,83 @@ pub fn hash(template: &Value, collision: u32) -> String {
         state /= 27;
     }
     name
+}
+
+/// The template that is asked for: the one that is written, and when its pods were last to be replaced by
+/// fresh ones. It is no part of the spec, so that no tool finds it there and takes it away.
+pub fn asked<'a>(rollout: &'a Rollout, revisions: &[Revision]) -> Cow<'a, Value> {
+    let written = &rollout.spec.template;
+    let Some(at) = restarted_at(rollout, revisions) else {
+        return Cow::Borrowed(written);
+    };
+    // Another one that is recorded is not what was restarted: who goes back to it by an undo, and then by the
+    // spec, has it already.
+    let word = word(at);
+    let made = revisions.iter().find(|r| told(r) == Some(&word));
+    let other = |r: &Revision| r.template == *written && made.is_some_and(|m| !r.restarts(m));
+    match revisions.iter().any(other) {
+        true => Cow::Borrowed(written),
+        false => Cow::Owned(restarted(written, at)),
+    }
+}
+
+/// A time as it stands in a template.
+fn word(at: Timestamp) -> String {
+    format!("{at:.0}")
+}
+
+/// What a revision's template tells of a restart.
+fn told(revision: &Revision) -> Option<&str> {
+    annotation(&revision.template, RESTARTED_AT)
+}
+
+/// When a restart was last asked for. A status that is lost has forgotten it, and the newest record that
+/// tells of one has not.
+pub fn restarted_at(rollout: &Rollout, revisions: &[Revision]) -> Option<Timestamp> {
+    let status = rollout.status.as_ref();
+    if let Some(at) = status.and_then(|s| s.restarted_at.as_ref()) {
+        return Some(at.0);
+    }
+    let known = status.is_some_and(|s| s.attempt.is_some() || s.stable_revision.is_some());
+    let mut newest = revisions.iter().rev().filter(|_| !known);
+    newest.find_map(|r| told(r)?.parse().ok())
+}
+
+/// The map in a field, made where there is none.
+fn map<'a>(parent: &'a mut Value, field: &str) -> Option<&'a mut Map<String, Value>> {
+    let value = parent.as_object_mut()?.entry(field).or_insert(Value::Null);
+    if value.is_null() {
+        *value = json!({});
+    }
+    value.as_object_mut()
+}
+
+/// A template whose pods are others than before that time.
+fn restarted(template: &Value, at: Timestamp) -> Value {
+    let mut template = template.clone();
+    map(&mut template, "metadata");
+    let metadata = template.get_mut("metadata");
+    if let Some(annotations) = metadata.and_then(|m| map(m, "annotations")) {
+        annotations.insert(RESTARTED_AT.to_owned(), word(at).into());
+    }
+    template
+}
+
+/// A template as it would be without any restart.
+fn unrestarted(template: &Value) -> Value {
+    let mut template = template.clone();
+    let metadata = template.get_mut("metadata").and_then(Value::as_object_mut);
+    if let Some(metadata) = metadata {
+        let annotations = metadata.get_mut("annotations");
+        if let Some(annotations) = annotations.and_then(Value::as_object_mut) {
+            annotations.remove(RESTARTED_AT);
+        }
+        let empty = |v: &Value| v.is_null() || v.as_object().is_some_and(Map::is_empty);
+        if metadata.get("annotations").is_some_and(empty) {
+            metadata.remove("annotations");
+        }
+    }
+    template
 }
 
 /// A recorded revision.
@@ -139,11 +222,22 @@ impl Revision {
     pub fn tells(&self, judged: &Judged) -> bool {
         self.verdict == judged.verdict && (judged.by.is_none() || judged.by == self.verdict_by)
     }
-    /// Its place among the ways back from the stable revision, which has this number: an undo leads to the
-    /// greatest first. None where it leads nowhere: it is not good, or newer and may be what was gone back from.
+    /// Whether its pods are fresh by a restart.
+    pub fn restarted(&self) -> bool {
+        told(self).is_some()
+    }
+    /// Whether it is the other one after a restart, or before one: nothing else differs.
+    pub fn restarts(&self, other: &Self) -> bool {
+        self.hash != other.hash
+            && (self.restarted() || other.restarted())
+            && unrestarted(&self.template) == unrestarted(&other.template)
+    }
+    /// Its place among the ways back from the stable revision: an undo leads to the greatest first. None where it
+    /// leads nowhere: it is not good, or newer and may be what was gone back from, or the same but for a restart.
     /// Those of which it is not known when they were promoted come before the others.
-    pub fn way_back(&self, stable: i64) -> Option<(Option<Timestamp>, i64)> {
-        (self.good() && self.number < stable).then_some((self.promoted_at, self.number))
+    pub fn way_back(&self, stable: Option<&Self>) -> Option<(Option<Timestamp>, i64)> {
+        let older = |s: &Self| self.number < s.number && !self.restarts(s);
+        (self.good() && stable.is_some_and(older)).then_some((self.promoted_at, self.number))
     }
     /// Pods that count as available: none while a change of size is unseen, never more than wanted.
     pub fn available(&self) -> u32 {
@@ -183,7 +277,7 @@ impl Revision {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use super::*;
 
     #[test]
     fn the_name_does_not_depend_on_the_order_of_fields() {
@@ -195,5 +289,77 @@ mod tests {
         assert_ne!(super::hash(&a, 0), super::hash(&a, 1));
         assert_ne!(super::hash(&a, 0), super::hash(&json!({"a": 2}), 0));
         assert_eq!(super::hash(&a, 0).len(), 10);
+    }
+
+    /// A restart adds one annotation, whatever stood there, and leaves no trace when it is taken off again.
+    #[test]
+    fn a_restart_is_an_annotation() {
+        let at = "2026-01-01T00:00:01.9Z".parse().expect("a time");
+        let annotated = |annotations: &Value| json!({"metadata": {"labels": {"app": "app"}, "annotations": annotations}, "spec": {}});
+        let bare = json!({"metadata": {"labels": {"app": "app"}}, "spec": {}});
+        let told = json!({"serin.dev/restarted-at": "2026-01-01T00:00:01Z"});
+        for written in [&bare, &annotated(&Value::Null), &annotated(&json!({}))] {
+            assert_eq!(restarted(written, at), annotated(&told));
+            assert_eq!(unrestarted(written), bare);
+        }
+        assert_eq!(unrestarted(&annotated(&told)), bare);
+        let theirs = annotated(&json!({"theirs": "x"}));
+        let both = json!({"theirs": "x", "serin.dev/restarted-at": "2026-01-01T00:00:01Z"});
+        assert_eq!(restarted(&theirs, at), annotated(&both));
+        let later = "2026-01-02T00:00:00Z".parse().expect("a time");
+        let again = restarted(&restarted(&theirs, at), later);
+        assert_ne!(again, restarted(&theirs, at));
+        assert_eq!(unrestarted(&again), theirs);
+    }
+
+    fn recorded(hash: &str, template: &Value) -> Revision {
+        Revision {
+            hash: hash.to_owned(),
+            number: 1,
+            template: template.clone(),
+            verdict: String::new(),
+            verdict_by: None,
+            promoted_at: None,
+            pinned_over: None,
+            uid: String::new(),
+            resource_version: String::new(),
+            has_annotations: false,
+            replica_set: None,
+        }
+    }
+
+    /// What was restarted is asked for with its time, and so is what is new; what was recorded before is not.
+    #[test]
+    fn a_restart_is_of_one_revision() {
+        let at = "2026-01-01T00:00:01Z".parse().expect("a time");
+        let template =
+            |image: &str| json!({"metadata": {}, "spec": {"containers": [{"image": image}]}});
+        let rollout = |image: &str, status: Value| -> Rollout {
+            serde_json::from_value(json!({"metadata": {"name": "app"}, "status": status,
+                "spec": {"selector": {}, "template": template(image), "strategy": {}}}))
+            .expect("a Rollout")
+        };
+        let known = json!({"stableRevision": "b", "restartedAt": at});
+        let (a, b) = (recorded("a", &template("a")), recorded("b", &template("b")));
+        let fresh = recorded("fresh", &restarted(&template("b"), at));
+        let before = [a.clone(), b.clone()];
+        assert_eq!(
+            *asked(&rollout("b", known.clone()), &before),
+            fresh.template
+        );
+        let after = [a, b, fresh];
+        for (image, restarts) in [("a", false), ("b", true), ("c", true)] {
+            let rollout = rollout(image, known.clone());
+            let wanted = match restarts {
+                true => restarted(&template(image), at),
+                false => template(image),
+            };
+            assert_eq!(*asked(&rollout, &after), wanted, "{image}");
+        }
+        // A lost status has forgotten it; one that never knew of any has not.
+        let lost = rollout("b", Value::Null);
+        assert_eq!(restarted_at(&lost, &after), Some(at));
+        let never = rollout("b", json!({"stableRevision": "b"}));
+        assert_eq!(restarted_at(&never, &after), None);
     }
 }

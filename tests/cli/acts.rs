@@ -1,4 +1,4 @@
-//! `promote`, `abort`, `retry`, `pause`, `resume`, `set image`: what is written, and the answer.
+//! `promote`, `abort`, `undo`, `restart`, `retry`, `pause`, `resume`, `set image`: what is written, and the answer.
 
 use serde_json::{Value, json};
 
@@ -43,6 +43,8 @@ async fn commands_are_answered() {
             "undo",
         ),
         ("undo-nowhere", stepping, &["undo", "app"], "undo"),
+        ("restart", healthy, &["restart", "app"], "restart"),
+        ("restart-stepping", stepping, &["restart", "app"], "restart"),
         ("retry", aborted, &["retry", "app"], "retry"),
         ("retry-healthy", healthy, &["retry", "app"], "retry"),
         ("pause", stepping, &["pause", "app"], "pause"),

@@ -14,7 +14,7 @@ use serin::{
 
 use crate::{
     flight::Seen,
-    world::{CANARY, Case, STABLE, State, VERSIONS},
+    world::{CANARY, Case, STABLE, State, VERSIONS, WRITTEN},
 };
 
 /// Pods that a share needs: rounded up, and one for any share at all.
@@ -462,12 +462,14 @@ pub fn homeless(case: &Case, state: &State, plan: Option<&Plan>) -> Option<Strin
         "Healthy" => {
             let full = stable.is_some_and(|s| state.ready()[s] == state.replicas);
             let only = (0..VERSIONS).all(|v| Some(v) == stable || pods(Some(v)) == 0);
+            let asked = match status.restarted_at {
+                Some(_) => state.template + WRITTEN,
+                None => state.template,
+            };
             // An undo asks for another one than the template's.
             let wanted = match &status.undo {
-                Some(undo) if undo.over == case.hashes[state.template] => {
-                    case.version(&undo.revision)
-                }
-                _ => Some(state.template),
+                Some(undo) if undo.over == case.hashes[asked] => case.version(&undo.revision),
+                _ => Some(asked),
             };
             (!(stable == wanted && full && only && straight(stable))).then(|| {
                 format!(

@@ -16,7 +16,7 @@ use crate::{
     landing::{land, set_route, touch},
     laws,
     plain::{normal, tick},
-    world::{Case, Route, State, TICK, Told, VERSIONS, now},
+    world::{Case, Rev, Route, State, TICK, Told, VERSIONS, WRITTEN, now},
 };
 
 /// Something that happens.
@@ -131,14 +131,15 @@ pub fn moves(case: &Case, state: &State) -> Vec<Move> {
     if state.faults > 0 {
         all.extend([Move::Crash, Move::Depose, Move::LoseStatus]);
         all.extend((0..VERSIONS).map(Move::Kill));
-        all.extend((1..VERSIONS).map(Move::Sicken));
+        let known = |v: &usize| *v < WRITTEN || state.set(*v).is_some();
+        all.extend((1..VERSIONS).filter(known).map(Move::Sicken));
         if case.routed() {
             all.extend([(100, 0), (50, 50), (0, 100)].map(|(s, c)| Move::Weights(s, c)));
         }
     }
     if state.hands > 0 {
         all.extend((0..=3).map(Move::Replicas));
-        all.extend((0..VERSIONS).map(Move::Template));
+        all.extend((0..WRITTEN).map(Move::Template));
         all.extend(Verb::ALL.map(Move::Command));
         all.push(Move::Delete);
     }
@@ -374,12 +375,17 @@ fn command(next: &mut State, verb: Verb) -> Option<bool> {
     let name = verb.as_str();
     let attempt = status.attempt.as_ref();
     let hash = attempt.map(|a| a.hash.clone())?;
+    let restarted = |r: &Rev| r.version >= WRITTEN;
+    if verb == Verb::Restart && next.revisions.iter().any(restarted) {
+        // Once: another time would be another version.
+        return None;
+    }
     let count = status.commands.iter().filter(|c| c.name == name).count();
     let token = match verb {
         Verb::Abort | Verb::Pause => "true".to_owned(),
         Verb::Promote => format!("{hash}@{}/{count}", attempt.map_or(0, |a| a.step_index)),
         Verb::Resume | Verb::Retry | Verb::PromoteFull => format!("{hash}/{count}"),
-        Verb::Undo => format!("*/{count}"),
+        Verb::Undo | Verb::Restart => format!("*/{count}"),
     };
     let old = next.commands.insert(name, token.clone());
     touch(next, "Rollout", "");

@@ -11,15 +11,15 @@ use serin::{
         AnalysisRun, AnalysisRunSpec, AnalysisRunStatus, AnalysisTemplateSpec, Rollout,
         RolloutStatus,
         names::{
-            DECISION, FINALIZER, PINNED_OVER, POD_TEMPLATE_HASH, ROLLOUT_LABEL, VERDICT,
-            reason::PROMOTED,
+            DECISION, FINALIZER, PINNED_OVER, POD_TEMPLATE_HASH, RESTARTED_AT, ROLLOUT_LABEL,
+            VERDICT, reason::PROMOTED,
         },
     },
     engine::traffic::gateway_api::HTTP_ROUTE,
     model::{
         object::ObjectRef,
         observed::{Current, Observed, TemplateKey},
-        revisions::{ReplicaSetView, Revision, hash},
+        revisions::{ReplicaSetView, Revision, asked, hash},
         share::FULL,
         spec::Spec,
     },
@@ -34,8 +34,10 @@ pub const NOW: i64 = 1_800_000_000;
 pub const TICK: i64 = 60;
 /// The progress deadline.
 pub const DEADLINE: i64 = 2 * TICK;
-/// Versions of the template.
-pub const VERSIONS: usize = 3;
+/// Versions of the template that users write.
+pub const WRITTEN: usize = 3;
+/// Those, and each of them once more after a restart.
+pub const VERSIONS: usize = 2 * WRITTEN;
 /// Generation of the route: only whether something speaks of the present one matters.
 pub const GENERATION: i64 = 2;
 /// The two role Services.
@@ -165,10 +167,15 @@ pub struct Case {
 }
 
 fn template(version: usize) -> Value {
-    json!({
+    let image = format!("app:v{}", version % WRITTEN);
+    let mut template = json!({
         "metadata": {"labels": {"app": "app"}},
-        "spec": {"containers": [{"name": "app", "image": format!("app:v{version}")}]},
-    })
+        "spec": {"containers": [{"name": "app", "image": image}]},
+    });
+    if version >= WRITTEN {
+        template["metadata"]["annotations"] = json!({RESTARTED_AT: now().to_string()});
+    }
+    template
 }
 
 impl Case {
@@ -313,8 +320,9 @@ impl Case {
             .zip(&state.revisions)
             .map(|(number, rev)| self.revision(number, rev, &pods))
             .collect();
-        let recorded = state.revisions.iter().any(|r| r.version == state.template);
-        let hash = self.hashes[state.template].clone();
+        let rollout = self.rollout(state);
+        let hash = hash(&asked(&rollout, &revisions), 0);
+        let recorded = revisions.iter().any(|r| r.hash == hash);
         let mut services: BTreeMap<String, Value> = [("app".to_owned(), self.user.clone())].into();
         let mut endpoints = BTreeMap::new();
         for (index, name) in self.roles.iter().flatten().enumerate() {
@@ -332,7 +340,7 @@ impl Case {
             (reference, self.route(r))
         });
         Observed {
-            rollout: self.rollout(state),
+            rollout,
             current: if recorded {
                 Current::Recorded(hash)
             } else {

@@ -8,7 +8,8 @@ mod others;
 mod sights;
 mod told;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Value, json};
 use serin::{
     api::{Rollout, RolloutStatus, names::DECISION},
@@ -16,7 +17,7 @@ use serin::{
     model::{
         object::ObjectRef,
         observed::{Current, Observed},
-        plan::{Action, Plan},
+        plan::{Action, Plan, Requeue},
         share::percent,
         spec::Spec,
     },
@@ -538,4 +539,37 @@ fn what_is_written_wrongly_is_told_and_the_rest_stays() {
         !conditions.iter().any(|c| c.starts_with("Reconciling")),
         "{conditions:?}"
     );
+}
+
+/// Which revision a restart asks for, only another look can tell: it comes at once, nothing is done until then, and
+/// nothing looks finished.
+#[test]
+fn a_restart_is_looked_at_anew() {
+    let (mut observed, at) = last("restart");
+    let before = status(&observed);
+    let told = before.restarted_at.expect("one restart is over").0;
+    let annotations = observed
+        .rollout
+        .metadata
+        .annotations
+        .get_or_insert_default();
+    annotations.insert("serin.dev/restart".into(), "*/2".into());
+    let decided = plan(&observed, at);
+    assert_eq!(decided.requeue, Requeue::Now);
+    assert!(decided.actions.is_empty(), "{:?}", decided.actions);
+    let now = decided
+        .status
+        .restarted_at
+        .clone()
+        .expect("it is asked for")
+        .0;
+    assert!(now > told);
+    assert_eq!(decided.status.phase.as_deref(), Some("Progressing"));
+    assert_eq!(decided.status.current_revision, None);
+    // Another clock was ahead: the same time would ask for what is there.
+    let ahead = now + SignedDuration::from_hours(1);
+    edit(&mut observed).restarted_at = Some(Time(ahead));
+    let decided = plan(&observed, at);
+    let later = decided.status.restarted_at.expect("it is asked for").0;
+    assert_eq!(later, ahead + SignedDuration::from_secs(1));
 }

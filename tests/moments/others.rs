@@ -261,6 +261,15 @@ fn pods_that_are_the_weight_are_added_by_a_live_look_only() {
     assert!(!plan(&routed, at).look_closer, "traffic is the weight here");
 }
 
+#[test]
+fn a_restart_is_what_its_record_tells() {
+    let (observed, _) = last("restart");
+    let fresh = observed.revisions.iter().find(|r| r.restarted());
+    let fresh = fresh.expect("a record");
+    let told = (fresh.verdict.as_str(), fresh.verdict_by.as_deref());
+    assert_eq!(told, ("Promoted", Some("restart")));
+}
+
 /// The weight is in force; what is awaited are the objects that something cancelled may still touch.
 #[test]
 fn the_way_back_names_the_fence_that_it_waits_for() {

@@ -43,6 +43,8 @@ fn route(observed: &Observed) -> Option<(i64, i64)> {
 /// What is wrong with the numbers.
 fn counts(observed: &Observed, status: &RolloutStatus) -> Vec<String> {
     let current = match &observed.current {
+        // Which one a restart asks for, only the next look can tell.
+        _ if status.current_revision.is_none() => None,
         // An undo may ask for another one; where the template is refused it is the one before.
         Current::Recorded(_) | Current::Refused(_) => {
             wanted_hash(observed, status).and_then(|hash| observed.revision(&hash))

@@ -460,6 +460,20 @@ async fn a_template_is_new_only_if_the_api_server_makes_something_else_of_it() {
         r["spec"]["template"]["spec"]["restartPolicy"] = json!("Always")
     });
     assert_eq!(current().await, Current::Recorded(first.clone()));
+    // A restart asks for another one, and is no change of the spec.
+    let restarted = |at: Value| {
+        server.edit(ROLLOUTS, "web", |r| {
+            r["status"] =
+                json!({"observedGeneration": 1, "stableRevision": first, "restartedAt": at});
+        });
+    };
+    restarted(json!("2026-11-24T10:00:00Z"));
+    let Current::New(fresh) = current().await else {
+        panic!("it differs")
+    };
+    assert_ne!(fresh, first);
+    restarted(Value::Null);
+    assert_eq!(current().await, Current::Recorded(first.clone()));
     // A resync asks nothing: the answer is kept.
     server.fail(Fault {
         method: "POST",

@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use jiff::Timestamp;
 use kube::core::Status;
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -19,7 +20,7 @@ use crate::{
     model::{
         object::REPLICA_SET,
         observed::Current,
-        revisions::{Revision, hash},
+        revisions::{Revision, asked, hash, restarted_at},
         spec::strays,
     },
 };
@@ -31,11 +32,19 @@ const KEPT_MAX: usize = 4096;
 /// How long a refusal is kept: a policy may change without the Rollout's doing.
 const REFUSAL: Duration = Duration::from_secs(60);
 
+/// What an answer rests on.
+#[derive(Debug, PartialEq, Eq)]
+struct Basis {
+    generation: i64,
+    /// A restart asks for another template, and is no change of the spec.
+    restarted: Option<Timestamp>,
+    recorded: Vec<String>,
+}
+
 /// An answer and what it rests on.
 #[derive(Debug)]
 struct Answer {
-    generation: i64,
-    recorded: Vec<String>,
+    basis: Basis,
     current: Current,
     at: Instant,
 }
@@ -45,23 +54,20 @@ struct Answer {
 pub struct Memo(Mutex<BTreeMap<String, Answer>>);
 
 impl Memo {
-    fn get(&self, uid: &str, generation: i64, recorded: &[String]) -> Option<Current> {
+    fn get(&self, uid: &str, basis: &Basis) -> Option<Current> {
         let map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let answer = map
-            .get(uid)
-            .filter(|a| a.generation == generation && a.recorded == recorded)?;
+        let answer = map.get(uid).filter(|a| a.basis == *basis)?;
         let refused = matches!(answer.current, Current::Refused(_));
         (!refused || answer.at.elapsed() < REFUSAL).then(|| answer.current.clone())
     }
 
-    fn put(&self, uid: &str, generation: i64, recorded: Vec<String>, current: &Current) {
+    fn put(&self, uid: &str, basis: Basis, current: &Current) {
         let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if map.len() >= KEPT_MAX && !map.contains_key(uid) {
             map.pop_first();
         }
         let answer = Answer {
-            generation,
-            recorded,
+            basis,
             current: current.clone(),
             at: Instant::now(),
         };
@@ -77,14 +83,14 @@ enum Dry {
     Refused(String),
 }
 
-/// Which of the recorded `revisions` the Rollout's template describes, or that it is a new one.
+/// Which of the recorded `revisions` the template that is asked for describes, or that it is a new one.
 pub async fn current(
     rest: &Rest,
     memo: &Memo,
     rollout: &Rollout,
     revisions: &[Revision],
 ) -> Result<Current, RestError> {
-    let template = &rollout.spec.template;
+    let template = &*asked(rollout, revisions);
     if let Some(same) = revisions.iter().rev().find(|r| r.template == *template) {
         return Ok(Current::Recorded(same.hash.clone()));
     }
@@ -94,14 +100,17 @@ pub async fn current(
     if let Some(stray) = strays(rollout).into_iter().next() {
         return Ok(Current::Refused(stray.to_string()));
     }
-    let generation = rollout.metadata.generation.unwrap_or(0);
     let uid = rollout.metadata.uid.as_deref().unwrap_or_default();
-    let recorded: Vec<String> = revisions.iter().map(|r| r.hash.clone()).collect();
-    if let Some(current) = memo.get(uid, generation, &recorded) {
+    let basis = Basis {
+        generation: rollout.metadata.generation.unwrap_or(0),
+        restarted: restarted_at(rollout, revisions),
+        recorded: revisions.iter().map(|r| r.hash.clone()).collect(),
+    };
+    if let Some(current) = memo.get(uid, &basis) {
         return Ok(current);
     }
-    let current = ask(rest, rollout, revisions).await?;
-    memo.put(uid, generation, recorded, &current);
+    let current = ask(rest, rollout, template, revisions).await?;
+    memo.put(uid, basis, &current);
     Ok(current)
 }
 
@@ -119,15 +128,20 @@ fn last_known(rollout: &Rollout, revisions: &[Revision]) -> Current {
     )
 }
 
-async fn ask(rest: &Rest, rollout: &Rollout, revisions: &[Revision]) -> Result<Current, RestError> {
-    let wanted = match dry_run(rest, rollout, &rollout.spec.template).await? {
+async fn ask(
+    rest: &Rest,
+    rollout: &Rollout,
+    template: &Value,
+    revisions: &[Revision],
+) -> Result<Current, RestError> {
+    let wanted = match dry_run(rest, rollout, template).await? {
         Dry::Template(template) => template,
         Dry::Refused(message) => return Ok(Current::Refused(message)),
     };
     let candidates = revisions
         .iter()
         .rev()
-        .filter(|r| images(&r.template) == images(&rollout.spec.template));
+        .filter(|r| images(&r.template) == images(template));
     for revision in candidates {
         // A template that is refused today is not the one that was not.
         if let Dry::Template(template) = dry_run(rest, rollout, &revision.template).await?

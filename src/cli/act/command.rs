@@ -1,4 +1,4 @@
-//! `serin promote`, `abort`, `undo`, `retry`, `pause`, `resume`: one annotation, whose token names what is
+//! `serin promote`, `abort`, `undo`, `restart`, `retry`, `pause`, `resume`: one annotation, whose token names what is
 //! meant, and the controller's answer.
 
 use std::time::Duration;
@@ -39,8 +39,8 @@ pub struct Options {
     pub(crate) access: Access,
 }
 
-/// The token: the revision that is in flight, for a promote its step, and what makes it another
-/// token than any before. So it cannot hit what comes later.
+/// The token: the revision that is in flight, for a promote its step, for a restart what is stable, and what
+/// makes it another token than any before. So it cannot hit what comes later.
 pub fn token(verb: Verb, rollout: &Rollout, now: Timestamp) -> Result<String, OperateError> {
     let status = words::status(rollout);
     let Some(attempt) = &status.attempt else {
@@ -54,7 +54,9 @@ pub fn token(verb: Verb, rollout: &Rollout, now: Timestamp) -> Result<String, Op
     } else {
         String::new()
     };
-    Ok(format!("{}{step}/{now:.6}", attempt.hash))
+    let stable = status.stable_revision.as_ref();
+    let hash = stable.filter(|_| verb == Verb::Restart);
+    Ok(format!("{}{step}/{now:.6}", hash.unwrap_or(&attempt.hash)))
 }
 
 /// The patch: one annotation, of this very Rollout.
@@ -174,19 +176,20 @@ mod tests {
         let rollout: Rollout = serde_json::from_value(json!({
             "metadata": {"name": "web", "uid": "u"},
             "spec": {"selector": {}, "template": {}, "strategy": {}},
-            "status": {"attempt": {"number": 2, "hash": "abc", "stage": "Stepping", "stepIndex": 3,
+            "status": {"stableRevision": "old", "attempt": {"number": 2, "hash": "abc", "stage": "Stepping", "stepIndex": 3,
                 "startedAt": "2026-01-01T00:00:00Z", "progressAt": "2026-01-01T00:00:00.000000Z"}},
         }))
         .expect("a Rollout");
         let now = "2026-01-01T00:00:01.5Z".parse().expect("a time");
-        for (verb, step) in [
-            (Verb::Promote, Some("3")),
-            (Verb::Abort, None),
-            (Verb::PromoteFull, None),
+        for (verb, hash, step) in [
+            (Verb::Promote, "abc", Some("3")),
+            (Verb::Abort, "abc", None),
+            (Verb::PromoteFull, "abc", None),
+            (Verb::Restart, "old", None),
         ] {
             let token = token(verb, &rollout, now).expect("a token");
             let target = parse(&token).expect("it is well formed");
-            assert_eq!(target.hash.as_deref(), Some("abc"));
+            assert_eq!(target.hash.as_deref(), Some(hash));
             assert_eq!(target.step.as_deref(), step);
         }
     }

@@ -30,9 +30,10 @@ pub fn begin(cx: &Context<'_>, status: &mut RolloutStatus, hash: &str, stage: St
         Stage::Deploying => (&[][..], None),
         _ => back::way(cx, status, hash),
     };
-    let count = match steps.len() {
-        0 if !cx.spec.course.steps.is_empty() => "no steps, by rollbackWindow".to_owned(),
-        count => format!("{count} steps"),
+    let skips = back::skips(cx, status, hash).filter(|_| !cx.spec.course.steps.is_empty());
+    let count = match skips {
+        Some(why) => format!("no steps, {why}"),
+        None => format!("{} steps", steps.len()),
     };
     status.attempt = Some(Attempt {
         number,

@@ -9,11 +9,11 @@ use crate::{
     api::{
         AnalysisRun,
         names::reason,
-        status::{Attempt, RolloutStatus, Superseded, Undo},
+        status::{Attempt, HandledCommand, RolloutStatus, Superseded, Undo},
         strategy::{BackgroundAnalysis, Step, TemplateRef},
     },
     model::{
-        command::Verb,
+        command::{Verb, given},
         desired::Pin,
         measurement::RunPhase,
         observed::Observed,
@@ -22,18 +22,25 @@ use crate::{
     },
 };
 
-use super::{Context, Decided, Wait, answer::given};
+use super::{Context, Decided, Wait};
 
 /// The most revisions whose records may be behind while others are tried.
 const SUPERSEDED_MAX: usize = 8;
 
-/// The ways back from the stable revision, the one that leads first at the front.
+/// The ways back from the stable revision, the one that leads first at the front. Of those that a restart
+/// made of one only that: the next is another way.
 fn ways<'a>(observed: &'a Observed, stable: &str) -> Vec<&'a Revision> {
-    let number = observed.revision(stable).map_or(0, |r| r.number);
+    let stable = observed.revision(stable);
     let all = observed.revisions.iter();
-    let mut ways: Vec<_> = all.filter(|r| r.way_back(number).is_some()).collect();
-    ways.sort_by_key(|r| Reverse(r.way_back(number)));
-    ways
+    let mut ways: Vec<_> = all.filter(|r| r.way_back(stable).is_some()).collect();
+    ways.sort_by_key(|r| Reverse(r.way_back(stable)));
+    let mut apart: Vec<&Revision> = vec![];
+    for way in ways {
+        if !apart.iter().any(|r| way.restarts(r)) {
+            apart.push(way);
+        }
+    }
+    apart
 }
 
 /// Where an undo leads that names no revision; none where there is no way back.
@@ -52,20 +59,40 @@ fn in_window(cx: &Context<'_>, status: &RolloutStatus, hash: &str) -> bool {
     }
     let stable = status.stable_revision.as_deref().unwrap_or_default();
     let ways = ways(cx.observed, stable);
-    ways.iter().take(window).any(|r| r.hash == hash)
+    let asked = cx.observed.revision(hash);
+    // After a restart the old template may be another revision; nothing may speak against that.
+    let fine = |r: &&Revision| r.verdict.is_empty() || r.good();
+    let again = |way: &Revision| asked.filter(fine).is_some_and(|r| r.restarts(way));
+    let mut ways = ways.into_iter().take(window);
+    ways.any(|r| r.hash == hash || again(r))
 }
 
-/// The steps of an attempt and its analysis in the background: the strategy's, or none on the way back
-/// to what was good a short while ago.
+/// Whether a revision is only the other one with fresh pods.
+pub fn restarts(observed: &Observed, hash: &str, of: &str) -> bool {
+    let (revision, of) = (observed.revision(hash), observed.revision(of));
+    revision.zip(of).is_some_and(|(r, of)| r.restarts(of))
+}
+
+/// Why an attempt takes no steps, if it takes none: what it brings into service was good already.
+pub fn skips(cx: &Context<'_>, status: &RolloutStatus, hash: &str) -> Option<&'static str> {
+    let stable = status.stable_revision.as_deref().unwrap_or_default();
+    if restarts(cx.observed, hash, stable) {
+        return Some("by a restart");
+    }
+    in_window(cx, status, hash).then_some("by rollbackWindow")
+}
+
+/// The steps of an attempt and its analysis in the background: the strategy's, or none where what is
+/// brought into service was good already.
 pub fn way<'a>(
     cx: &Context<'a>,
     status: &RolloutStatus,
     hash: &str,
 ) -> (&'a [Step], Option<&'a BackgroundAnalysis>) {
     let course = &cx.spec.course;
-    match in_window(cx, status, hash) {
-        true => (&[], None),
-        false => (&course.steps, course.analysis.as_ref()),
+    match skips(cx, status, hash) {
+        Some(_) => (&[], None),
+        None => (&course.steps, course.analysis.as_ref()),
     }
 }
 
@@ -135,6 +162,14 @@ fn undone_by(status: &RolloutStatus, hash: &str) -> Option<String> {
     Some(given(Verb::Undo, undo.by.as_ref()))
 }
 
+/// Who gave the restart that an attempt carries out; none where it is none.
+fn restarted_by(cx: &Context<'_>, status: &RolloutStatus, attempt: &Attempt) -> Option<String> {
+    let fresh = cx.observed.revision(&attempt.hash)?.restarted() && attempt.steps.is_empty();
+    let is = |c: &&HandledCommand| c.name == Verb::Restart.as_str() && c.outcome == "Done";
+    let last = status.commands.iter().rev().find(is).filter(|_| fresh)?;
+    Some(given(Verb::Restart, last.by.as_ref()))
+}
+
 /// Who or what asks for a revision.
 pub fn asked_by(status: &RolloutStatus, hash: &str) -> String {
     undone_by(status, hash).unwrap_or_else(|| "the template".to_owned())
@@ -145,6 +180,7 @@ pub fn asked_by(status: &RolloutStatus, hash: &str) -> String {
 pub fn led(cx: &Context<'_>, status: &RolloutStatus, attempt: &Attempt) -> String {
     let command = attempt.decided_by.clone();
     let command = command.or_else(|| undone_by(status, &attempt.hash));
+    let command = command.or_else(|| restarted_by(cx, status, attempt));
     let analyses = match passed(cx, attempt).as_slice() {
         [] => None,
         [one] => Some(format!("analysis {one}")),

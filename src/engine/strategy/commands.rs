@@ -11,7 +11,7 @@ use crate::{
         status::{Attempt, HandledCommand, RolloutStatus},
     },
     model::{
-        command::{Command, Target, Verb, annotate_with, pending},
+        command::{Command, Target, Verb, annotate_with, given, pending},
         object::{ObjectRef, ROLLOUT},
         observed::Observed,
         plan::{Action, Intent},
@@ -21,11 +21,14 @@ use crate::{
 
 use super::{
     Context,
-    answer::{Answer, did, given},
     attempt::{begin, by_person, enter, enter_step, give_up, resume},
     stepping::{is_unjudged, pause, unsaid},
     steps,
-    undo::undo,
+    verbs::{
+        answer::{Answer, did},
+        restart::restart,
+        undo::undo,
+    },
 };
 
 /// The most commands that are remembered.
@@ -239,10 +242,11 @@ fn answer(cx: &Context<'_>, status: &mut RolloutStatus, command: &Command) -> An
         Err(_) if command.verb.takes_anything() => None,
         Err(_) => {
             let verb = command.verb.as_str();
-            let example = if hash.is_empty() {
-                "<hash>".to_owned()
-            } else {
-                hash
+            let stable = status.stable_revision.clone();
+            let example = match stable.filter(|_| command.verb == Verb::Restart) {
+                Some(stable) => stable,
+                None if hash.is_empty() => "<hash>".to_owned(),
+                None => hash,
             };
             return Answer(
                 "Refused",
@@ -254,8 +258,9 @@ fn answer(cx: &Context<'_>, status: &mut RolloutStatus, command: &Command) -> An
             );
         }
     };
-    // An undo means another revision than the one in flight.
-    let of_attempt = target.as_ref().filter(|_| command.verb != Verb::Undo);
+    // These mean another revision than the one in flight.
+    let others = [Verb::Undo, Verb::Restart];
+    let of_attempt = target.as_ref().filter(|_| !others.contains(&command.verb));
     if let Some(stale) = of_attempt.and_then(|t| stale(cx, status, t)) {
         return Answer("Stale", stale);
     }
@@ -287,6 +292,7 @@ fn answer(cx: &Context<'_>, status: &mut RolloutStatus, command: &Command) -> An
         Verb::Retry => retry(cx, status, &hash, stage),
         Verb::Promote => promote(cx, status, command, stage),
         Verb::Undo => undo(cx, status, command, stage),
+        Verb::Restart => restart(cx, status, command, stage),
         Verb::PromoteFull if in_flight => {
             status.pause = None;
             let unjudged = is_unjudged(status);

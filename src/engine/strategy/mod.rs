@@ -1,6 +1,5 @@
 //! Strategy: what is wanted next. It knows revisions, counts and weights, and no Kubernetes object.
 
-mod answer;
 pub mod attempt;
 mod back;
 mod balance;
@@ -11,9 +10,9 @@ pub mod replicas;
 pub mod stages;
 pub mod stepping;
 pub mod steps;
-mod undo;
+mod verbs;
 
-pub use back::previous;
+pub use back::{previous, restarts};
 use jiff::Timestamp;
 
 use crate::{
@@ -262,7 +261,11 @@ pub fn decide(cx: &Context<'_>, status: &mut RolloutStatus) -> Decided {
     if commands::handle(cx, status) {
         return Decided::moved();
     }
-    if attempt::mirror_paused(cx, status) || back::ended(cx, status) || attempt::turn(cx, status) {
+    if attempt::mirror_paused(cx, status)
+        || back::ended(cx, status)
+        || attempt::turn(cx, status)
+        || verbs::restart::forget(cx, status)
+    {
         return Decided::moved();
     }
     let (Some(current), Some(stage)) = (status.attempt.clone(), stage) else {

@@ -1,10 +1,12 @@
 //! A lost status, rebuilt from the revisions and the live route.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
 use crate::{
     api::{names::reason, status::RolloutStatus},
     model::{
         progress::{Stage, note},
-        revisions::Revision,
+        revisions::{Revision, restarted_at},
     },
 };
 
@@ -38,6 +40,8 @@ pub fn rebuild(cx: &Context<'_>, status: &mut RolloutStatus) -> bool {
         reason::STATUS_REBUILT,
         &format!("the status was lost; by its Service and its record, revision {stable} is stable"),
     );
+    let restarted = restarted_at(&cx.observed.rollout, &cx.observed.revisions);
+    status.restarted_at = restarted.map(Time);
     status.undo = back::remembered(cx);
     let wanted = wanted_hash(cx.observed, status);
     let wanted = wanted.filter(|h| *h != stable);

@@ -322,14 +322,16 @@ pub fn promoting(
     } else {
         enter(cx, status, Stage::Switching);
     }
+    let way = match back::restarts(cx.observed, hash, stable) {
+        true => String::new(),
+        false => format!(": the way back is the template of revision {stable}"),
+    };
     note(
         status,
         cx.now,
         "Normal",
         reason::PROMOTED,
-        &format!(
-            "revision {hash} is stable; an abort no longer changes anything: the way back is the template of revision {stable}"
-        ),
+        &format!("revision {hash} is stable; an abort no longer changes anything{way}"),
     );
     Decided::moved()
 }

@@ -232,7 +232,6 @@ fn prune(
 ) -> Option<Intent> {
     let stable = status.stable_revision.as_deref();
     let stable = stable.and_then(|hash| observed.revision(hash));
-    let stable = stable.map_or(0, |r| r.number);
     let idle = |r: &&Revision| {
         r.desired() == 0
             && r.current() == 0

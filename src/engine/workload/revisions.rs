@@ -9,7 +9,7 @@ use crate::{
         object::{CONTROLLER_REVISION, ObjectRef, ROLLOUT, Target, annotate},
         observed::{Current, Observed},
         plan::{Action, Intent},
-        revisions::{HASH_ALGORITHM, Revision},
+        revisions::{HASH_ALGORITHM, Revision, asked},
     },
 };
 
@@ -135,7 +135,7 @@ fn create(observed: &Observed, hash: &str) -> Action {
         },
         "revision": number,
         "data": {
-            "template": observed.rollout.spec.template,
+            "template": asked(&observed.rollout, &observed.revisions),
             "inputs": {},
             "hashAlgorithm": HASH_ALGORITHM,
         },

@@ -17,7 +17,7 @@ use crate::{
             annotation_number, has_annotations, labels, relabel,
         },
         observed::{Current, Observed, Trouble},
-        revisions::{ReplicaSetView, Revision, hash},
+        revisions::{ReplicaSetView, Revision, asked, hash},
         spec::strays,
     },
 };
@@ -150,13 +150,13 @@ impl Cluster {
 }
 
 fn current(rollout: &Rollout, revisions: &[Revision]) -> Current {
-    let template = &rollout.spec.template;
+    let template = asked(rollout, revisions);
     if let Some(same) = revisions.iter().rev().find(|r| r.template == *template) {
         return Current::Recorded(same.hash.clone());
     }
     let stray = strays(rollout).into_iter().next();
     stray.map_or_else(
-        || Current::New(hash(template, 0)),
+        || Current::New(hash(&template, 0)),
         |fault| Current::Refused(fault.to_string()),
     )
 }

@@ -151,7 +151,7 @@ fn autoscale(dice: &mut Dice, until: u64, acts: &mut Vec<(u64, Act)>) {
 }
 
 fn act(dice: &mut Dice, wild: bool) -> Act {
-    let tame = match dice.below(18) {
+    let tame = match dice.below(20) {
         0..=2 => Act::Release(usize::try_from(dice.below(5)).unwrap_or(0)),
         3 => Act::Release(0),
         4..=5 => Act::Replicas(dice.range(1, 5)),
@@ -164,6 +164,7 @@ fn act(dice: &mut Dice, wild: bool) -> Act {
         13 => Act::Say("pause"),
         14 => Act::Say("resume"),
         15..=16 => Act::Say("undo"),
+        17..=18 => Act::Say("restart"),
         _ => Act::Replicas(dice.below(2)),
     };
     if !wild || dice.once_in(2) {

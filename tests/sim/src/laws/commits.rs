@@ -191,6 +191,22 @@ fn returns(world: &World, rollout: &Value, hash: &str) -> bool {
     window && steps.is_none_or(Vec::is_empty) && record.is_some_and(|r| promoted(r))
 }
 
+/// Whether a revision is the stable one with fresh pods: what judged that one judged it.
+fn restarts(world: &World, rollout: &Value, stable: &str, hash: &str) -> bool {
+    let steps = rollout["status"]["attempt"]["steps"].as_array();
+    let template = |hash: &str| {
+        let record = world
+            .store
+            .get(&Path::new(REVISION, format!("app-{hash}")))?;
+        let mut template = record["data"]["template"].clone();
+        let metadata = template["metadata"].as_object_mut()?;
+        // The people here write no annotation.
+        metadata.remove("annotations");
+        Some(template)
+    };
+    steps.is_none_or(Vec::is_empty) && template(hash) == template(stable)
+}
+
 fn stable(
     world: &World,
     old: &Value,
@@ -222,7 +238,8 @@ fn stable(
     }
     // Whoever promotes by hand takes it upon himself.
     let bad = world.health_of(&after) == Some(crate::nature::Health::Bad);
-    let judged = world.laws.case.judged && !returns(world, new, &after);
+    let again = returns(world, new, &after) || restarts(world, new, &before, &after);
+    let judged = world.laws.case.judged && !again;
     if bad && judged && by_hand(new).is_empty() {
         broken.push(format!("S16: {after} is promoted, and its metrics are bad"));
     }

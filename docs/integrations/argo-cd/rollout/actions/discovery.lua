@@ -22,8 +22,17 @@ local retry = (attempt.stage == "RollingBack" or attempt.stage == "Done")
 local undo = status.previousRevision ~= nil
   and not (attempt.stage == "RollingBack" and attempt.hash == status.previousRevision)
 
+-- What is stable must be what is asked for, by the template itself.
+local wrong = false
+for _, condition in ipairs(status.conditions or {}) do
+  wrong = wrong or condition.type == "Ready" and condition.reason == "InvalidSpec"
+end
+local restart = attempt.stage == "Done" and not wrong and status.undo == nil
+  and status.stableRevision ~= nil and status.stableRevision == status.currentRevision
+  and (obj.spec or {}).replicas ~= 0
+
 if obj.metadata.deletionTimestamp ~= nil then
-  flight, promote, resume, retry, undo = false, false, false, false, false
+  flight, promote, resume, retry, undo, restart = false, false, false, false, false, false
 end
 
 return {
@@ -33,5 +42,6 @@ return {
   ["resume"] = { disabled = not resume, displayName = "Resume", iconClass = "fa fa-fw fa-play" },
   ["abort"] = { disabled = not flight, displayName = "Abort", iconClass = "fa fa-fw fa-undo" },
   ["undo"] = { disabled = not undo, displayName = "Undo", iconClass = "fa fa-fw fa-history" },
+  ["restart"] = { disabled = not restart, displayName = "Restart", iconClass = "fa fa-fw fa-sync" },
   ["retry"] = { disabled = not retry, displayName = "Retry", iconClass = "fa fa-fw fa-redo" },
 }

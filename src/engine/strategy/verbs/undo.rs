@@ -16,10 +16,12 @@ use crate::{
 };
 
 use super::{
-    Context,
+    super::{
+        Context,
+        attempt::begin,
+        back::{held, previous},
+    },
     answer::{Answer, did},
-    attempt::begin,
-    back::{held, previous},
 };
 
 /// Whether that only ends the undo that holds: the template's own revision needs no record.

@@ -1,9 +1,6 @@
 //! What there is to say of a command.
 
-use crate::model::{
-    command::{Command, Verb},
-    progress::few_words,
-};
+use crate::model::command::Command;
 
 /// What came of a command: a word for the record and a sentence.
 pub struct Answer(pub &'static str, pub String);
@@ -14,13 +11,4 @@ pub fn did(command: &Command, what: &str) -> String {
         Some(who) => format!("{what} by {who}"),
         None => format!("somebody {what}"),
     }
-}
-
-/// Which command it was, and who gave it where that is known: `abort by bob`.
-pub fn given(verb: Verb, by: Option<&String>) -> String {
-    let verb = verb.as_str();
-    by.map_or_else(
-        || verb.to_owned(),
-        |who| few_words(&format!("{verb} by {who}")),
-    )
 }
