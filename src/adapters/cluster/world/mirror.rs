@@ -6,6 +6,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, PoisonError, RwLock},
 };
 
@@ -212,7 +213,7 @@ impl<T: Send + Sync + 'static> Mirror<T> {
     /// Takes an object in as it is now.
     pub fn apply(&self, object: DynamicObject) {
         let key = Key::of(&object);
-        match (self.read)(object) {
+        match self.understand(object) {
             Ok(Some(entry)) => self.put(entry.key.clone(), Some(entry)),
             Ok(None) => self.put(key, None),
             Err(malformed) => {
@@ -221,6 +222,20 @@ impl<T: Send + Sync + 'static> Mirror<T> {
                 (self.malformed)(malformed);
             }
         }
+    }
+
+    /// Reads an object. One that makes us panic is unreadable, as in a round: the watch of all the
+    /// others goes on.
+    fn understand(&self, object: DynamicObject) -> Result<Option<Entry<T>>, Malformed> {
+        let mistake = Malformed {
+            key: Key::of(&object),
+            uid: object.metadata.uid.clone().unwrap_or_default(),
+            generation: object.metadata.generation.unwrap_or(0),
+            message: "reading it panicked, which is a mistake in Serin: its log has more"
+                .to_owned(),
+        };
+        let read = AssertUnwindSafe(|| (self.read)(object));
+        catch_unwind(read).unwrap_or(Err(mistake))
     }
 
     /// Takes an object out.

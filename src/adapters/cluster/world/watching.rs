@@ -370,10 +370,11 @@ mod tests {
         }
     }
 
-    /// Keeps every object.
+    /// Keeps every object; of one with the name `odd` it panics.
     fn reads() -> Read<()> {
         Arc::new(|o: DynamicObject| {
             let key = Key::of(&o);
+            assert_ne!(&*key.name, "odd", "a mistake of ours");
             Ok(Some(Entry {
                 key,
                 uid: o.metadata.uid.unwrap_or_default(),
@@ -475,6 +476,20 @@ mod tests {
         tokio::time::sleep(Duration::from_secs(60)).await;
         let asked = script.asked().len();
         assert!((3..20).contains(&asked), "{asked} requests in a minute");
+        task.abort();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_object_that_is_a_mistake_of_ours_harms_no_other() {
+        let script = Script::new([streamed(&[
+            event("ADDED", &object("odd", "1")),
+            event("ADDED", &object("b", "2")),
+            end("2"),
+        ])]);
+        let (mirror, task) = script.watch();
+        let ready = timeout(Duration::from_secs(60), mirror.ready()).await;
+        assert!(ready.is_ok() && !task.is_finished());
+        assert_eq!(mirror.all().len(), 1);
         task.abort();
     }
 }
