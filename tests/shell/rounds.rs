@@ -130,6 +130,22 @@ async fn one_that_cannot_be_read_harms_no_other() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_kind_that_cannot_be_asked_for_holds_up_nobody_who_does_not_need_it() {
+    let server = Server::new();
+    server.put(ROLLOUTS, rollout("web:1"));
+    // A webhook that converts it is down.
+    server.fail(Fault {
+        method: "GET",
+        plural: "tcproutes",
+        code: 500,
+        times: usize::MAX,
+    });
+    let begun = tokio::time::timeout(Duration::from_secs(600), start(&server)).await;
+    let (_work, _stop) = begun.expect("it does not wait for ever");
+    deployed(&server).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn failures_on_the_way_only_delay_it() {
     let server = Server::new();
     server.put(ROLLOUTS, rollout("web:1"));
