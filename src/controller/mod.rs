@@ -128,6 +128,10 @@ async fn warn(
         let Some(one) = one else { return };
         if let Err(error) = cx.cluster.tell_malformed(&one).await {
             tracing::warn!(rollout = %one.key, %error, "not told");
+        // It was mended while another copy led.
+        if cx.cluster.rollout(&one.key).is_some() {
+            continue;
+        }
         }
     }
 }
