@@ -31,8 +31,10 @@ use round::{RoundError, after_failure, guarded};
 
 /// Rounds of Rollouts at the same time.
 const ROLLOUTS: u16 = 64;
-/// Rounds of AnalysisRuns at the same time: more, since they wait for metric providers.
-const RUNS: u16 = 64;
+/// Rounds of AnalysisRuns at the same time: more, since they wait for metric providers, and one that
+/// does not answer must not hold up what others measure.
+const RUNS: u16 = 256;
+
 /// Works until `stop`, and ends when the rounds in progress have ended.
 pub async fn run(cx: Arc<Context>, signals: Signals, stop: watch::Receiver<bool>) {
     let rollouts = drive(
@@ -126,12 +128,12 @@ async fn warn(
             one = malformed.recv() => one,
         };
         let Some(one) = one else { return };
-        if let Err(error) = cx.cluster.tell_malformed(&one).await {
-            tracing::warn!(rollout = %one.key, %error, "not told");
         // It was mended while another copy led.
         if cx.cluster.rollout(&one.key).is_some() {
             continue;
         }
+        if let Err(error) = cx.cluster.tell_malformed(&one).await {
+            tracing::warn!(rollout = %one.key, %error, "not told");
         }
     }
 }
