@@ -233,6 +233,38 @@ fn the_policy_knows_every_command() {
     assert_eq!(guarded, all);
 }
 
+/// Who is refused is told which ClusterRole brings the right: it is there wherever the policy is.
+#[test]
+fn the_roles_that_the_policy_names_come_with_it() {
+    let template = read("charts/serin/templates/commandpolicy.yaml");
+    assert!(
+        !template.contains(".Values.rbac"),
+        "under a condition of others"
+    );
+}
+
+/// A namespace may be called 2024, which YAML takes for a number unless it is told otherwise.
+#[test]
+fn a_namespace_is_a_text() {
+    for entry in fs::read_dir("charts/serin/templates").expect("templates") {
+        let text = read(&entry.expect("an entry").path().to_string_lossy());
+        let bare = |l: &&str| l.contains("namespace: {{") && !l.contains("| quote }}");
+        assert_eq!(text.lines().find(bare), None);
+    }
+}
+
+/// Without an election an upgrade would let two copies work at the same time.
+#[test]
+fn without_an_election_there_is_one_copy_at_a_time() {
+    let deployment = read("charts/serin/templates/deployment.yaml");
+    let (_, without) = deployment
+        .split_once("{{- if not .Values.leaderElection.enabled }}\n")
+        .expect("a condition");
+    let (without, _) = without.split_once("{{- end }}").expect("its end");
+    let strategy = "  strategy:\n    type: Recreate\n    rollingUpdate: null\n  ";
+    assert!(without.ends_with(strategy), "{without}");
+}
+
 /// The account gives its token to no pod by itself; the two pods of the chart ask for it.
 #[test]
 fn only_the_charts_pods_mount_the_token() {

@@ -18,12 +18,18 @@ use crate::{
     api::names::CONTROLLER_NAME,
 };
 
-/// The time of day, told from one look at the wall clock and the time that has passed since: it
-/// never jumps, and stands still where a test lets it.
+/// By so much a wall clock was set, or the machine slept: what is less may be a correction that is taken back.
+const SET: SignedDuration = SignedDuration::from_secs(10);
+
+/// The time of day, told from one look at the wall clock and the time that has passed since, so that it does not
+/// jump with every correction, and stands still where a test lets it. The time that passed knows nothing of a
+/// machine that slept, nor of a wall clock that was wrong at the start: where the two are far apart, the wall
+/// clock is right, by which everybody else goes.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     epoch: Timestamp,
     start: Instant,
+    wall: Option<fn() -> Timestamp>,
 }
 
 impl Clock {
@@ -33,19 +39,30 @@ impl Clock {
         reason = "the one reader of the wall clock"
     )]
     pub fn wall() -> Self {
-        Self::starting_at(Timestamp::now())
+        Self::by(Timestamp::now)
+    }
+    /// From a wall clock.
+    fn by(wall: fn() -> Timestamp) -> Self {
+        Self {
+            wall: Some(wall),
+            ..Self::starting_at(wall())
+        }
     }
     /// It is `epoch` now.
     pub fn starting_at(epoch: Timestamp) -> Self {
         Self {
             epoch,
             start: Instant::now(),
+            wall: None,
         }
     }
     /// The time.
     pub fn now(&self) -> Timestamp {
         let passed = SignedDuration::try_from(self.start.elapsed()).unwrap_or(SignedDuration::MAX);
-        self.epoch.saturating_add(passed).unwrap_or(Timestamp::MAX)
+        let told = self.epoch.saturating_add(passed).unwrap_or(Timestamp::MAX);
+        let wall = self.wall.map(|wall| wall());
+        let was_set = |wall: &Timestamp| wall.duration_since(told).abs() >= SET;
+        wall.filter(was_set).unwrap_or(told)
     }
 }
 
@@ -136,6 +153,8 @@ pub fn spread(key: &Key, salt: u32) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicI64, Ordering};
+
     use super::*;
 
     #[tokio::test(start_paused = true)]
@@ -144,6 +163,21 @@ mod tests {
         let clock = Clock::starting_at(epoch);
         tokio::time::advance(Duration::from_secs(90)).await;
         assert_eq!(clock.now().as_second(), 1_090);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wall_clock_that_was_set_is_followed_and_one_that_trembles_is_not() {
+        // One that goes on by itself while this runtime's time stands still, as while a machine sleeps.
+        static WALL: AtomicI64 = AtomicI64::new(1_000);
+        let wall = || Timestamp::from_second(WALL.load(Ordering::SeqCst)).unwrap_or_default();
+        let clock = Clock::by(wall);
+        for (shown, told) in [(1_003, 1_000), (997, 1_000), (9_000, 9_000), (500, 500)] {
+            WALL.store(shown, Ordering::SeqCst);
+            assert_eq!(clock.now().as_second(), told);
+        }
+        WALL.store(1_060, Ordering::SeqCst);
+        tokio::time::advance(Duration::from_secs(60)).await;
+        assert_eq!(clock.now().as_second(), 1_060);
     }
 
     #[test]

@@ -9,7 +9,7 @@ pub mod standing;
 
 use std::sync::Arc;
 
-use futures::{Stream, StreamExt, stream};
+use futures::{StreamExt, stream};
 use kube::{
     Resource, ResourceExt,
     runtime::{
@@ -22,7 +22,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::adapters::cluster::world::{
     mirror::{Key, Malformed},
-    queue::Named,
+    queue::{Named, Queue},
     stores::Signals,
 };
 
@@ -31,14 +31,16 @@ use round::{RoundError, after_failure, guarded};
 
 /// Rounds of Rollouts at the same time.
 const ROLLOUTS: u16 = 64;
-/// Rounds of AnalysisRuns at the same time: more, since they wait for metric providers.
-const RUNS: u16 = 64;
+/// Rounds of AnalysisRuns at the same time: more, since they wait for metric providers, and one that
+/// does not answer must not hold up what others measure.
+const RUNS: u16 = 256;
+
 /// Works until `stop`, and ends when the rounds in progress have ended.
 pub async fn run(cx: Arc<Context>, signals: Signals, stop: watch::Receiver<bool>) {
     let rollouts = drive(
         (rollouts::ROLLOUT, ROLLOUTS),
         signals.rollout_store,
-        signals.rollouts.stream(),
+        signals.rollouts,
         stop.clone(),
         Arc::clone(&cx),
         |cx, key| async move { rollouts::round(&cx, &key).await },
@@ -46,7 +48,7 @@ pub async fn run(cx: Arc<Context>, signals: Signals, stop: watch::Receiver<bool>
     let runs = drive(
         ("analysisrun", RUNS),
         signals.run_store,
-        signals.runs.stream(),
+        signals.runs,
         stop.clone(),
         Arc::clone(&cx),
         |cx, key| async move { analysis_runs::round(&cx, &key).await },
@@ -63,7 +65,7 @@ fn key_of<K: Resource<DynamicType = ()>>(object: &K) -> Key {
 async fn drive<K, Round>(
     (controller, concurrency): (&'static str, u16),
     store: Store<Named<K>>,
-    keys: impl Stream<Item = Key> + Send + 'static,
+    queue: Arc<Queue>,
     mut stop: watch::Receiver<bool>,
     cx: Arc<Context>,
     round: impl Fn(Arc<Context>, Key) -> Round + Clone + Send + Sync + 'static,
@@ -72,7 +74,13 @@ async fn drive<K, Round>(
     K: serde::de::DeserializeOwned,
     Round: Future<Output = Result<crate::model::plan::Requeue, RoundError>> + Send + 'static,
 {
-    let objects = keys.map(|key| ObjectRef::<Named<K>>::new(&key.name).within(&key.namespace));
+    let there = || {
+        let objects = store.state();
+        objects.iter().map(|o| key_of(o.as_ref())).collect()
+    };
+    let objects = queue
+        .stream(&there)
+        .map(|key| ObjectRef::<Named<K>>::new(&key.name).within(&key.namespace));
     let reconcile = move |object: Arc<Named<K>>, cx: Arc<Context>| {
         let (key, round) = (key_of(object.as_ref()), round.clone());
         async move {
@@ -120,6 +128,10 @@ async fn warn(
             one = malformed.recv() => one,
         };
         let Some(one) = one else { return };
+        // It was mended while another copy led.
+        if cx.cluster.rollout(&one.key).is_some() {
+            continue;
+        }
         if let Err(error) = cx.cluster.tell_malformed(&one).await {
             tracing::warn!(rollout = %one.key, %error, "not told");
         }

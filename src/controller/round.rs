@@ -63,7 +63,12 @@ impl RoundError {
     }
     /// Whether, as the `count`th failure in a row, it means that what is cached may not be what stands.
     fn puts_the_cache_in_doubt(&self, count: u32) -> bool {
-        let unknown = matches!(self, Self::Act(e) if e.outcome_is_unknown());
+        let unknown = match self {
+            Self::Act(e) => e.outcome_is_unknown(),
+            // It may have been left in the midst of a request.
+            Self::TooLong | Self::Panicked(_) => true,
+            Self::Observe(_) | Self::Commit(_) => false,
+        };
         // Once is life; again and again, somebody fights us, or what is cached is behind.
         unknown || self.is_conflict() && count >= AGAIN
     }
@@ -190,5 +195,8 @@ mod tests {
             assert_eq!(error.puts_the_cache_in_doubt(1), at_once, "{error:?}");
             assert_eq!(error.puts_the_cache_in_doubt(AGAIN), at_last, "{error:?}");
         }
+        // What was under way when it was left, nobody knows.
+        assert!(RoundError::TooLong.puts_the_cache_in_doubt(1));
+        assert!(RoundError::Panicked(String::new()).puts_the_cache_in_doubt(1));
     }
 }

@@ -5,7 +5,11 @@ use std::{sync::Arc, time::Duration};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use serin::{
-    adapters::{providers::Providers, telemetry::metrics::Metrics},
+    adapters::{
+        cluster::{Cluster, world::stores::Signals},
+        providers::Providers,
+        telemetry::metrics::Metrics,
+    },
     api::names::CONTROLLER_NAME,
     controller::{
         self,
@@ -29,6 +33,14 @@ async fn start_with(
     trust_command_actor: bool,
 ) -> (JoinHandle<()>, watch::Sender<bool>) {
     let (cluster, signals) = cluster(server).await;
+    work(cluster, signals, trust_command_actor)
+}
+
+fn work(
+    cluster: Cluster,
+    signals: Signals,
+    trust_command_actor: bool,
+) -> (JoinHandle<()>, watch::Sender<bool>) {
     let cx = Context {
         cluster,
         providers: Providers::default(),
@@ -127,6 +139,42 @@ async fn one_that_cannot_be_read_harms_no_other() {
         (&event["type"], &event["reason"]),
         (&json!("Warning"), &json!("InvalidSpec"))
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_mended_before_this_copy_led_is_not_warned_of() {
+    let server = Server::new();
+    let mut bad = rollout("web:1");
+    bad["spec"]["replicas"] = json!("many");
+    server.put(ROLLOUTS, bad);
+    let (cluster, signals) = cluster(&server).await;
+    server.edit(ROLLOUTS, "web", |r| r["spec"]["replicas"] = json!(1));
+    pass(3600).await;
+    let (_work, _stop) = work(cluster, signals, false);
+    deployed(&server).await;
+    let events = server.names(EVENTS);
+    let reason = |name: &String| Some(server.get(EVENTS, name)?["reason"].clone());
+    assert!(
+        !events
+            .iter()
+            .any(|n| reason(n) == Some(json!("InvalidSpec")))
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kind_that_cannot_be_asked_for_holds_up_nobody_who_does_not_need_it() {
+    let server = Server::new();
+    server.put(ROLLOUTS, rollout("web:1"));
+    // A webhook that converts it is down.
+    server.fail(Fault {
+        method: "GET",
+        plural: "tcproutes",
+        code: 500,
+        times: usize::MAX,
+    });
+    let begun = tokio::time::timeout(Duration::from_secs(600), start(&server)).await;
+    let (_work, _stop) = begun.expect("it does not wait for ever");
+    deployed(&server).await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -73,5 +73,5 @@ v1beta1
 subjects:
   - kind: ServiceAccount
     name: {{ include "serin.serviceAccount" . }}
-    namespace: {{ .Release.Namespace }}
+    namespace: {{ .Release.Namespace | quote }}
 {{- end -}}

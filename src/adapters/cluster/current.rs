@@ -64,7 +64,10 @@ impl Memo {
     fn put(&self, uid: &str, basis: Basis, current: &Current) {
         let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if map.len() >= KEPT_MAX && !map.contains_key(uid) {
-            map.pop_first();
+            // Of a Rollout that is gone nothing is asked any more, so it becomes the oldest.
+            let oldest = map.iter().min_by_key(|(_, answer)| answer.at);
+            let oldest = oldest.map(|(uid, _)| uid.clone());
+            oldest.and_then(|uid| map.remove(&uid));
         }
         let answer = Answer {
             basis,
@@ -259,5 +262,26 @@ fn about_the_template(status: &Status) -> bool {
             !says("cannot create resource") && !says("exceeded quota") && !says("being terminated")
         }
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_asked_last_is_remembered_longest() {
+        let memo = Memo::default();
+        let new = Current::New("abc".to_owned());
+        // Rollouts that are long gone.
+        for n in 0..KEPT_MAX {
+            memo.put(&format!("z{n:04}"), 1, vec![], &new);
+            tokio::time::advance(Duration::from_millis(1)).await;
+        }
+        memo.put("a1", 1, vec![], &new);
+        tokio::time::advance(Duration::from_millis(1)).await;
+        memo.put("a2", 1, vec![], &new);
+        let known = ["a1", "a2", "z0000", "z0002"].map(|uid| memo.get(uid, 1, &[]).is_some());
+        assert_eq!(known, [true, true, false, true]);
     }
 }

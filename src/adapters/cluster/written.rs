@@ -18,6 +18,9 @@ use tokio::time::Instant;
 /// taken for dead.
 const FORGET: Duration = Duration::from_secs(330);
 
+/// So long an API server keeps an Event unless it is told otherwise, and until then takes no other of its name.
+const EVENT: Duration = Duration::from_secs(3600);
+
 /// Our last write to each object, until the cache has caught up; and of each Rollout, what was told
 /// and when its status was written.
 #[derive(Debug, Default)]
@@ -87,8 +90,12 @@ impl Own {
 impl Swept<Own> {
     /// What is known of a Rollout, to be noted.
     fn of(&mut self, uid: &str) -> &mut Own {
-        // What was told and is not recorded as told would be told again.
-        let keep = |own: &Own| own.noted.elapsed() < FORGET || own.told.is_some();
+        // What was told and is not recorded as told would be told again. Of one that was let go of,
+        // the last is told when it is gone, and is recorded nowhere.
+        let keep = |own: &Own| {
+            let age = own.noted.elapsed();
+            age < FORGET || own.told.is_some() && age < EVENT
+        };
         let own = self.at(uid, Own::new, keep);
         own.noted = Instant::now();
         own
@@ -286,6 +293,20 @@ mod tests {
         }
         assert!(written.told("rollout").is_some(), "it is not told again");
         assert_eq!(lock(&written.rollouts).notes.len(), 1001, "none is old");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_told_of_those_that_are_gone_does_not_pile_up() {
+        let written = Written::default();
+        for n in 0..1000 {
+            let uid = format!("rollout-{n}");
+            written.gone(&uid);
+            written.untold(&uid, 7);
+            written.note_told(&uid, 7);
+            tokio::time::advance(EVENT / 100).await;
+            assert!(written.told(&uid).is_some());
+        }
+        assert!(lock(&written.rollouts).notes.len() <= 4 * FEW);
     }
 
     #[tokio::test(start_paused = true)]

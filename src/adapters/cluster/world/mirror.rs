@@ -6,6 +6,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, PoisonError, RwLock},
 };
 
@@ -13,11 +14,11 @@ use futures::StreamExt;
 use kube::{
     Api,
     api::DynamicObject,
-    runtime::watcher::{self, Event, watcher},
+    runtime::watcher::{Config, Event},
 };
 use tokio::{sync::watch, time::timeout};
 
-use super::watching::{Listed, PATIENCE, pause, refused, said};
+use super::watching::{Listed, PATIENCE, events, pause, refused, said};
 
 /// Namespace and name of an object. Copies share the text: there are some of each key, in maps.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -212,7 +213,7 @@ impl<T: Send + Sync + 'static> Mirror<T> {
     /// Takes an object in as it is now.
     pub fn apply(&self, object: DynamicObject) {
         let key = Key::of(&object);
-        match (self.read)(object) {
+        match self.understand(object) {
             Ok(Some(entry)) => self.put(entry.key.clone(), Some(entry)),
             Ok(None) => self.put(key, None),
             Err(malformed) => {
@@ -221,6 +222,20 @@ impl<T: Send + Sync + 'static> Mirror<T> {
                 (self.malformed)(malformed);
             }
         }
+    }
+
+    /// Reads an object. One that makes us panic is unreadable, as in a round: the watch of all the
+    /// others goes on.
+    fn understand(&self, object: DynamicObject) -> Result<Option<Entry<T>>, Malformed> {
+        let mistake = Malformed {
+            key: Key::of(&object),
+            uid: object.metadata.uid.clone().unwrap_or_default(),
+            generation: object.metadata.generation.unwrap_or(0),
+            message: "reading it panicked, which is a mistake in Serin: its log has more"
+                .to_owned(),
+        };
+        let read = AssertUnwindSafe(|| (self.read)(object));
+        catch_unwind(read).unwrap_or(Err(mistake))
     }
 
     /// Takes an object out.
@@ -259,13 +274,8 @@ impl<T: Send + Sync + 'static> Mirror<T> {
     /// Watches one scope for ever: the namespace, or all of them where it is empty. What there is comes
     /// as a stream where the API server can do that, otherwise in the pages of `config`: a page is
     /// in memory as a tree before it is read, and is no answer from the API server's cache.
-    pub async fn watch<K: Listed>(&self, api: Api<K>, config: watcher::Config, namespace: String) {
-        // The library's own backoff begins anew with every list that is tried, so it never grows.
-        let begin = |streams: bool| {
-            let pages = config.clone();
-            let streamed = streams.then(|| pages.clone().streaming_lists());
-            watcher(api.clone(), streamed.unwrap_or(pages)).boxed()
-        };
+    pub async fn watch<K: Listed>(&self, api: Api<K>, config: Config, namespace: String) {
+        let begin = |streams: bool| events(api.clone(), config.clone(), streams);
         // A list has an end; a watch may say nothing for hours.
         let (mut events, mut streams, mut listing) = (begin(true), true, true);
         let (mut once, mut failures) = (false, 0);
@@ -308,7 +318,11 @@ impl<T: Send + Sync + 'static> Mirror<T> {
                     }
                 }
                 Ok(Event::Apply(object)) => self.apply(object.into()),
-                Ok(Event::Delete(object)) => self.remove(&Key::of(&object.into())),
+                Ok(Event::Delete(object)) => {
+                    let key = Key::of(&object.into());
+                    listed.remove(&key);
+                    self.remove(&key);
+                }
                 Err(error) if streams && refused(&error) => {
                     tracing::debug!(kind = self.kind, "no streaming list, listing in pages");
                     streams = false;
@@ -349,14 +363,6 @@ impl<T: Send + Sync + 'static> Mirror<T> {
 
 #[cfg(test)]
 mod tests {
-    use tokio::{
-        io::{AsyncReadExt, AsyncWriteExt},
-        net::{TcpListener, TcpStream},
-    };
-
-    use kube::api::ApiResource;
-
-    use super::super::lean::Lean;
     use super::*;
 
     fn object(name: &str, version: &str, word: &str) -> DynamicObject {
@@ -418,83 +424,5 @@ mod tests {
             mirror.all().is_empty() && mirror.find("x").is_empty() && mirror.find("y").is_empty()
         );
         assert_eq!(*told.lock().expect("lock"), ["-+", "-+", "++", "+-", "+-"]);
-    }
-
-    /// What an API server says that streams no lists, or whose streams do not end, and what it lists in their
-    /// place.
-    async fn answer(mut stream: TcpStream, asked: Arc<Mutex<Vec<String>>>, refuses: bool) {
-        let mut head = vec![];
-        while !head.ends_with(b"\r\n\r\n") {
-            match stream.read_u8().await {
-                Ok(byte) => head.push(byte),
-                Err(_) => return,
-            }
-        }
-        let line = String::from_utf8_lossy(&head);
-        let line = line.lines().next().unwrap_or_default().to_owned();
-        let (code, body) = if refuses && line.contains("sendInitialEvents") {
-            let message = "sendInitialEvents is forbidden for watch unless the WatchList feature gate is enabled";
-            (
-                422,
-                serde_json::json!({"kind": "Status", "apiVersion": "v1", "status": "Failure",
-                "reason": "Invalid", "code": 422, "message": message}),
-            )
-        } else if line.contains("watch=true") {
-            asked.lock().expect("lock").push(line);
-            // It stays open without a word.
-            let _ = stream.read_u8().await;
-            return;
-        } else {
-            (
-                200,
-                serde_json::json!({"kind": "ThingList", "apiVersion": "v1", "metadata": {"resourceVersion": "9"},
-                "items": [object("a", "1", "x")]}),
-            )
-        };
-        asked.lock().expect("lock").push(line);
-        let body = body.to_string();
-        let head = format!(
-            "HTTP/1.1 {code} X\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
-            body.len()
-        );
-        let _ = stream.write_all((head + &body).as_bytes()).await;
-    }
-
-    #[tokio::test]
-    async fn where_no_list_is_streamed_it_is_listed_in_pages() {
-        in_pages(true).await;
-    }
-
-    #[tokio::test]
-    async fn where_a_streamed_list_does_not_end_it_is_listed_in_pages() {
-        in_pages(false).await;
-    }
-
-    async fn in_pages(refuses: bool) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let address = listener.local_addr().expect("an address");
-        let asked: Arc<Mutex<Vec<String>>> = Arc::default();
-        let server = Arc::clone(&asked);
-        tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(answer(stream, Arc::clone(&server), refuses));
-            }
-        });
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let config = kube::Config::new(format!("http://{address}").parse().expect("a URL"));
-        let client = kube::Client::try_from(config).expect("a client");
-        let resource = ApiResource::erase::<k8s_openapi::api::core::v1::Service>(&());
-        let api: Api<Lean> = Api::all_with(client, &resource);
-        let told = Arc::default();
-        let mirror = Arc::new(mirror(&told));
-        let config = watcher::Config::default().page_size(100);
-        let watching = Arc::clone(&mirror);
-        let task = tokio::spawn(async move { watching.watch(api, config, String::new()).await });
-        mirror.ready().await;
-        assert_eq!(mirror.find("x").len(), 1);
-        task.abort();
-        let asked = asked.lock().expect("lock").clone();
-        assert!(asked[0].contains("sendInitialEvents=true"), "{asked:?}");
-        assert!(asked[1].contains("limit=100"), "{asked:?}");
     }
 }

@@ -15,10 +15,12 @@ use super::mirror::Key;
 /// What a round is queued with: an object's name. The round looks at the mirrors.
 pub type Named<K> = PartialObjectMeta<K>;
 
-/// Objects to look at. It cannot grow beyond their number, also while nobody looks.
+/// Objects to look at. A copy that does not lead may wait for months, in which objects come and go:
+/// while nobody looks, nothing is kept, and who begins to look looks at all there is.
 #[derive(Debug, Default)]
 pub struct Queue {
-    waiting: Mutex<BTreeSet<Key>>,
+    /// None while nobody looks.
+    waiting: Mutex<Option<BTreeSet<Key>>>,
     /// Those that will be asked for after [`LATER`].
     later: Mutex<BTreeSet<Key>>,
     wake: Notify,
@@ -28,15 +30,17 @@ pub struct Queue {
 /// once would never end.
 const LATER: Duration = Duration::from_secs(1);
 
-fn lock(keys: &Mutex<BTreeSet<Key>>) -> MutexGuard<'_, BTreeSet<Key>> {
+fn lock<T>(keys: &Mutex<T>) -> MutexGuard<'_, T> {
     keys.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Queue {
     /// Asks for a look at an object.
     pub fn push(&self, key: Key) {
-        lock(&self.waiting).insert(key);
-        self.wake.notify_one();
+        if let Some(waiting) = lock(&self.waiting).as_mut() {
+            waiting.insert(key);
+            self.wake.notify_one();
+        }
     }
 
     /// Asks for a look at an object, after [`LATER`].
@@ -53,11 +57,19 @@ impl Queue {
     }
 
     fn pop(&self) -> Option<Key> {
-        lock(&self.waiting).pop_first()
+        lock(&self.waiting).as_mut()?.pop_first()
     }
 
-    /// The objects to look at, for ever. For one reader.
-    pub fn stream(self: Arc<Self>) -> impl Stream<Item = Key> + Send + 'static {
+    /// The objects to look at, for ever, and first of all those that are there. For one reader.
+    pub fn stream(
+        self: Arc<Self>,
+        there: &dyn Fn() -> Vec<Key>,
+    ) -> impl Stream<Item = Key> + Send + use<> {
+        // First, so that what comes while it is asked what is there is not missed.
+        lock(&self.waiting).get_or_insert_default();
+        for key in there() {
+            self.push(key);
+        }
         stream::unfold(self, |queue| async move {
             loop {
                 if let Some(key) = queue.pop() {
@@ -78,10 +90,10 @@ mod tests {
     #[tokio::test]
     async fn gives_each_once_and_wakes_its_reader() {
         let queue = Arc::new(Queue::default());
+        let mut keys = Box::pin(Arc::clone(&queue).stream(&Vec::new));
         for name in ["b", "a", "b"] {
             queue.push(Key::new("ns", name));
         }
-        let mut keys = Box::pin(Arc::clone(&queue).stream());
         assert_eq!(keys.next().await, Some(Key::new("ns", "a")));
         assert_eq!(keys.next().await, Some(Key::new("ns", "b")));
         let later = async {
@@ -96,14 +108,32 @@ mod tests {
     async fn what_comes_later_comes_once() {
         let queue = Arc::new(Queue::default());
         let began = tokio::time::Instant::now();
+        let mut keys = Box::pin(Arc::clone(&queue).stream(&Vec::new));
         for _ in 0..3 {
             queue.push_later(Key::new("ns", "a"));
         }
-        let mut keys = Box::pin(Arc::clone(&queue).stream());
         assert_eq!(keys.next().await, Some(Key::new("ns", "a")));
         assert_eq!(began.elapsed(), LATER);
         assert_eq!(queue.pop(), None);
         queue.push_later(Key::new("ns", "a"));
         assert_eq!(keys.next().await, Some(Key::new("ns", "a")));
+    }
+
+    #[tokio::test]
+    async fn while_nobody_looks_nothing_piles_up_and_then_all_is_looked_at() {
+        let queue = Arc::new(Queue::default());
+        for n in 0..1000 {
+            queue.push(Key::new("ns", format!("gone-{n}")));
+        }
+        assert_eq!(*lock(&queue.waiting), None);
+        let meanwhile = Arc::clone(&queue);
+        let there = move || {
+            meanwhile.push(Key::new("ns", "new"));
+            vec![Key::new("ns", "old")]
+        };
+        let keys = Arc::clone(&queue).stream(&there);
+        let keys: Vec<_> = keys.take(2).map(|k| k.name.to_string()).collect().await;
+        assert_eq!(keys, ["new", "old"]);
+        assert_eq!(queue.pop(), None);
     }
 }

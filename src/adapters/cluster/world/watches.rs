@@ -25,7 +25,7 @@ const LOOK_AGAIN: Duration = Duration::from_secs(30);
 pub struct Optional<T> {
     /// What is kept of it.
     pub mirror: Arc<Mirror<T>>,
-    /// Whether it is there; none until that is known.
+    /// Whether it is there, or may be; none until that was asked.
     there: watch::Sender<Option<bool>>,
 }
 
@@ -37,7 +37,7 @@ impl<T: Send + Sync + 'static> Optional<T> {
             Some(there) => !there || self.mirror.is_ready(),
         }
     }
-    /// Waits until it is known whether the kind is there.
+    /// Waits until it was asked whether the kind is there.
     pub async fn known(&self) {
         let _ = self.there.subscribe().wait_for(Option::is_some).await;
     }
@@ -155,6 +155,8 @@ async fn await_kind(
             Err(kube::Error::Api(s)) if s.code == 403 => !forbidden_is_absent,
             Err(error) => {
                 tracing::warn!(kind = kind.kind, %error, "cannot tell whether the kind is there, trying again");
+                // As one that is there and not listed: those who need it wait, and nobody else does.
+                there.send_if_modified(|there| there.replace(there.unwrap_or(true)).is_none());
                 tokio::time::sleep(Duration::from_secs(2)).await;
                 continue;
             }
