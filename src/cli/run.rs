@@ -27,7 +27,7 @@ use crate::{
     },
     api::names::CONTROLLER_NAME,
     controller::{
-        context::{Clock, Context, Failures},
+        context::{Clock, Context, Failures, Pace},
         lead, rollouts, standing,
     },
     server::{self, Shown},
@@ -195,6 +195,7 @@ fn context(
         controller_name: options.controller_name.clone(),
         trust_command_actor: options.trust_command_actor,
         failures: Failures::default(),
+        pace: Pace::default(),
     };
     Ok((Arc::new(cx), signals))
 }

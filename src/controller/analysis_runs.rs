@@ -18,6 +18,8 @@ use super::{context::Context, round::RoundError};
 
 /// When to look again where nothing is due.
 const IDLE: Duration = Duration::from_secs(300);
+/// When to look again at what has ended: each revision keeps some, and a change comes by the watch.
+const ENDED: Duration = Duration::from_secs(3600);
 /// The longest that asking may take.
 const ASK: Duration = Duration::from_secs(15);
 /// Questions are not asked anew before this time, whatever became of the last ones.
@@ -28,6 +30,9 @@ pub async fn round(cx: &Context, key: &Key) -> Result<Requeue, RoundError> {
     let Some(run) = cx.cluster.run(key)? else {
         return Ok(Requeue::OnChange(IDLE));
     };
+    if analysis::ended(run.status.as_ref()) {
+        return Ok(Requeue::OnChange(ENDED));
+    }
     let owner = || cx.cluster.owner_of(key, &run);
     let Some(rollout) = owner()? else {
         return Ok(Requeue::OnChange(IDLE));

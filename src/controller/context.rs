@@ -83,6 +83,8 @@ pub struct Context {
     pub trust_command_actor: bool,
     /// Rounds in a row that failed, by controller and object.
     pub failures: Failures,
+    /// How fast Rollouts are acted on.
+    pub pace: Pace,
 }
 
 impl Context {
@@ -133,6 +135,36 @@ impl Failures {
     }
 }
 
+/// Rounds that act on one Rollout come no faster than this, in the long run.
+const EACH: Duration = Duration::from_millis(200);
+/// So many come at once: more than any stage needs.
+const AT_ONCE: u32 = 20;
+
+/// How fast Rollouts are acted on: whoever writes what we put right, such as another process that takes
+/// itself for the leader and sees another world, is not answered without end.
+#[derive(Debug, Default)]
+pub struct Pace(Mutex<BTreeMap<Key, Instant>>);
+
+impl Pace {
+    /// How long to wait before the next round of a Rollout; none where it may come.
+    pub fn wait(&self, key: &Key) -> Option<Duration> {
+        let map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let ahead = map.get(key)?.checked_duration_since(Instant::now())?;
+        ahead
+            .checked_sub(EACH * (AT_ONCE - 1))
+            .filter(|w| !w.is_zero())
+    }
+    /// A round acts.
+    pub fn acts(&self, key: &Key) {
+        let now = Instant::now();
+        let mut map = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // What was acted on a while ago begins anew.
+        map.retain(|_, until| *until > now);
+        let until = map.entry(key.clone()).or_insert(now);
+        *until += EACH;
+    }
+}
+
 /// How long to wait after the `count`th failure in a row: twice as long each time, and not for all
 /// objects the same.
 pub fn backoff(first: Duration, longest: Duration, count: u32, key: &Key) -> Duration {
@@ -163,6 +195,28 @@ mod tests {
         let clock = Clock::starting_at(epoch);
         tokio::time::advance(Duration::from_secs(90)).await;
         assert_eq!(clock.now().as_second(), 1_090);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_is_answered_without_end() {
+        let (pace, key) = (Pace::default(), Key::new("ns", "app"));
+        let mut rounds = 0;
+        let began = Instant::now();
+        while began.elapsed() < Duration::from_secs(10) {
+            match pace.wait(&key) {
+                Some(wait) => tokio::time::advance(wait).await,
+                None => {
+                    pace.acts(&key);
+                    rounds += 1;
+                }
+            }
+        }
+        assert_eq!(rounds, 20 + 10 * 5);
+        assert_eq!(pace.wait(&Key::new("ns", "other")), None);
+        tokio::time::advance(Duration::from_secs(4)).await;
+        assert_eq!(pace.wait(&key), None);
+        pace.acts(&Key::new("ns", "other"));
+        assert_eq!(pace.0.lock().expect("lock").len(), 1);
     }
 
     #[tokio::test(start_paused = true)]

@@ -11,6 +11,7 @@ use crate::{
         object::Kind,
         observed::{Current, Observed, References},
         plan::Requeue,
+        progress::after,
         spec::Spec,
     },
 };
@@ -44,6 +45,9 @@ pub async fn round(cx: &Context, key: &Key) -> Result<Requeue, RoundError> {
     if !known.is_some_and(|r| cx.ours(r.value.glance.controller.as_deref())) {
         return Ok(Requeue::OnChange(IDLE));
     }
+    if let Some(wait) = cx.pace.wait(key) {
+        return Ok(Requeue::At(after(cx.clock.now(), wait)));
+    }
     let look = if cx.failures.in_doubt(ROLLOUT, key) {
         cx.cluster.observe_live(key).await?
     } else {
@@ -59,6 +63,9 @@ pub async fn round(cx: &Context, key: &Key) -> Result<Requeue, RoundError> {
         };
         observed = closer;
         plan = engine::plan(&observed, cx.clock.now());
+    }
+    if !plan.actions.is_empty() {
+        cx.pace.acts(key);
     }
     let mut committed = cx.cluster.commit(&observed, &plan).await?;
     let acted = cx.cluster.act(&mut committed).await;

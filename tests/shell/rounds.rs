@@ -13,7 +13,7 @@ use serin::{
     api::names::CONTROLLER_NAME,
     controller::{
         self,
-        context::{Clock, Context, Failures},
+        context::{Clock, Context, Failures, Pace},
     },
 };
 use tokio::{sync::watch, task::JoinHandle};
@@ -49,6 +49,7 @@ fn work(
         controller_name: CONTROLLER_NAME.to_owned(),
         trust_command_actor,
         failures: Failures::default(),
+        pace: Pace::default(),
     };
     let (stop, stopped) = watch::channel(false);
     (

@@ -33,7 +33,7 @@ const KEPT_MAX: usize = 4096;
 const REFUSAL: Duration = Duration::from_secs(60);
 
 /// What an answer rests on.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 struct Basis {
     generation: i64,
     /// A restart asks for another template, and is no change of the spec.
@@ -273,15 +273,19 @@ mod tests {
     async fn what_was_asked_last_is_remembered_longest() {
         let memo = Memo::default();
         let new = Current::New("abc".to_owned());
+        let basis = || Basis {
+            generation: 1,
+            ..Basis::default()
+        };
         // Rollouts that are long gone.
         for n in 0..KEPT_MAX {
-            memo.put(&format!("z{n:04}"), 1, vec![], &new);
+            memo.put(&format!("z{n:04}"), basis(), &new);
             tokio::time::advance(Duration::from_millis(1)).await;
         }
-        memo.put("a1", 1, vec![], &new);
+        memo.put("a1", basis(), &new);
         tokio::time::advance(Duration::from_millis(1)).await;
-        memo.put("a2", 1, vec![], &new);
-        let known = ["a1", "a2", "z0000", "z0002"].map(|uid| memo.get(uid, 1, &[]).is_some());
+        memo.put("a2", basis(), &new);
+        let known = ["a1", "a2", "z0000", "z0002"].map(|uid| memo.get(uid, &basis()).is_some());
         assert_eq!(known, [true, true, false, true]);
     }
 }

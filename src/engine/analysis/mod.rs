@@ -13,6 +13,7 @@ mod tests;
 
 use jiff::Timestamp;
 
+pub use schedule::ended;
 pub use steady::steady_since;
 
 use crate::{

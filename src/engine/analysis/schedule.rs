@@ -104,7 +104,7 @@ pub(super) fn result<'a>(
 }
 
 /// Whether a run has ended.
-pub(super) fn ended(status: Option<&AnalysisRunStatus>) -> bool {
+pub fn ended(status: Option<&AnalysisRunStatus>) -> bool {
     let phase = status.and_then(|s| s.phase.as_deref()).unwrap_or_default();
     RunPhase::parse(phase) != RunPhase::Running
 }

@@ -11,7 +11,7 @@ use serin::{
     },
     api::names::CONTROLLER_NAME,
     controller::{
-        context::{Clock, Context, Failures},
+        context::{Clock, Context, Failures, Pace},
         lead, rollouts,
     },
 };
@@ -69,6 +69,7 @@ pub fn start(world: &Shared, life: usize, elects: bool) -> Copy {
             controller_name: CONTROLLER_NAME.to_owned(),
             trust_command_actor: false,
             failures: Failures::default(),
+            pace: Pace::default(),
         };
         // Who ends by itself has lost the lease, and is started anew.
         drop(lead::work(elector, Arc::new(cx), signals, stopped).await);
