@@ -67,7 +67,8 @@ pub fn start(world: &Shared, life: usize, elects: bool) -> Copy {
             metrics: Metrics::default(),
             clock,
             controller_name: CONTROLLER_NAME.to_owned(),
-            trust_command_actor: false,
+            // What is stamped is believed, as where the chart's policy stamps it.
+            trust_command_actor: true,
             failures: Failures::default(),
             pace: Pace::default(),
         };
