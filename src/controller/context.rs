@@ -211,7 +211,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(rounds, 20 + 10 * 5);
+        assert_eq!(rounds, 20 + 49, "at once, then five a second");
         assert_eq!(pace.wait(&Key::new("ns", "other")), None);
         tokio::time::advance(Duration::from_secs(4)).await;
         assert_eq!(pace.wait(&key), None);
