@@ -1,4 +1,4 @@
-//! What people say: abort, promote, pause, resume, retry.
+//! What people say: abort, undo, restart, promote, pause, resume, retry.
 
 use std::sync::Arc;
 
@@ -93,6 +93,52 @@ pub async fn undo(lab: Arc<Lab>) -> Result {
     expect_reasons(&status, &["UndoEnded", "AttemptStarted", "Promoted"])?;
     ensure(status.undo.is_none(), "another template has ended it")?;
     w.served_by("v3").await?;
+    let report = w.farewell().await?;
+    println!("{} requests", report.sent);
+    Ok(())
+}
+
+/// Fresh pods of the same template take over without steps, with no user turned away; what is applied again is what
+/// is there, and another template goes by its steps.
+pub async fn restart(lab: Arc<Lab>) -> Result {
+    let setup = Setup {
+        steps: "[{setWeight: 50}, {pause: {}}]",
+        ..Setup::default()
+    };
+    let mut w = World::new(lab, "restart", setup).await?;
+    let first = w.status().await?.stable_revision;
+    w.annotate(&[("restart", "*/1")]).await?;
+    let status = w
+        .until("fresh pods to be stable", |s| {
+            s.stable_revision != first && phase(s) == "Healthy"
+        })
+        .await?;
+    ensure(outcomes(&status) == ["restart Done"], "it is done")?;
+    expect_reasons(&status, &["Restarted", "AttemptStarted", "Promoted"])?;
+    ensure(
+        status.attempt.is_some_and(|a| a.steps.is_empty()),
+        "without steps",
+    )?;
+    let fresh = status.stable_revision;
+    w.apply_app("v1", 100, 0).await?;
+    w.patch(json!({"spec": {"minReadySeconds": 2}})).await?;
+    let status = w
+        .until("that to be seen", |s| phase(s) == "Healthy")
+        .await?;
+    ensure(
+        status.stable_revision == fresh,
+        "the template is that of the fresh pods",
+    )?;
+    w.deploy("v2").await?;
+    let status = w.step(1).await?;
+    w.served_by("v2").await?;
+    w.annotate(&[("promote", &format!("{}/1", hash(&status)))])
+        .await?;
+    let status = w.done("Healthy").await?;
+    ensure(
+        status.stable_revision != fresh,
+        "another template is another",
+    )?;
     let report = w.farewell().await?;
     println!("{} requests", report.sent);
     Ok(())

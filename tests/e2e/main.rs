@@ -129,6 +129,7 @@ fn main() {
         analysis::latency,
         analysis::prometheus_down,
         commands::undo,
+        commands::restart,
         commands::promote_tokens,
         commands::abort_and_promote_at_once,
         commands::pause_and_resume,
