@@ -195,7 +195,9 @@ fn returns(world: &World, rollout: &Value, hash: &str) -> bool {
 fn restarts(world: &World, rollout: &Value, stable: &str, hash: &str) -> bool {
     let steps = rollout["status"]["attempt"]["steps"].as_array();
     let template = |hash: &str| {
-        let record = world.store.get(&Path::new(REVISION, format!("app-{hash}")))?;
+        let record = world
+            .store
+            .get(&Path::new(REVISION, format!("app-{hash}")))?;
         let mut template = record["data"]["template"].clone();
         let metadata = template["metadata"].as_object_mut()?;
         // The people here write no annotation.
