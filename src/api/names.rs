@@ -20,6 +20,8 @@ pub const ROLLOUT_LABEL: &str = "serin.dev/rollout";
 
 /// Annotation on every object with a hazardous write: the sequence number of the decision behind it.
 pub const DECISION: &str = "serin.dev/decision";
+/// Annotation on a route whose backends Serin manages: the backends that it took out, to be put back, as JSON.
+pub const BACKENDS: &str = "serin.dev/backends";
 /// Annotation on a ControllerRevision: what became of the revision.
 pub const VERDICT: &str = "serin.dev/verdict";
 /// Annotation on a ControllerRevision: by whom or by what that came about.
@@ -102,6 +104,10 @@ pub mod reason {
     pub const ROUTE_CONFLICT: &str = "RouteConflict";
     /// The route's weights were changed by somebody else and put right.
     pub const ROUTE_REPAIRED: &str = "RouteRepaired";
+    /// The role Services stand in the routes, in the place of the user's Service.
+    pub const ROUTE_BOUND: &str = "RouteBound";
+    /// The user's Service stands in the routes again.
+    pub const ROUTE_RELEASED: &str = "RouteReleased";
     /// No progress within `progressDeadlineSeconds`.
     pub const PROGRESS_DEADLINE_EXCEEDED: &str = "ProgressDeadlineExceeded";
     /// The lost status was rebuilt from the revisions and the live route.

@@ -45,15 +45,17 @@ fn one_router(schema: &mut Schema) {
     schema.insert("x-kubernetes-validations".to_owned(), json!([rule]));
 }
 
-/// Gateway API: the weights of the two role Services in these routes are set, nothing else. All of
-/// them, of whatever kind, get the same weight. Name one at least.
+/// Gateway API: the weights of the two role Services in these routes are set, and with `manage: Backends`
+/// the two are put in first and taken out again at the end. All routes, of whatever kind, get the same
+/// weight. Name one at least.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("[has(self.httpRoutes), has(self.grpcRoutes), has(self.tcpRoutes), has(self.tlsRoutes)].exists(set, set)")
     .message("name a route: in httpRoutes, grpcRoutes, tcpRoutes or tlsRoutes"))]
 pub struct GatewayApi {
     /// HTTPRoutes, in the Rollout's namespace. Each must name both role Services, and rest at
-    /// weight 100 for the stable and 0 for the canary Service, both written out.
+    /// weight 100 for the stable and 0 for the canary Service, both written out; with
+    /// `manage: Backends` it names your Service alone.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(min = 1, max = 16))]
     pub http_routes: Vec<RouteRef>,
@@ -80,8 +82,30 @@ pub struct RouteRef {
     /// Name of the route.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
-    /// Name of the rule whose weights are set. Default: every rule that names both role Services.
+    /// Name of the rule whose weights are set. Default: every rule that names both role Services, with
+    /// `manage: Backends` also every rule that names your Service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub rule: Option<String>,
+    /// What of its rules is set. `Weights`: they name both role Services all the time. `Backends`: at rest
+    /// they name your Service, and the role Services stand in its place while a rollout is in flight.
+    /// Default: Weights.
+    #[serde(default, skip_serializing_if = "Manage::is_weights")]
+    pub manage: Manage,
+}
+
+/// What of a route's rules is set.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Manage {
+    /// The weights of the role Services, which the rule names all the time.
+    #[default]
+    Weights,
+    /// The backends: the role Services stand in the place of the user's Service while a rollout is in flight.
+    Backends,
+}
+
+impl Manage {
+    fn is_weights(&self) -> bool {
+        *self == Self::default()
+    }
 }

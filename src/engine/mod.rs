@@ -22,7 +22,7 @@ use crate::{
         object::annotation_number,
         observed::{Observed, References},
         plan::{Action, Intent, Numbers, Plan, Requeue},
-        progress::{Stage, note, note_once},
+        progress::{Stage, after, note, note_once},
         revisions::restarted_at,
         share::FULL,
         spec::{Course, FieldError, Spec, shifting},
@@ -250,8 +250,10 @@ fn realize(
         action => realized.intents.extend(action.map(Intent::harmless)),
     }
     if let Some(written) = world.written {
-        let wanted = decided.desired.weight;
-        let verdict = wanted.map(|w| traffic::repair::judge(status, written, w, world.now));
+        let verdict = match decided.desired.weight {
+            _ if written.strayed => Some(traffic::repair::unbound(written)),
+            wanted => wanted.map(|w| traffic::repair::judge(status, written, w, world.now)),
+        };
         if let Some(traffic::repair::Verdict::Conflict(until, message)) = verdict {
             decided.stalled = Some((reason::ROUTE_CONFLICT.into(), message));
             decided.also_wake(Some(until));
@@ -279,6 +281,8 @@ fn realize(
                         wait.for_ = why;
                         wait.until = None;
                     }
+                    // Nothing tells of the endpoints of the user's Service.
+                    decided.also_wake(written.bound.then(|| after(world.now, LOOK_AGAIN)));
                 }
                 None => {}
             }
@@ -316,7 +320,8 @@ fn finalizer(world: &World<'_>, desired: &Desired) -> Option<Action> {
     if desired.claim {
         return (!ours).then_some(Action::Claim);
     }
-    let straight = world.force.is_none_or(|f| f.settled_at(0) || f.gone);
+    let straight = world.force.is_none_or(|f| f.settled_at(0) || f.gone)
+        && world.written.is_none_or(|w| !w.bound);
     (ours && straight).then_some(Action::Release)
 }
 
@@ -361,7 +366,7 @@ fn choose(
                 if let (Some(traffic), Some(share)) = (status.traffic.as_mut(), hazard.share) {
                     traffic.written = i32::try_from(share).ok();
                     traffic.written_by = next;
-                    if share > 0 && traffic.strategy.is_none() {
+                    if (share > 0 || hazard.binds) && traffic.strategy.is_none() {
                         traffic.strategy = shifting(&world.observed.rollout.spec.strategy);
                     }
                 }

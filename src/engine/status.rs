@@ -316,7 +316,7 @@ fn tracks(world: &World<'_>, decided: &Decided, status: &mut RolloutStatus) {
         .as_ref()
         .map(|t| int(rounded(u32::try_from(t.share).unwrap_or(0))))
         .filter(|_| {
-            let written = world.written.filter(|w| w.accepted);
+            let written = world.written.filter(|w| w.accepted && !w.strayed);
             written.is_some_and(|w| w.acceptable().is_some())
         });
     let available = |h: Option<&String>| {

@@ -24,6 +24,8 @@ pub struct Desired {
     pub runs: Vec<DesiredRun>,
     /// Whether routes may be bent, so that they must be bent back before the Rollout goes.
     pub claim: bool,
+    /// Whether routes must name the role Services, whatever they name at rest.
+    pub bind: bool,
     /// What became of revisions, by hash.
     pub verdicts: BTreeMap<String, Judged>,
     /// The revision that was promoted last and when, where its record does not tell so yet.

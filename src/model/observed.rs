@@ -118,6 +118,13 @@ impl Observed {
         let ours = |(_, hash): &(&str, &str)| self.revision(hash).is_some();
         left.iter().filter_map(bound).filter(ours)
     }
+    /// Whether pods of another revision than stable are there, or wanted.
+    pub fn others(&self) -> bool {
+        let status = self.rollout.status.as_ref();
+        let stable = status.and_then(|s| s.stable_revision.as_ref());
+        let there = |r: &Revision| r.desired() > 0 || r.current() > 0;
+        stable.is_some_and(|s| self.revisions.iter().any(|r| r.hash != *s && there(r)))
+    }
     /// The revision whose pods `service` selects now.
     pub fn selected(&self, service: &str) -> Option<&str> {
         self.services

@@ -107,6 +107,8 @@ pub struct Hazard {
     pub share: Option<u32>,
     /// The foreign change of the traffic that it puts right, in a sentence.
     pub repair: Option<String>,
+    /// Whether it puts backends into routes that only the same routing takes out again.
+    pub binds: bool,
 }
 
 /// A Service points to a revision: why and what, for the history.
@@ -136,6 +138,7 @@ impl Intent {
                 what: what.into(),
                 share: None,
                 repair: None,
+                binds: false,
             }),
         }
     }

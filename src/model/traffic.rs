@@ -19,6 +19,12 @@ pub struct Written {
     pub decision: i64,
     /// Who wrote the routes' rules last, apart from Serin.
     pub foreign_writer: Option<String>,
+    /// Whether a rule names the user's Service in the place of the role Services: users reach every pod.
+    pub loose: bool,
+    /// Whether one does while pods of another revision than stable are there.
+    pub strayed: bool,
+    /// Whether a route remembers the backends that Serin took out of it.
+    pub bound: bool,
 }
 
 impl Written {

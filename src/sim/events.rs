@@ -234,7 +234,9 @@ impl Cluster {
             return true;
         }
         json_patch::merge(&mut object, patch);
+        let loose = self.loose();
         self.put(reference.kind, object, now);
+        self.loosened |= !loose && self.loose();
         true
     }
 

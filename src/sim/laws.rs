@@ -1,12 +1,12 @@
 //! The laws that are checked while a scenario is played: what Serin itself may never do, and what
 //! users must never see.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
     api::{
         RolloutStatus,
-        names::{POD_TEMPLATE_HASH, VERDICT, reason},
+        names::{BACKENDS, POD_TEMPLATE_HASH, VERDICT, reason},
     },
     engine::{self, traffic::is_route},
     model::{
@@ -18,7 +18,10 @@ use crate::{
     },
 };
 
-use super::{cluster::data_plane::canary_share, run::Simulation};
+use super::{
+    cluster::data_plane::{canary_share, is_loose},
+    run::Simulation,
+};
 
 impl Simulation {
     /// No weight on a backend without a ready pod.
@@ -60,6 +63,17 @@ impl Simulation {
         }
     }
 
+    /// S3 where users come by their own Service: they reach nothing that is not stable, but by somebody else's doing.
+    pub(super) fn check_unasked(&mut self) {
+        let unasked = self.cluster.gateway.loose && !self.cluster.loosened && self.routed();
+        let stranger = self.cluster.stranger(Some(self.now)).filter(|_| unasked);
+        if let Some(hash) = stranger {
+            let user = &self.cluster.names.services.user;
+            let what = format!("S3: users come by Service {user} and reach {hash} unasked");
+            self.timeline.broke(self.now, &what);
+        }
+    }
+
     /// S1, S2, S3, S4, S6, S29: checked at each write.
     pub(super) fn check_action(&mut self, action: &Action) {
         let status = self.cluster.status();
@@ -68,9 +82,15 @@ impl Simulation {
                 target, replicas, ..
             } if target.object.kind == REPLICA_SET => {
                 self.check_scale(&status, target, *replicas);
+                self.check_added(&status, &target.object.name, u64::from(*replicas));
             }
             Action::Patch { target, operations } if is_route(target.object.kind) => {
                 self.check_weights(&status, operations);
+                self.check_backends(operations);
+            }
+            Action::Create { object, value } if object.kind == REPLICA_SET => {
+                let replicas = value.pointer("/spec/replicas").and_then(Value::as_u64);
+                self.check_added(&status, &object.name, replicas.unwrap_or(0));
             }
             Action::Patch { target, operations }
                 if self.cluster.names.switched
@@ -120,9 +140,51 @@ impl Simulation {
     fn check_release(&mut self) {
         let routes = self.cluster.objects.iter();
         let mut routes = routes.filter(|(r, _)| is_route(r.kind));
-        if let Some((bent, _)) = routes.find(|(_, route)| canary_share(route) > 0) {
+        let bent = |route: &Value| canary_share(route) > 0 || annotation(route, BACKENDS).is_some();
+        if let Some((bent, _)) = routes.find(|(_, route)| bent(route)) {
             let what = format!("S29: the finalizer goes, {} is bent", bent.name);
             self.timeline.broke(self.now, &what);
+        }
+    }
+
+    /// S3: no pods of a revision that is not stable are added while users come by their own Service.
+    fn check_added(&mut self, status: &RolloutStatus, set: &str, wanted: u64) {
+        let stable = status.stable_revision.as_ref();
+        let there = self.cluster.pods.get(set).map_or(0, |p| p.pods.len());
+        let added = u64::try_from(there).is_ok_and(|there| wanted > there);
+        let other = stable.is_some_and(|hash| !set.ends_with(&format!("-{hash}")));
+        if added && other && self.routed() && self.cluster.loose() {
+            let what = format!("S3: {set} grows to {wanted} while users reach every pod");
+            self.timeline.broke(self.now, &what);
+        }
+    }
+
+    /// S1 and S3 where backends are put in or taken out.
+    fn check_backends(&mut self, operations: &[Value]) {
+        let services = self.cluster.names.services.clone();
+        let value = |o: &Value| {
+            let path = o.get("path").and_then(Value::as_str)?;
+            path.ends_with("/backendRefs")
+                .then(|| json!({"spec": {"rules": [{"backendRefs": o.get("value")}]}}))
+        };
+        let written: Vec<Value> = operations.iter().filter_map(value).collect();
+        for rule in written {
+            let stable = self.cluster.selected(&services.stable).unwrap_or_default();
+            let ready = self.cluster.ready_of(stable, self.now);
+            let all = self.cluster.pods.values().map(|p| p.ready(self.now));
+            let needed = need(FULL, self.cluster.wanted()).min(all.sum());
+            let what = match is_loose(&rule, &services.user) {
+                true => (self.cluster.stranger(None))
+                    .map(|hash| format!("S3: users are sent to every pod, also of {hash}")),
+                false if canary_share(&rule) > 0 => {
+                    Some("S3: the canary is put in with a weight".to_owned())
+                }
+                false => (ready < needed)
+                    .then(|| format!("S1: everything is sent to {ready} pods of {needed}")),
+            };
+            if let Some(what) = what {
+                self.timeline.broke(self.now, &what);
+            }
         }
     }
 
@@ -380,16 +442,18 @@ impl Simulation {
             || canary.is_some_and(|c| c.traffic_routing.is_some())
     }
 
-    /// What each role Service gets. A switch sends everything to the stable one.
+    /// What each role Service gets. A switch sends everything to the stable one; where users come by their own,
+    /// neither gets anything.
     fn shares(&self) -> [(String, u32); 2] {
+        let whole = if self.cluster.gateway.loose { 0 } else { FULL };
         let share = match self.cluster.names.switched {
             true => 0,
             false => self.cluster.gateway.share,
         };
         let services = &self.cluster.names.services;
         [
-            (services.stable.clone(), FULL - share),
-            (services.canary.clone(), share),
+            (services.stable.clone(), whole - share.min(whole)),
+            (services.canary.clone(), share.min(whole)),
         ]
     }
 }

@@ -119,7 +119,7 @@ impl Simulation {
             "spec": {"selector": labels, "ports": [{"port": 80, "targetPort": 8080}]}});
             cluster.put(SERVICE, service, begin);
         }
-        let routes = scenario.given.route.iter().flat_map(|w| names.routes(*w));
+        let routes = scenario.given.route.iter().flat_map(|w| names.given(*w));
         for (reference, route) in routes {
             cluster.put(reference.kind, route, begin);
         }
@@ -167,6 +167,7 @@ impl Simulation {
             self.happen();
             self.settle();
             self.check_void();
+            self.check_unasked();
             let next = [
                 self.cluster.next(self.now),
                 self.next_event(),

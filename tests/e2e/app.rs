@@ -54,10 +54,13 @@ impl World {
             Strategy::BlueGreen(_) => ["app-active", "app-preview"],
             Strategy::Rolling(_) => ["app", ""],
         };
-        let second = if self.setup.routed {
-            format!("\n    - {{name: {second}, port: 80, weight: {canary}{filter}}}")
-        } else {
-            String::new()
+        let refs = match (self.setup.routed, self.setup.lent) {
+            (_, true) => "- {name: app, port: 80}".to_owned(),
+            (true, _) => format!(
+                "- {{name: {first}, port: 80, weight: {stable}{filter}}}
+    - {{name: {second}, port: 80, weight: {canary}{filter}}}"
+            ),
+            (false, _) => format!("- {{name: {first}, port: 80, weight: {stable}{filter}}}"),
         };
         let route = |kind: &&str| {
             let namespace = &self.namespace;
@@ -83,7 +86,7 @@ spec:
   rules:
   - name: all{timeouts}
     backendRefs:
-    - {{name: {first}, port: 80, weight: {stable}{filter}}}{second}
+    {refs}
 "
             )
         };
@@ -147,7 +150,8 @@ spec:
                 "TLSRoute" => "tlsRoutes",
                 _ => "tcpRoutes",
             };
-            (field.to_owned(), json!([{"name": "app"}]))
+            let manage = ["Weights", "Backends"][usize::from(self.setup.lent)];
+            (field.to_owned(), json!([{"name": "app", "manage": manage}]))
         };
         let routes: serde_json::Map<String, Value> = self.setup.routes.iter().map(field).collect();
         json!({"propagationDelay": self.setup.propagation_delay, "gatewayAPI": routes})

@@ -140,6 +140,7 @@ fn main() {
         flight::delete_by_default,
         flight::pods_as_the_weight,
         flight::canary_scale,
+        routes::managed_backends,
         routes::tcp_route,
         routes::routes_of_several_kinds,
         rolling::rolling_by_itself,

@@ -52,6 +52,48 @@ pub async fn tcp_route(lab: Arc<Lab>) -> Result {
     )
 }
 
+/// What the route's rules are, and what Serin remembers on it.
+async fn rules(w: &World) -> Result<(Value, Option<String>)> {
+    let route = w.routes().get("app").await?;
+    let remembered = route.metadata.annotations.clone().unwrap_or_default();
+    let rules = route.data["spec"]["rules"].clone();
+    Ok((rules, remembered.get("serin.dev/backends").cloned()))
+}
+
+/// A route that names the user's Service alone: the role Services stand in it while a rollout is in flight, and
+/// it is as it was after a promotion and after an abort; nobody is turned away on the way in or out.
+pub async fn managed_backends(lab: Arc<Lab>) -> Result {
+    let setup = Setup {
+        lent: true,
+        ..Setup::default()
+    };
+    let mut w = World::new(lab, "lent", setup).await?;
+    let before = rules(&w).await?;
+    ensure(before.1.is_none(), "nothing is remembered at rest")?;
+    for (version, command, end) in [("v2", "promote", "Healthy"), ("v3", "abort", "Degraded")] {
+        w.deploy(version).await?;
+        let status = w.step(3).await?;
+        w.served_by(version).await?;
+        let (rules_now, remembered) = rules(&w).await?;
+        let refs = rules_now[0]["backendRefs"].as_array().cloned();
+        let names: Vec<_> = refs.iter().flatten().map(|r| r["name"].clone()).collect();
+        ensure(names == ["app-stable", "app-canary"], format!("{names:?}"))?;
+        ensure(remembered.is_some(), "what stood there is remembered")?;
+        w.annotate(&[(command, &format!("{}@wait/1", hash(&status)))])
+            .await?;
+        w.done(end).await?;
+        w.lab
+            .until("the route to be as it was", LIMIT, || async {
+                rules(&w).await.ok().filter(|now| *now == before)
+            })
+            .await?;
+        w.served_by("v2").await?;
+    }
+    let report = w.farewell().await?;
+    println!("{} requests", report.sent);
+    Ok(())
+}
+
 /// The weights of a kind's route `app`, and whether its newest generation was accepted.
 async fn weights(w: &World, kind: &str) -> Result<(Value, bool)> {
     let route = serde_json::to_value(w.routes_of(kind).get("app").await?)?;

@@ -66,6 +66,8 @@ pub struct Setup {
     pub drains: bool,
     /// The kinds of the routes, all of them named `app`; users come by the first.
     pub routes: &'static [&'static str],
+    /// Whether they name the user's Service alone, and Serin puts the role Services in.
+    pub lent: bool,
     /// `spec.controllerName`; none where it is empty.
     pub controller: &'static str,
 }
@@ -100,6 +102,7 @@ impl Default for Setup {
             strategy: Strategy::Canary,
             drains: false,
             routes: &["HTTPRoute"],
+            lent: false,
             controller: "",
         }
     }

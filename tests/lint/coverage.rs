@@ -78,6 +78,7 @@ const CHECKS: &[&str] = &[
     "src/model/spec/canary.rs",
     "src/model/spec/surge.rs",
     "src/engine/workload/services.rs",
+    "src/engine/traffic/backends.rs",
     "src/engine/traffic/gateway_api.rs",
     "src/engine/analysis/check.rs",
     "src/engine/analysis/metrics.rs",
@@ -102,6 +103,10 @@ const NO_FAULTS: &[(&str, &str)] = &[
         "what acceptance lacks: of a live route",
     ),
     ("their queries have", "more than 256 KiB of queries"),
+    (
+        "can be remembered: let the rule have the filters in its place",
+        "more than 4 KiB of one backend",
+    ),
 ];
 
 /// The texts in code, the tests at its foot left aside.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 use serin::{
-    api::traffic::{GatewayApi, RouteRef, TrafficRouting},
+    api::traffic::{GatewayApi, Manage, RouteRef, TrafficRouting},
     engine::traffic::{gateway_api::HTTP_ROUTE, kinds},
     model::{
         object::{ObjectRef, Objects},
@@ -113,6 +113,7 @@ pub fn gateway_api(random: &mut Random) -> Given {
         routes.push(RouteRef {
             name: (*name).to_owned(),
             rule,
+            ..RouteRef::default()
         });
     }
     let highest = shares.last().copied().unwrap_or_default();
@@ -129,6 +130,63 @@ pub fn gateway_api(random: &mut Random) -> Given {
         },
         weights,
         rest,
+    }
+}
+
+/// One or two routes whose rules name the user's Service, and what may be written once they are bound.
+pub fn managed(random: &mut Random) -> Given {
+    let (mut objects, mut weights) = (Objects::new(), Weights::new());
+    let mut named = GatewayApi::default();
+    for name in ["checkout", "shop"].iter().take(1 + random.below(2)) {
+        let mut rules: Vec<Value> = vec![];
+        let mut pointers = BTreeSet::new();
+        for i in 0..=random.below(3) {
+            let mut rule = json!({"matches": [{"path": {"type": "PathPrefix", "value": "/"}}]});
+            if random.once_in(2) {
+                rule["name"] = json!(*random.pick(&["main", "0", "other"]));
+            }
+            let mut user = backend(random, "checkout");
+            if random.once_in(2) {
+                user["weight"] = json!(1 + random.below(9));
+            }
+            let mut refs = vec![user];
+            if random.once_in(3) {
+                refs.push(json!({"name": "maintenance", "port": 80, "weight": 0}));
+            }
+            random.shuffle(&mut refs);
+            let at = refs.iter().position(|r| r["name"] == "checkout");
+            for at in at.into_iter().flat_map(|at| [at, at + 1]) {
+                pointers.insert(format!("/spec/rules/{i}/backendRefs/{at}/weight"));
+            }
+            rule["backendRefs"] = json!(refs);
+            rules.push(rule);
+        }
+        let mut route = json!({
+            "apiVersion": HTTP_ROUTE.api_version(), "kind": HTTP_ROUTE.kind,
+            "metadata": {"name": name, "namespace": "shop", "generation": random.below(9)},
+            "spec": {"parentRefs": [{"name": "gateway"}], "rules": rules},
+        });
+        if random.once_in(2) {
+            random.strew(&mut route);
+        }
+        let reference = ObjectRef::new(HTTP_ROUTE, *name);
+        weights.insert(reference.clone(), pointers);
+        objects.insert(reference, route);
+        named.http_routes.push(RouteRef {
+            name: (*name).to_owned(),
+            manage: Manage::Backends,
+            ..RouteRef::default()
+        });
+    }
+    Given {
+        routing: TrafficRouting {
+            gateway_api: Some(named),
+            ..TrafficRouting::default()
+        },
+        objects,
+        read: Ok(0),
+        weights,
+        rest: true,
     }
 }
 

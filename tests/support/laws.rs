@@ -75,6 +75,7 @@ pub fn laws(
 /// The laws that hold for any objects, broken ones included.
 pub fn consistent(router: &dyn Router, objects: &Objects, splits: &[u32]) -> Vec<String> {
     let mut broken = straightens(router, objects);
+    broken.extend(binds(router, objects));
     let references = router.references();
     if references.iter().collect::<BTreeSet<_>>().len() != references.len() {
         broken.push(format!("refers to an object twice: {references:?}"));
@@ -130,6 +131,50 @@ fn straightens(router: &dyn Router, objects: &Objects) -> Vec<String> {
         return vec![format!("straighten leads from {before:?} to {highest:?}")];
     }
     vec![]
+}
+
+/// The laws of managed backends, for any objects: what is bound is not bound again, and says of the canary what was
+/// said before; unbound it is as it was, and nothing is remembered.
+pub fn binds(router: &dyn Router, objects: &Objects) -> Vec<String> {
+    let bind = router.bind(objects);
+    if bind.is_empty() {
+        return vec![];
+    }
+    let bound = match applied(router, objects, "bind", bind) {
+        Ok(bound) => bound,
+        Err(why) => return vec![why],
+    };
+    let mut broken = vec![];
+    if !router.bind(&bound).is_empty() {
+        broken.push("what is bound is bound again".to_owned());
+    }
+    let (before, after) = (router.highest(objects), router.highest(&bound));
+    if before != after {
+        broken.push(format!("bind leads from {before:?} to {after:?}"));
+    }
+    let back = match applied(router, &bound, "unbind", router.unbind(&bound)) {
+        Ok(back) => back,
+        Err(why) => return vec![why],
+    };
+    let spec = |objects: &Objects| -> String {
+        objects
+            .values()
+            .map(|o| format!("{}\n", o["spec"]))
+            .collect()
+    };
+    // Where something is remembered already, that comes back, too.
+    if router.unbind(objects).is_empty() && spec(&back) != spec(objects) {
+        broken.push(format!("after bind and unbind: {}", text(&back)));
+    }
+    if !router.unbind(&back).is_empty() {
+        broken.push("what is unbound is unbound again".to_owned());
+    }
+    broken
+}
+
+/// The objects once the role Services are put in.
+pub fn bound(router: &dyn Router, objects: &Objects) -> Result<Objects, String> {
+    applied(router, objects, "bind", router.bind(objects))
 }
 
 /// The law of what rests as Serin asks for: after any split, and 0 again, it is as it was.

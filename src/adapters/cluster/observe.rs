@@ -247,9 +247,10 @@ impl Cluster {
             }
         }
         let mut endpoints = BTreeMap::new();
-        for service in role_services(rollout) {
-            let pods = self.slices_live(&key.namespace, &service.name).await?;
-            endpoints.insert(service.name, count(&pods, &sets));
+        let roles = role_services(rollout).into_iter().map(|role| role.name);
+        for service in roles.chain(lent_service(rollout)) {
+            let pods = self.slices_live(&key.namespace, &service).await?;
+            endpoints.insert(service, count(&pods, &sets));
         }
         overtake(&mut sets, &before, &known());
         Ok(Pods { sets, endpoints })
@@ -392,6 +393,13 @@ fn role_services(rollout: &Rollout) -> Vec<Role> {
         })
     };
     services.into_iter().flat_map(role).collect()
+}
+
+/// The user's Service, where routes name it at rest. Nobody watches its EndpointSlices.
+fn lent_service(rollout: &Rollout) -> Option<String> {
+    let spec = Spec::resolve(rollout).ok()?;
+    let lent = spec.manages_backends();
+    spec.course.services.filter(|_| lent).map(|s| s.user)
 }
 
 fn count(pods: &[String], sets: &BTreeMap<String, ReplicaSetView>) -> BTreeMap<String, u32> {

@@ -37,6 +37,8 @@ const CROWD: usize = 10;
 const DETAILS: &[&str] = &[
     reason::SERVICE_SWITCHED,
     reason::SERVICE_RELEASED,
+    reason::ROUTE_BOUND,
+    reason::ROUTE_RELEASED,
     reason::WEIGHT_CHANGED,
     reason::STEP_STARTED,
     reason::PROMOTING,

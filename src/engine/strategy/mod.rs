@@ -183,6 +183,21 @@ impl Context<'_> {
     pub fn high(&self) -> u32 {
         self.force.map_or(0, |f| f.high)
     }
+    /// Whether users come by their own Service, and not by the role Services.
+    pub fn loose(&self) -> bool {
+        self.written.is_some_and(|w| w.loose)
+    }
+    /// Whether they do, and reach pods of another revision than stable.
+    pub fn strayed(&self) -> bool {
+        self.written.is_some_and(|w| w.strayed)
+    }
+    /// The routes must name the role Services first, as a wait.
+    pub fn binding(&self, then: &str) -> Wait {
+        let services = self.spec.course.services.as_ref();
+        let user = services.map(|s| s.user.as_str()).unwrap_or_default();
+        let what = format!("the routes to name the role Services in the place of {user:?}");
+        Wait::new(what, then)
+    }
     /// Whether our finalizer is on the Rollout.
     pub fn claimed(&self) -> bool {
         self.observed
@@ -217,6 +232,9 @@ impl Context<'_> {
     }
     /// Why the weight has not settled, as a wait.
     pub fn settling(&self, weight: u32, then: &str) -> Wait {
+        if self.strayed() {
+            return self.binding(then);
+        }
         let missing = |w: &Written| match &w.share {
             Err(RouteFault::Missing(what)) => Some(format!("{what} does not exist")),
             _ => None,

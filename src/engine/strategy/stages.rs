@@ -118,6 +118,9 @@ fn starting(
         .replicas
         .insert(stable.to_owned(), cx.spec.replicas);
     decided.desired.claim = cx.shifted();
+    // Nothing is bent for what cannot begin.
+    let begins = cx.spec.replicas > 0 && cx.blocked.is_none() && status.pause.is_none();
+    decided.desired.bind = begins || cx.strayed();
     if cx.shifted() {
         keep_size(cx, &mut decided.desired, hash);
         decided.desired.weight = Some(0);
@@ -148,6 +151,9 @@ fn starting(
         wait("earlier decisions to be fenced off".into())
     } else if cx.shifted() && !cx.claimed() {
         wait("the finalizer to be set".into())
+    } else if cx.loose() {
+        // No pod of the canary before: users would reach it by their own Service.
+        Some(cx.binding(then))
     } else if cx.shifted() && cx.selected(true) != Some(hash.as_str()) {
         wait(format!(
             "the {} Service to select revision {hash}",
@@ -218,7 +224,7 @@ fn switching(cx: &Context<'_>, status: &mut RolloutStatus, attempt: &Attempt) ->
         decided.desired.replicas.extend(all);
     }
     decided.desired.weight = Some(100);
-    decided.desired.claim = true;
+    (decided.desired.claim, decided.desired.bind) = (true, true);
     // It turns only when nothing is sent to it. Where it is gone, nobody is served by it.
     let stable = cx.selected(false).filter(|_| !cx.settled_at(100));
     decided.desired.roles = Some(Roles {
@@ -287,7 +293,7 @@ fn returning(cx: &Context<'_>, status: &mut RolloutStatus, attempt: &Attempt) ->
         .replicas
         .insert(attempt.hash.clone(), cx.spec.replicas);
     decided.desired.weight = Some(0);
-    decided.desired.claim = true;
+    (decided.desired.claim, decided.desired.bind) = (true, true);
     decided.desired.roles = Some(both(&attempt.hash));
     let wait = cx.settling(0, "the promotion is complete");
     decided.wake = wait.until;
@@ -341,6 +347,7 @@ fn rolling_back(
         .replicas
         .insert(stable.to_owned(), cx.spec.replicas);
     decided.desired.claim = cx.shifted();
+    decided.desired.bind = cx.strayed();
     let back = if cx.shifted() {
         keep_size(cx, &mut decided.desired, &attempt.hash);
         let canary = cx.selected(true).unwrap_or(stable).to_owned();
@@ -384,6 +391,8 @@ fn at_rest(cx: &Context<'_>, stable: &str, attempt: &Attempt) -> Decided {
         let replicas = &mut decided.desired.replicas;
         replicas.insert(stable.to_owned(), cx.spec.replicas);
         decided.desired.weight = Some(0);
+        // Pods that are on their way out serve nobody unasked.
+        (decided.desired.claim, decided.desired.bind) = (cx.strayed(), cx.strayed());
         // The canary Service keeps the given-up revision until nothing is sent to it.
         let canary = if cx.settled_at(0) {
             stable
@@ -394,7 +403,10 @@ fn at_rest(cx: &Context<'_>, stable: &str, attempt: &Attempt) -> Decided {
             stable: stable.to_owned(),
             canary: canary.to_owned(),
         });
-        if cx.blocked.is_none() && !cx.settled_at(0) {
+        if cx.loose() && !cx.strayed() {
+            // They come by their own Service: no split is awaited, but the finalizer goes by it.
+            decided.wake = cx.force.and_then(|f| f.settles_at);
+        } else if cx.blocked.is_none() && !cx.settled_at(0) {
             let wait = cx.settling(0, "it is healthy");
             decided.wake = wait.until;
             decided.waiting = Some(wait);

@@ -247,13 +247,21 @@ fn hold(
         // None are kept, paused or not.
         decided.desired.replicas.insert(hash.clone(), 0);
     }
-    decided.desired.claim = true;
+    if cx.loose() {
+        // Users would reach whatever is added.
+        let now = cx.observed.revision(hash).map_or(0, Revision::desired);
+        let wanted = decided.desired.replicas.entry(hash.clone()).or_insert(now);
+        *wanted = now.min(*wanted);
+    }
+    (decided.desired.claim, decided.desired.bind) = (true, true);
     decided.desired.roles = Some(Roles {
         stable: stable.to_owned(),
         canary: hash.clone(),
     });
     let unreached = if replicas == 0 {
         Some(Wait::for_pods_wanted(then))
+    } else if cx.loose() {
+        Some(cx.binding(then))
     } else if available < needed {
         Some(Wait::new(
             format!(

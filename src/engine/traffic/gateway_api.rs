@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 
 use crate::{
-    api::traffic::{self, RouteRef},
+    api::traffic::{self, Manage, RouteRef},
     model::{
         object::{Kind, ObjectRef, Objects},
         share::{FULL, percent},
@@ -14,7 +14,10 @@ use crate::{
     },
 };
 
-use super::router::{Backends, Entry, Router};
+use super::{
+    backends::{self, Managed},
+    router::{Backends, Entry, Patches, Router},
+};
 
 const fn route(kind: &'static str, plural: &'static str) -> Kind {
     Kind {
@@ -45,6 +48,8 @@ pub struct Named {
     pub object: ObjectRef,
     /// The rule whose weights are set; every one that names both Services where it is none.
     pub rule: Option<String>,
+    /// What of the rules is set.
+    pub manage: Manage,
     /// Where it is named, below `trafficRouting.gatewayAPI`.
     place: String,
 }
@@ -68,6 +73,7 @@ pub fn named(all: &traffic::GatewayApi) -> Vec<Named> {
         let one = |(index, route): (usize, &RouteRef)| Named {
             object: ObjectRef::new(kind, &route.name),
             rule: route.rule.clone(),
+            manage: route.manage,
             place: format!("{field}[{index}]"),
         };
         routes.iter().enumerate().map(one).collect::<Vec<Named>>()
@@ -94,25 +100,6 @@ struct GatewayApi {
     routes: Vec<Named>,
     /// The Services between which they split.
     backends: Backends,
-}
-
-/// Where a managed rule has its two backends, and their weights.
-struct Managed {
-    rule: usize,
-    stable: (usize, u64),
-    canary: (usize, u64),
-}
-
-impl Managed {
-    /// The canary's share in millionths, rounded up: 0 only where it gets nothing, and everything
-    /// only where stable gets nothing.
-    fn share(&self) -> u32 {
-        let (stable, canary) = (self.stable.1, self.canary.1);
-        let total = stable.saturating_add(canary).max(1);
-        let share = canary.saturating_mul(u64::from(FULL)).div_ceil(total);
-        let highest = FULL - u32::from(stable > 0);
-        u32::try_from(share).unwrap_or(highest).min(highest)
-    }
 }
 
 impl GatewayApi {
@@ -167,7 +154,7 @@ impl GatewayApi {
                 continue;
             }
             let label = name.map_or_else(|| format!("rules[{i}]"), |n| format!("rule {n:?}"));
-            let found = self.backends_of(i, rule).transpose();
+            let found = Managed::of(&self.backends, wanted.manage, i, rule).transpose();
             managed.extend(found.map(|f| f.map_err(|m| unfit(format!("{shown}, {label}: {m}")))));
         }
         if managed.is_empty() {
@@ -175,87 +162,89 @@ impl GatewayApi {
                 .rule
                 .as_ref()
                 .map_or("no rule".to_owned(), |r| format!("no rule {r:?}"));
-            managed.push(Err(unfit(format!(
-                "{shown} has {which} that names both Services {:?} and {:?} as backends",
-                self.backends.stable, self.backends.canary
-            ))));
+            let Backends {
+                user,
+                stable,
+                canary,
+                ..
+            } = &self.backends;
+            let what = match wanted.manage {
+                Manage::Weights => format!("both Services {stable:?} and {canary:?} as backends"),
+                Manage::Backends => format!("Service {user:?} as its backend"),
+            };
+            managed.push(Err(unfit(format!("{shown} has {which} that names {what}"))));
         }
         managed
     }
 
-    /// The two backends of a rule; none where it does not name both.
-    fn backends_of(&self, index: usize, rule: &Value) -> Result<Option<Managed>, String> {
-        let refs = rule
-            .get("backendRefs")
-            .and_then(Value::as_array)
-            .cloned()
-            .unwrap_or_default();
-        let places = |service: &str| -> Vec<usize> {
-            refs.iter()
-                .enumerate()
-                .filter(|(_, r)| names(r, service))
-                .map(|(i, _)| i)
-                .collect()
+    /// What is to be done to each route whose backends are managed, by it and its rules, each once.
+    fn of_lent(
+        &self,
+        objects: &Objects,
+        managed: &[(ObjectRef, Managed)],
+        operations: impl Fn(&Value, &[&Managed]) -> Vec<Value>,
+    ) -> Patches {
+        let lent = self.routes.iter().filter(|r| r.manage == Manage::Backends);
+        let lent: BTreeSet<&ObjectRef> = lent.map(|r| &r.object).collect();
+        let of = |reference: &ObjectRef| {
+            let mut rules: Vec<&Managed> = vec![];
+            for (_, rule) in managed.iter().filter(|(r, _)| r == reference) {
+                if !rules.contains(&rule) {
+                    rules.push(rule);
+                }
+            }
+            let operations = operations(objects.get(reference)?, &rules);
+            (!operations.is_empty()).then(|| (reference.clone(), operations))
         };
-        let (stable, canary) = (places(&self.backends.stable), places(&self.backends.canary));
-        let ([s], [c]) = (stable.as_slice(), canary.as_slice()) else {
-            return if stable.is_empty() || canary.is_empty() {
-                Ok(None)
-            } else {
-                Err("a role Service stands in it more than once: name each once".to_owned())
-            };
+        lent.into_iter().filter_map(of).collect()
+    }
+
+    /// What puts the role Services into the rules that are loose.
+    fn put_in(
+        &self,
+        objects: &Objects,
+        managed: &[(ObjectRef, Managed)],
+        weights: (u32, u32),
+    ) -> Patches {
+        let operations = |route: &Value, rules: &[&Managed]| {
+            backends::put_in(route, rules, &self.backends, weights)
         };
-        let weight = |at: usize| -> Result<u64, String> {
-            refs.get(at).and_then(|r| r.get("weight")).and_then(Value::as_u64).ok_or_else(|| {
-                format!(
-                    "backendRefs[{at}] has no weight, which means 1 and splits the traffic evenly: \
-                     write weight: 100 for {:?} and weight: 0 for {:?}",
-                    self.backends.stable, self.backends.canary
-                )
-            })
+        self.of_lent(objects, managed, operations)
+    }
+
+    /// What gives the canary this share in rules.
+    fn patches(&self, objects: &Objects, managed: &[(ObjectRef, Managed)], share: u32) -> Patches {
+        // Whole percents as people write them; what is finer in millionths.
+        let (whole, canary) = if share.is_multiple_of(percent(1)) {
+            (100, share / percent(1))
+        } else {
+            (FULL, share)
         };
-        let found = Managed {
-            rule: index,
-            stable: (*s, weight(*s)?),
-            canary: (*c, weight(*c)?),
-        };
-        if found.stable.1 == 0 && found.canary.1 == 0 {
-            return Err(
-                "both weights are 0, so that it serves nothing: write weight: 100 for stable"
-                    .into(),
-            );
+        let mut patches: BTreeMap<ObjectRef, Vec<Value>> = BTreeMap::new();
+        let changes = |m: &Managed| m.share() != share;
+        for (reference, found) in managed.iter().filter(|(_, m)| !m.loose && changes(m)) {
+            let operations = patches.entry(reference.clone()).or_default();
+            for (at, value) in [(found.stable.0, whole - canary), (found.canary.0, canary)] {
+                operations.push(json!({
+                    "op": "add",
+                    "path": format!("/spec/rules/{}/backendRefs/{at}/weight", found.rule),
+                    "value": value,
+                }));
+            }
         }
-        let others = refs.iter().enumerate().filter(|(i, _)| i != s && i != c);
-        if others
-            .into_iter()
-            .any(|(_, r)| r.get("weight").and_then(Value::as_u64) != Some(0))
-        {
-            return Err(
-                "it has other backends with a weight: put them into a rule of their own".into(),
-            );
+        if share > 0 {
+            let bound = self.put_in(objects, managed, (whole - canary, canary));
+            for (reference, operations) in bound {
+                patches.entry(reference).or_default().extend(operations);
+            }
         }
-        Ok(Some(found))
+        patches.into_iter().collect()
     }
 }
 
 /// A route in messages.
 fn shown(route: &ObjectRef) -> String {
     format!("{} {:?}", route.kind.kind, route.name)
-}
-
-/// Whether a backendRef names this Service of the route's own namespace.
-fn names(backend: &Value, service: &str) -> bool {
-    let is = |field: &str, default: &str| {
-        backend
-            .get(field)
-            .and_then(Value::as_str)
-            .unwrap_or(default)
-            == default
-    };
-    backend.get("name").and_then(Value::as_str) == Some(service)
-        && is("kind", "Service")
-        && is("group", "")
-        && backend.get("namespace").is_none()
 }
 
 impl Router for GatewayApi {
@@ -288,7 +277,8 @@ impl Router for GatewayApi {
         objects: &Objects,
         share: u32,
     ) -> Result<Vec<(ObjectRef, Vec<Value>)>, RouteFault> {
-        Ok(patches(self.all_managed(objects)?, share.min(FULL)))
+        let managed = self.all_managed(objects)?;
+        Ok(self.patches(objects, &managed, share.min(FULL)))
     }
 
     fn highest(&self, objects: &Objects) -> Option<u32> {
@@ -297,7 +287,18 @@ impl Router for GatewayApi {
     }
 
     fn straighten(&self, objects: &Objects) -> Vec<(ObjectRef, Vec<Value>)> {
-        patches(self.readable(objects).0, 0)
+        self.patches(objects, &self.readable(objects).0, 0)
+    }
+
+    fn bind(&self, objects: &Objects) -> Patches {
+        self.put_in(objects, &self.readable(objects).0, (100, 0))
+    }
+
+    fn unbind(&self, objects: &Objects) -> Patches {
+        let (managed, _) = self.readable(objects);
+        let operations =
+            |route: &Value, rules: &[&Managed]| backends::take_out(route, rules, &self.backends);
+        self.of_lent(objects, &managed, operations)
     }
 
     fn lacking(&self, objects: &Objects) -> Option<String> {
@@ -312,31 +313,6 @@ impl Router for GatewayApi {
                 .find_map(|parent| parent_lacks(route, &shown(reference), parent))
         })
     }
-}
-
-/// What gives the canary this share in rules.
-fn patches(managed: Vec<(ObjectRef, Managed)>, share: u32) -> Vec<(ObjectRef, Vec<Value>)> {
-    // Whole percents as people write them; what is finer in millionths.
-    let (whole, canary) = if share.is_multiple_of(percent(1)) {
-        (100, share / percent(1))
-    } else {
-        (FULL, share)
-    };
-    let mut patches: BTreeMap<ObjectRef, Vec<Value>> = BTreeMap::new();
-    for (reference, found) in managed {
-        if found.share() == share {
-            continue;
-        }
-        let operations = patches.entry(reference).or_default();
-        for (at, value) in [(found.stable.0, whole - canary), (found.canary.0, canary)] {
-            operations.push(json!({
-                "op": "add",
-                "path": format!("/spec/rules/{}/backendRefs/{at}/weight", found.rule),
-                "value": value,
-            }));
-        }
-    }
-    patches.into_iter().collect()
 }
 
 /// What a parent of the route still lacks.

@@ -3,6 +3,7 @@
 use crate::model::{
     desired::{Desired, Lowering},
     observed::Observed,
+    revisions::Revision,
     share::{FULL, TRACE, need},
     spec::Spec,
 };
@@ -29,14 +30,7 @@ pub(super) fn raise(
     let (Some(services), Some(roles)) = (&spec.course.services, &desired.roles) else {
         return hold("the role Services to be known".into());
     };
-    let claimed = observed
-        .rollout
-        .metadata
-        .finalizers
-        .iter()
-        .flatten()
-        .any(|f| f == crate::api::names::FINALIZER);
-    if !claimed {
+    if !claimed(observed) {
         return hold("the finalizer to be set".into());
     }
     if observed.selected(&services.canary) != Some(roles.canary.as_str()) {
@@ -63,6 +57,85 @@ pub(super) fn raise(
         ));
     }
     None
+}
+
+/// S1 where the role Services come into the place of the user's: everything goes to stable, which serves no worse
+/// by itself than all pods that the user's Service reaches.
+pub(super) fn bind(spec: &Spec, desired: &Desired, observed: &Observed) -> Option<Held> {
+    let hold = |why: String| Some(Held::Capacity(why));
+    let (Some(services), Some(roles)) = (&spec.course.services, &desired.roles) else {
+        return hold("the role Services to be known".into());
+    };
+    if !claimed(observed) {
+        return hold("the finalizer to be set".into());
+    }
+    let (stable, hash) = (&services.stable, &roles.stable);
+    if observed.selected(stable) != Some(hash.as_str()) {
+        return hold(format!("Service {stable:?} to select revision {hash}"));
+    }
+    if !observed.services.contains_key(&services.canary) {
+        return hold(format!("Service {:?} to exist", services.canary));
+    }
+    let ready = observed.ready_endpoints(stable, hash);
+    let needed = need(FULL, spec.replicas);
+    if ready >= needed {
+        return None;
+    }
+    if !observed.live {
+        return Some(Held::LookCloser);
+    }
+    let all: u32 = observed.revisions.iter().map(Revision::ready).sum();
+    let needed = needed.min(all);
+    if ready >= needed {
+        return None;
+    }
+    let own = observed.revision(hash).map_or(0, Revision::ready);
+    match desired.lowering {
+        Lowering::AtOnce if own < needed => Some(Held::Rescue(format!(
+            "stable has {ready} of {needed} pods ready, and users are served by all that there are"
+        ))),
+        _ => hold(format!(
+            "{needed} ready endpoints of Service {stable:?}, {ready} so far"
+        )),
+    }
+}
+
+/// Whoever comes by the user's Service meets stable alone, and as many pods of it as now. Its endpoints are
+/// watched by nobody: only a live look has them.
+pub(super) fn unbind(spec: &Spec, desired: &Desired, observed: &Observed) -> Option<Held> {
+    let hold = |why: String| Some(Held::Capacity(why));
+    let (Some(services), Some(roles)) = (&spec.course.services, &desired.roles) else {
+        return hold("the role Services to be known".into());
+    };
+    if !observed.live {
+        return Some(Held::LookCloser);
+    }
+    let user = &services.user;
+    let deleted = observed.rollout.metadata.deletion_timestamp.is_some();
+    if !observed.services.contains_key(user) && !deleted {
+        return hold(format!("Service {user:?} to exist"));
+    }
+    let endpoints = observed.endpoints.get(user).into_iter().flatten();
+    let others = endpoints.filter(|(hash, _)| **hash != roles.stable);
+    if others.map(|(_, ready)| *ready).sum::<u32>() > 0 {
+        return hold(format!("Service {user:?} to lose the endpoints of others"));
+    }
+    let own = observed.revision(&roles.stable).map_or(0, Revision::ready);
+    let needed = need(FULL, spec.replicas).min(own);
+    let ready = observed.ready_endpoints(user, &roles.stable);
+    if ready < needed && !deleted {
+        return hold(format!(
+            "{needed} ready endpoints of Service {user:?}, {ready} so far"
+        ));
+    }
+    None
+}
+
+fn claimed(observed: &Observed) -> bool {
+    let finalizers = observed.rollout.metadata.finalizers.iter().flatten();
+    finalizers
+        .into_iter()
+        .any(|f| f == crate::api::names::FINALIZER)
 }
 
 /// S1 for stable. Where stable cannot bear its share by itself, traffic still goes back to it as
@@ -301,6 +374,62 @@ mod tests {
         assert!(lowered(0, 0, 50));
         assert!(!lowered(0, 2, 50));
         assert!(!lowered(0, 1, 50));
+    }
+
+    #[test]
+    fn the_stable_service_takes_over_what_it_serves_no_worse() {
+        let bound = |endpoints: u32, ready: [u32; 2], lowering, live| {
+            let services = [("app-stable", "old", endpoints), ("app-canary", "old", 0)];
+            let pods = [("old", ready[0]), ("new", ready[1])];
+            let (spec, mut observed) = world(&canary(), &pods, &services);
+            observed.live = live;
+            for (revision, ready) in observed.revisions.iter_mut().zip(ready) {
+                let set = revision.replica_set.as_mut().expect("it");
+                set.ready = ready;
+            }
+            bind(&spec, &wish(lowering), &observed)
+        };
+        let (no_worse, at_once) = (Lowering::NoWorse, Lowering::AtOnce);
+        assert_eq!(bound(4, [4, 4], no_worse, false), None);
+        assert_eq!(
+            bound(3, [3, 0], no_worse, false),
+            Some(Held::LookCloser),
+            "a cache may lag"
+        );
+        assert_eq!(bound(3, [3, 0], at_once, true), None, "all there are");
+        let lags = bound(2, [3, 0], at_once, true);
+        assert!(matches!(lags, Some(Held::Capacity(_))), "{lags:?}");
+        let worse = bound(3, [3, 1], at_once, true);
+        assert!(matches!(worse, Some(Held::Rescue(_))), "{worse:?}");
+        assert!(matches!(
+            bound(3, [3, 1], no_worse, true),
+            Some(Held::Capacity(_))
+        ));
+        assert_eq!(bound(0, [0, 0], at_once, true), None, "nobody serves");
+        // One that selects another revision takes nothing over.
+        let services = [("app-stable", "new", 4), ("app-canary", "new", 4)];
+        let (spec, observed) = world(&canary(), &[("old", 4), ("new", 4)], &services);
+        let held = bind(&spec, &wish(at_once), &observed);
+        assert!(matches!(held, Some(Held::Capacity(_))), "{held:?}");
+    }
+
+    #[test]
+    fn the_users_service_comes_back_where_it_has_stable_alone() {
+        let unbound = |of_stable: u32, of_others: u32, live| {
+            let services = [("app-stable", "old", 4), ("app", "", 0)];
+            let (spec, mut observed) = world(&canary(), &[("old", 4)], &services);
+            observed.live = live;
+            let set = observed.revisions[0].replica_set.as_mut().expect("it");
+            set.ready = 4;
+            let by_hash = [("old", of_stable), ("new", of_others)];
+            let by_hash = by_hash.map(|(hash, n)| (hash.to_owned(), n));
+            observed.endpoints.insert("app".into(), by_hash.into());
+            unbind(&spec, &wish(Lowering::NoWorse), &observed)
+        };
+        assert_eq!(unbound(4, 0, true), None);
+        assert_eq!(unbound(4, 0, false), Some(Held::LookCloser));
+        assert!(matches!(unbound(4, 1, true), Some(Held::Capacity(_))));
+        assert!(matches!(unbound(3, 0, true), Some(Held::Capacity(_))));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use crate::{
     api::status::{RolloutStatus, TrafficStatus},
     model::{
-        progress::after,
+        progress::{Stage, after},
         share::FULL,
         traffic::{InForce, RouteFault, Written},
     },
@@ -16,7 +16,9 @@ use crate::{
 
 /// Notes in the status what the routes' controllers have accepted.
 pub fn accept(status: &mut RolloutStatus, written: &Written, delay: Duration, now: Timestamp) {
-    let Some(share) = written.acceptable().filter(|_| written.accepted) else {
+    // Users who come by their own Service reach whatever pods there are: that is no share.
+    let accepted = written.accepted && !written.strayed;
+    let Some(share) = written.acceptable().filter(|_| accepted) else {
         return;
     };
     let share = int(share);
@@ -54,16 +56,19 @@ pub fn forget(
     down: bool,
     deleted: bool,
 ) {
+    let starting = Stage::of(status) == Some(Stage::Starting);
     let Some(traffic) = &mut status.traffic else {
         return;
     };
-    // What was written later than what stands there has landed, or no longer can.
-    let landed = traffic.written.unwrap_or(0) == 0 || written.decision >= traffic.written_by;
-    let back = force.settled_at(0) && landed;
+    // What was written later than what stands there has landed, or no longer can. Before the first step that may be
+    // what puts backends in, with a share of nothing.
+    let nothing = traffic.written.unwrap_or(0) == 0 && !starting;
+    let landed = nothing || written.decision >= traffic.written_by;
+    let back = force.settled_at(0) && landed && !written.bound;
     let given_up = matches!(
         written.share,
         Err(RouteFault::Missing(_) | RouteFault::Unfit { .. })
-    ) && !(down && written.highest > Some(0));
+    ) && !(down && (written.highest > Some(0) || written.bound));
     match former {
         // One that is being deleted has nothing to shift by what is written now, right or wrong.
         true if back && deleted => {}
@@ -119,6 +124,7 @@ pub fn in_force(
     };
     let (share, highest) = (parts(accepted.share), parts(accepted.highest));
     let stands = written.accepted
+        && !written.strayed
         && written.acceptable() == Some(share)
         && accepted.generations.as_ref() == Some(&written.generations);
     let settles_at = after(accepted.since.0, delay);
@@ -174,6 +180,9 @@ mod tests {
             generations: format!("app={generation}"),
             decision: 0,
             foreign_writer: None,
+            loose: false,
+            strayed: false,
+            bound: false,
         }
     }
 
@@ -228,6 +237,26 @@ mod tests {
     }
 
     #[test]
+    fn where_users_reach_every_pod_nothing_is_in_force() {
+        let mut status = RolloutStatus::default();
+        accept(&mut status, &routes(50, 1, true), DELAY, at(0));
+        let strayed = Written {
+            loose: true,
+            strayed: true,
+            ..routes(0, 2, true)
+        };
+        accept(&mut status, &strayed, DELAY, at(10));
+        assert_eq!(force(&status, &strayed, 60), (0, 50, false));
+        // With stable's pods alone it is a share of nothing.
+        let loose = Written {
+            strayed: false,
+            ..strayed
+        };
+        accept(&mut status, &loose, DELAY, at(60));
+        assert_eq!(force(&status, &loose, 65), (0, 0, true));
+    }
+
+    #[test]
     fn what_is_left_of_routes_is_straight_a_while_after_it_was_accepted() {
         let left = |highest: Option<u32>| Written {
             share: Err(RouteFault::Missing("b".into())),
@@ -273,6 +302,9 @@ mod tests {
             generations: generations.into(),
             decision: 0,
             foreign_writer: None,
+            loose: false,
+            strayed: false,
+            bound: false,
         };
         let behind = |accepted: &str, now: &str| behind(&status(accepted), &seen(now));
         assert!(behind("app=4", "app=3") && behind("app=4,b=2", "app=4,b=1"));

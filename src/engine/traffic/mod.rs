@@ -1,5 +1,6 @@
 //! Traffic: what the routes say, what is in force, and how the desired split gets there.
 
+mod backends;
 pub mod gateway_api;
 mod guards;
 mod in_force;
@@ -65,6 +66,7 @@ pub fn router_for(
     path: &str,
 ) -> Option<Box<dyn Router>> {
     let backends = Backends {
+        user: services.user.clone(),
         stable: services.stable.clone(),
         canary: services.canary.clone(),
         path: path.to_owned(),
@@ -136,6 +138,7 @@ pub fn look(spec: &Spec, observed: &Observed) -> Option<Written> {
         .iter()
         .map(|v| format!("{}={}", name(v), generation(v)))
         .collect();
+    let loose = !router.bind(routes).is_empty();
     Some(Written {
         share: router.read(routes),
         highest: router.highest(routes),
@@ -148,6 +151,9 @@ pub fn look(spec: &Spec, observed: &Observed) -> Option<Written> {
             .min()
             .unwrap_or(0),
         foreign_writer: known.iter().find_map(|v| foreign_writer(v)),
+        loose,
+        strayed: loose && observed.others(),
+        bound: !router.unbind(routes).is_empty(),
     })
 }
 
@@ -185,10 +191,20 @@ pub fn realize(
     force: &InForce,
     numbers: Numbers,
 ) -> Realized {
-    let (Some(router), Some(weight)) = (router(spec, observed), desired.weight) else {
+    let Some(router) = router(spec, observed) else {
         return Realized::default();
     };
     let objects = &*objects(spec, observed);
+    // Before any weight is written: where users come by their own Service, there is no split.
+    if written.loose && desired.bind {
+        return bind(router.as_ref(), spec, desired, observed, objects, numbers);
+    }
+    let Some(weight) = desired.weight else {
+        return Realized::default();
+    };
+    if written.bound && !desired.claim && straight(written, force) && !observed.others() {
+        return unbind(router.as_ref(), spec, desired, observed, objects, numbers);
+    }
     let wanted = percent(weight);
     let (current, disagree) = match (&written.share, written.highest) {
         (Ok(w), _) => (*w, false),
@@ -259,6 +275,71 @@ pub fn realize(
     }
 }
 
+/// Puts the role Services into the place of the user's, everything to stable.
+fn bind(
+    router: &dyn Router,
+    spec: &Spec,
+    desired: &Desired,
+    observed: &Observed,
+    objects: &Objects,
+    numbers: Numbers,
+) -> Realized {
+    let held = guards::bind(spec, desired, observed);
+    let (Some(services), None) = (&spec.course.services, &held) else {
+        return Realized {
+            intents: vec![],
+            held,
+        };
+    };
+    let what = format!(
+        "let the routes send to Services {} and {} in the place of {}, everything to {}",
+        services.stable, services.canary, services.user, services.stable
+    );
+    let actions = patch(objects, router.bind(objects), numbers.next);
+    let mut intent = Intent::hazardous(actions, Some(reason::ROUTE_BOUND), what);
+    if let Some(hazard) = &mut intent.hazard {
+        (hazard.share, hazard.binds) = (Some(0), true);
+    }
+    Realized {
+        intents: vec![intent],
+        held: None,
+    }
+}
+
+/// Whether all that can be read gives the canary nothing, and that is in force as far as it can be known.
+fn straight(written: &Written, force: &InForce) -> bool {
+    let unread = matches!(
+        written.share,
+        Err(RouteFault::Missing(_) | RouteFault::Unfit { .. })
+    );
+    force.settled_at(0) || unread && written.highest.unwrap_or(0) == 0
+}
+
+/// Puts the user's Service back: whoever comes by it meets stable alone.
+fn unbind(
+    router: &dyn Router,
+    spec: &Spec,
+    desired: &Desired,
+    observed: &Observed,
+    objects: &Objects,
+    numbers: Numbers,
+) -> Realized {
+    let held = guards::unbind(spec, desired, observed);
+    let (Some(services), None) = (&spec.course.services, &held) else {
+        return Realized {
+            intents: vec![],
+            held,
+        };
+    };
+    let what = format!("let the routes send to Service {} again", services.user);
+    let actions = patch(objects, router.unbind(objects), numbers.next);
+    let intent = Intent::hazardous(actions, Some(reason::ROUTE_RELEASED), what);
+    Realized {
+        intents: vec![intent],
+        held: None,
+    }
+}
+
 /// A change of the split, for the history.
 fn told(spec: &Spec, desired: &Desired, from: u32, to: u32) -> (&'static str, String) {
     match (&spec.course.services, &desired.roles) {
@@ -288,7 +369,7 @@ fn at_rest(
 ) -> Realized {
     let intents = if written.decision < numbers.fence {
         stamps(router, objects, numbers.fence)
-    } else if force.settled_at(0) && !desired.claim {
+    } else if force.settled_at(0) && !desired.claim && !written.bound {
         disown(router, objects)
     } else {
         vec![]
@@ -349,11 +430,12 @@ fn patch(objects: &Objects, patches: Vec<(ObjectRef, Vec<Value>)>, number: i64) 
         .into_iter()
         .filter_map(|(reference, mut operations)| {
             let object = objects.get(&reference)?;
-            operations.extend(annotate(
-                has_annotations(object),
-                DECISION,
-                &number.to_string(),
-            ));
+            // The operations may have made the map of annotations.
+            let path = |o: &Value| o.get("path")?.as_str().map(str::to_owned);
+            let made = operations.iter().filter_map(path);
+            let annotated =
+                has_annotations(object) || made.into_iter().any(|p| p == "/metadata/annotations");
+            operations.extend(annotate(annotated, DECISION, &number.to_string()));
             Some(Action::Patch {
                 target: Target::of(reference.kind, object),
                 operations,

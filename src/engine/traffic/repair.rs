@@ -83,6 +83,18 @@ pub fn judge(
     ))
 }
 
+/// What is said where somebody put the user's Service back under way: users reach pods unasked, so that it is put
+/// right at once, always.
+pub fn unbound(written: &Written) -> Verdict {
+    let who = written.foreign_writer.as_deref().unwrap_or("somebody");
+    Verdict::Repair(format!(
+        "field manager {who:?} took the role Services out of the route, so that users reach the pods of every \
+         revision; they are put in again: let it leave .spec.rules[].backendRefs alone (Argo CD: \
+         ignoreDifferences with RespectIgnoreDifferences=true; Flux: kustomize.toolkit.fluxcd.io/ssa: Merge or \
+         an ignore rule; Helm: no --force-conflicts)"
+    ))
+}
+
 /// A foreign change is put right now. What is held up is not counted: nobody fights over it.
 pub fn made(status: &mut RolloutStatus, message: &str, now: Timestamp) {
     if let Some(traffic) = &mut status.traffic {
@@ -128,6 +140,9 @@ mod tests {
             generations: String::new(),
             decision: 7,
             foreign_writer: Some("flux".into()),
+            loose: false,
+            strayed: false,
+            bound: false,
         }
     }
 

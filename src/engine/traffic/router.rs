@@ -8,10 +8,14 @@ use crate::model::{
     traffic::RouteFault,
 };
 
+/// JSON-patch operations, by object.
+pub type Patches = Vec<(ObjectRef, Vec<Value>)>;
+
 /// A lens on route objects.
 ///
 /// Laws, held for every router by one test: what was written is read back; writing what was read
-/// changes nothing; and no field is touched but the weights.
+/// changes nothing; and no field is touched but the weights. Where backends are managed: what is bound reads as
+/// nothing for the canary, and unbound again it is as it was.
 pub trait Router {
     /// The objects that must be looked at.
     fn references(&self) -> Vec<ObjectRef>;
@@ -44,6 +48,15 @@ pub trait Router {
     /// What the acceptance of what is written still lacks, in a sentence; none when every
     /// controller has accepted it.
     fn lacking(&self, objects: &Objects) -> Option<String>;
+    /// What puts the role Services into the place of the user's in every rule that can be read, everything to
+    /// stable; none where none names the user's.
+    fn bind(&self, _objects: &Objects) -> Patches {
+        vec![]
+    }
+    /// What puts the user's Service back where [`Router::bind`] took it out; none where it is nowhere remembered.
+    fn unbind(&self, _objects: &Objects) -> Patches {
+        vec![]
+    }
     /// Whether it can split. Otherwise it knows only nothing and everything: 0 and
     /// [`FULL`](crate::model::share::FULL).
     fn splits(&self) -> bool {
@@ -62,6 +75,8 @@ pub struct Entry {
 /// The role Services between which a router splits.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Backends {
+    /// The user's Service.
+    pub user: String,
     /// The stable Service.
     pub stable: String,
     /// The canary Service.

@@ -17,7 +17,7 @@ use crate::api::{
     names::POD_TEMPLATE_HASH,
     rollout::FailFastReason,
     strategy::{Analysis, BackgroundAnalysis, Step, Strategy},
-    traffic::TrafficRouting,
+    traffic::{GatewayApi, Manage, TrafficRouting},
     units::HumanDuration,
 };
 
@@ -368,6 +368,24 @@ impl Spec {
     /// Whether the stable Service's selector is the switch, which knows only all or nothing.
     pub fn switched(&self) -> bool {
         self.shifted() && self.course.routing.is_none()
+    }
+
+    /// Whether routes name the user's Service at rest, so that its endpoints count, too.
+    pub fn manages_backends(&self) -> bool {
+        let routing = self.course.routing.as_ref();
+        let Some(all) = routing.and_then(|r| r.gateway_api.as_ref()) else {
+            return false;
+        };
+        // Every field by name, so that the compiler asks for a line here.
+        let GatewayApi {
+            http_routes,
+            grpc_routes,
+            tcp_routes,
+            tls_routes,
+        } = all;
+        let all = [http_routes, grpc_routes, tcp_routes, tls_routes];
+        let mut all = all.into_iter().flatten();
+        all.any(|route| route.manage == Manage::Backends)
     }
 
     /// The Services and templates to look at.

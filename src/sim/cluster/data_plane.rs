@@ -19,6 +19,12 @@ pub struct DataPlane {
     turning: Vec<(Timestamp, String, String)>,
     /// The canary's share that it serves, in millionths.
     pub share: u32,
+    /// Changes of who is named that have not taken effect yet: when, and whether it is the user's Service.
+    #[serde(default)]
+    loosening: Vec<(Timestamp, bool)>,
+    /// Whether it serves by the user's Service: whatever pods there are.
+    #[serde(default)]
+    pub loose: bool,
     /// The revisions to which it sends what the role Services get, by Service.
     pub behind: BTreeMap<String, String>,
     /// What it served in percent, one after the other.
@@ -31,13 +37,14 @@ impl DataPlane {
         &mut self,
         now: Timestamp,
         generation: i64,
-        share: u32,
+        (share, loose): (u32, bool),
         accept: SignedDuration,
         effect: SignedDuration,
     ) {
         let at = |d| now.saturating_add(d).unwrap_or(Timestamp::MAX);
         self.accepting.push((at(accept), generation));
         self.applying.push((at(effect), share));
+        self.loosening.push((at(effect), loose));
     }
 
     /// A role Service selects another revision.
@@ -57,6 +64,10 @@ impl DataPlane {
             *at > now
         });
         self.share = last;
+        let mut told = self.loosening.iter().rev();
+        let last = told.find(|(at, _)| *at <= now);
+        self.loose = last.map_or(self.loose, |(_, loose)| *loose);
+        self.loosening.retain(|(at, _)| *at > now);
         for (_, service, hash) in self.turning.iter().filter(|(at, ..)| *at <= now) {
             self.behind.insert(service.clone(), hash.clone());
         }
@@ -101,6 +112,17 @@ pub fn accepted(generation: i64) -> Value {
         "parentRef": {"name": "gateway"},
         "conditions": [condition("Accepted"), condition("ResolvedRefs")],
     }]})
+}
+
+/// Whether a route of the simulator sends anybody to the user's Service.
+pub fn is_loose(route: &Value, user: &str) -> bool {
+    let rules = route.pointer("/spec/rules").and_then(Value::as_array);
+    let rules = rules.into_iter().flatten();
+    let refs = rules.flat_map(|r| r.get("backendRefs").and_then(Value::as_array));
+    refs.flatten().any(|r| {
+        let weight = r.get("weight").and_then(Value::as_u64);
+        r.get("name").and_then(Value::as_str) == Some(user) && weight != Some(0)
+    })
 }
 
 /// The canary's share in a route of the simulator, in millionths: the second backend is the canary's.

@@ -4,6 +4,7 @@ pub mod data_plane;
 pub mod names;
 mod observe;
 pub mod pods;
+mod shares;
 
 use std::collections::BTreeMap;
 
@@ -25,7 +26,6 @@ use crate::{
         },
         observed::TemplateKey,
         plan::Action,
-        share::FULL,
         spec::Spec,
     },
 };
@@ -65,7 +65,10 @@ pub struct Cluster {
     pub writes: u64,
     /// There may be so many pods; none where there may be any number.
     pub quota: Option<u32>,
+    /// Whether it was somebody else who sent users to their own Service last.
+    pub loosened: bool,
     version: u64,
+    now: Timestamp,
 }
 
 fn number(value: &Value, path: &str) -> u32 {
@@ -99,7 +102,9 @@ impl Cluster {
             effect_after: SignedDuration::from_millis(200),
             writes: 0,
             quota: None,
+            loosened: false,
             version: 10,
+            now: Timestamp::UNIX_EPOCH,
         }
     }
 
@@ -162,9 +167,9 @@ impl Cluster {
             meta.insert("generation".into(), json!(generation));
         }
         if changed && is_route(reference.kind) {
-            let share = canary_share(&value);
-            self.gateway
-                .tell(now, generation, share, self.accept_after, self.effect_after);
+            let told = (canary_share(&value), self.names_user(reference, &value));
+            let (accept, effect) = (self.accept_after, self.effect_after);
+            self.gateway.tell(now, generation, told, accept, effect);
         }
         let selects = |service| text(service, "/spec/selector/pod-template-hash");
         let hash = selects(&value);
@@ -386,24 +391,11 @@ impl Cluster {
         }
     }
 
-    /// The canary's share of the traffic that is served, in millionths.
-    pub fn share(&self) -> u32 {
-        let status = self.rollout.as_ref().and_then(|r| r.status.as_ref());
-        let stable = status.and_then(|s| s.stable_revision.as_ref());
-        let behind = self.gateway.behind.get(&self.names.services.stable);
-        match (self.names.switched, stable, behind) {
-            // A route that is gone sends nobody anywhere.
-            (false, _, _) if !self.objects.keys().any(|r| is_route(r.kind)) => 0,
-            (false, _, _) => self.gateway.share,
-            // One that selects the pods of all revisions sends to stable, too.
-            (true, Some(stable), Some(behind)) if stable != behind && !behind.is_empty() => FULL,
-            (true, _, _) => 0,
-        }
-    }
-
     /// Lets time pass: acceptance and effect of routes.
     pub fn advance(&mut self, now: Timestamp) {
+        self.now = now;
         let accepted_generation = self.gateway.advance(now);
+        self.loosened &= self.loose();
         self.gateway.note(self.share());
         if let Some(generation) = accepted_generation {
             let version = self.fresh();

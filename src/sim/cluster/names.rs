@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::{
-    api::Rollout,
+    api::{Rollout, traffic::Manage},
     engine::traffic::gateway_api::{HTTP_ROUTE, named},
     model::{
         object::ObjectRef,
@@ -18,9 +18,12 @@ pub struct Names {
     pub services: RoleServices,
     /// Whether the stable Service's selector is the switch.
     pub switched: bool,
-    /// The routes, each with the names of its rules; none where a rule needs no name.
-    routes: Vec<(ObjectRef, Vec<Option<String>>)>,
+    /// The routes with their rules.
+    routes: Vec<(ObjectRef, Vec<Rule>)>,
 }
+
+/// A rule of a route: its name where it needs one, and what of it is managed.
+type Rule = (Option<String>, Manage);
 
 impl Names {
     /// Those of a Rollout; `app` where it has none.
@@ -28,18 +31,20 @@ impl Names {
         let spec = Spec::examine(rollout).0;
         let routing = spec.as_ref().and_then(|s| s.course.routing.as_ref());
         let routing = routing.and_then(|r| r.gateway_api.as_ref());
-        let mut routes: Vec<(ObjectRef, Vec<Option<String>>)> = vec![];
+        let mut routes: Vec<(ObjectRef, Vec<Rule>)> = vec![];
         for route in routing.into_iter().flat_map(named) {
+            let rule = (route.rule, route.manage);
             match routes
                 .iter_mut()
                 .find(|(object, _)| *object == route.object)
             {
-                Some((_, rules)) => rules.push(route.rule),
-                None => routes.push((route.object, vec![route.rule])),
+                Some((_, rules)) => rules.push(rule),
+                None => routes.push((route.object, vec![rule])),
             }
         }
         if routes.is_empty() {
-            routes.push((ObjectRef::new(HTTP_ROUTE, "app"), vec![None]));
+            let rule = (None, Manage::Weights);
+            routes.push((ObjectRef::new(HTTP_ROUTE, "app"), vec![rule]));
         }
         let switched = spec.as_ref().is_some_and(Spec::switched);
         let services = spec.and_then(|s| s.course.services);
@@ -58,17 +63,35 @@ impl Names {
 
     /// The routes with these weights: stable and canary.
     pub fn routes(&self, weights: (u32, u32)) -> Vec<(ObjectRef, Value)> {
-        let rule = |name: &Option<String>| {
-            let mut rule = json!({"backendRefs": [
-                {"name": self.services.stable, "port": 80, "weight": weights.0},
-                {"name": self.services.canary, "port": 80, "weight": weights.1},
-            ]});
+        self.routes_with(|_| self.split(weights))
+    }
+
+    /// The routes as they are at the beginning: with these weights, but for those whose backends are managed.
+    pub fn given(&self, weights: (u32, u32)) -> Vec<(ObjectRef, Value)> {
+        self.routes_with(|manage| match manage {
+            Manage::Backends if weights == (100, 0) => {
+                json!([{"name": self.services.user, "port": 80}])
+            }
+            Manage::Backends | Manage::Weights => self.split(weights),
+        })
+    }
+
+    fn split(&self, weights: (u32, u32)) -> Value {
+        json!([
+            {"name": self.services.stable, "port": 80, "weight": weights.0},
+            {"name": self.services.canary, "port": 80, "weight": weights.1},
+        ])
+    }
+
+    fn routes_with(&self, refs: impl Fn(Manage) -> Value) -> Vec<(ObjectRef, Value)> {
+        let rule = |(name, manage): &Rule| {
+            let mut rule = json!({"backendRefs": refs(*manage)});
             if let (Some(name), Some(rule)) = (name, rule.as_object_mut()) {
                 rule.insert("name".into(), json!(name));
             }
             rule
         };
-        let route = |(object, rules): &(ObjectRef, Vec<Option<String>>)| {
+        let route = |(object, rules): &(ObjectRef, Vec<Rule>)| {
             let route = json!({
                 "apiVersion": object.kind.api_version(), "kind": object.kind.kind,
                 "metadata": {"name": object.name, "namespace": "default"},

@@ -49,15 +49,18 @@ impl Cluster {
                 text(s, "/metadata/labels/serin.dev~1rollout") == name
                     || **n == roles.stable
                     || **n == roles.canary
+                    || **n == roles.user
             })
             .map(|(n, s)| {
                 let selected = s
                     .pointer("/spec/selector")
                     .and_then(|l| l.get(POD_TEMPLATE_HASH)?.as_str());
+                // The user's selects the pods of all revisions.
+                let all = selected.is_none() && *n == self.names.services.user;
                 let by_hash = self
                     .pods
                     .values()
-                    .filter(|p| Some(p.hash.as_str()) == selected);
+                    .filter(|p| all || Some(p.hash.as_str()) == selected);
                 (
                     n.clone(),
                     by_hash.map(|p| (p.hash.clone(), p.ready(now))).collect(),

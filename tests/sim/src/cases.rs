@@ -126,6 +126,13 @@ impl Case {
         }
     }
 
+    /// Whether its routes name the user's Service at rest.
+    pub fn manages_backends(&self) -> bool {
+        self.strategy
+            .to_string()
+            .contains("\"manage\":\"Backends\"")
+    }
+
     /// The Rollout.
     pub fn rollout(&self, replicas: u64, deadline_aborts: bool) -> Value {
         // What was good just before comes back without steps, where pods are the weight.

@@ -14,7 +14,7 @@ use crate::{
         write::owner,
     },
     nature::{
-        gateway::{share, written},
+        gateway::{loose, share, written},
         pods::serves,
     },
     world::World,
@@ -85,6 +85,8 @@ pub struct Seen {
     pub decided: Decided,
     /// The canary's share as a route says it.
     pub share: Option<u32>,
+    /// Whether a route names the user's Service.
+    pub loose: bool,
     /// Whether the Rollout is there.
     pub there: bool,
     /// Which revisions each Service selects, in one view or another.
@@ -111,7 +113,10 @@ impl Seen {
                     let hash = text(object, SELECTOR).to_owned();
                     seen.selects.insert(path.name.clone(), [hash].into());
                 }
-                ROUTE => seen.share = Some(share(written(object))),
+                ROUTE => {
+                    seen.share = Some(share(written(object)));
+                    seen.loose |= loose(object);
+                }
                 ROLLOUT => {
                     let replicas = number(object, "/spec/replicas");
                     seen.replicas = (replicas, replicas);
@@ -159,6 +164,7 @@ impl Seen {
             let views = self.selects.entry(name.clone()).or_default();
             views.extend(hashes.iter().cloned());
         }
+        self.loose &= other.loose;
         self.replicas = (
             self.replicas.0.min(other.replicas.0),
             self.replicas.1.max(other.replicas.1),

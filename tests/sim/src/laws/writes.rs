@@ -10,7 +10,7 @@ use crate::{
         store::{Past, Path, number, text},
         write::owner,
     },
-    nature::gateway::{share, written},
+    nature::gateway::{loose, share, written},
     world::World,
 };
 
@@ -113,6 +113,12 @@ pub fn set(world: &World, past: &Past, seen: &Seen, truth: &Seen, broken: &mut V
     }
     if past.new.is_none() && world.laws.case.roles.is_some() && seen.decided.stable == hash {
         broken.push(format!("S6: {} is stable and is deleted", past.path));
+    }
+    let strange = !seen.decided.stable.is_empty() && seen.decided.stable != hash;
+    if to > from && strange && world.laws.case.routed && seen.loose && world.loose() {
+        broken.push(format!(
+            "S3: {hash} grows to {to} while users reach every pod"
+        ));
     }
     // Whoever wants fewer pods meanwhile gets fewer.
     let wanted = seen.replicas.0.min(truth.replicas.0);
@@ -254,7 +260,16 @@ pub fn route(world: &World, past: &Past, seen: &Seen, truth: &Seen, broken: &mut
         broken.push("S26: a route is made or deleted".into());
         return;
     };
-    if rest(old) != rest(new) {
+    let roles = world.laws.case.roles.as_ref();
+    let roles = roles.filter(|_| world.laws.case.manages_backends());
+    let strange = |s: &Seen| {
+        let mut ready = s.ready.iter();
+        ready.any(|(hash, n)| *n > 0 && *hash != seen.decided.stable)
+    };
+    if loose(new) && !loose(old) && strange(seen) && strange(truth) {
+        broken.push("S3: users are sent to every pod while others than stable's serve".into());
+    }
+    if rest(old, roles) != rest(new, roles) {
         broken.push("S9: more than the weights of a route is changed".into());
     }
     let (a, b) = (written(old), written(new));
@@ -321,10 +336,17 @@ fn served(world: &World, share: u32, replicas: u64, ready: impl Fn(&str) -> u64)
     shares.iter().filter_map(of).min().unwrap_or(1000)
 }
 
-/// A route without what Serin may change.
-fn rest(route: &Value) -> Value {
+/// A route without what Serin may change. Where its backends are managed, the role Services stand for the user's.
+fn rest(route: &Value, managed: Option<&[String; 2]>) -> Value {
     let mut rest = route.clone();
     for rule in rest["spec"]["rules"].as_array_mut().into_iter().flatten() {
+        if let (Some([stable, canary]), Some(refs)) = (managed, rule["backendRefs"].as_array_mut())
+            && refs.iter().any(|r| r["name"] == *canary)
+            && let Some(at) = refs.iter().position(|r| r["name"] == *stable)
+        {
+            refs[at]["name"] = "app".into();
+            refs.retain(|r| r["name"] != *canary);
+        }
         for backend in rule["backendRefs"].as_array_mut().into_iter().flatten() {
             backend["weight"] = Value::Null;
         }
@@ -335,6 +357,9 @@ fn rest(route: &Value) -> Value {
     }
     if let Some(annotations) = meta["annotations"].as_object_mut() {
         annotations.remove("serin.dev/decision");
+        if managed.is_some() {
+            annotations.remove("serin.dev/backends");
+        }
     }
     if meta["annotations"]
         .as_object()

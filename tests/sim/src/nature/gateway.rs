@@ -32,8 +32,16 @@ pub fn share(weights: (u64, u64)) -> u32 {
     u32::try_from(share.min(most)).unwrap_or(0)
 }
 
-/// The weights that are written in a route.
+/// Whether a route names the user's Service in the place of the role Services, so that users reach every pod.
+pub fn loose(route: &Value) -> bool {
+    text(route, "/spec/rules/0/backendRefs/0/name") == "app"
+}
+
+/// The weights that are written in a route. Where it names the user's Service, stable alone has pods.
 pub fn written(route: &Value) -> (u64, u64) {
+    if loose(route) {
+        return (100, 0);
+    }
     let weight = |i: usize| {
         let pointer = format!("/spec/rules/0/backendRefs/{i}/weight");
         route.pointer(&pointer).and_then(Value::as_u64).unwrap_or(1)
@@ -104,6 +112,11 @@ impl World {
     pub fn share(&self) -> Option<u32> {
         let (_, route) = self.store.all(ROUTE).next()?;
         Some(share(written(route)))
+    }
+
+    /// Whether users come by their own Service, as the route is written.
+    pub fn loose(&self) -> bool {
+        self.store.all(ROUTE).any(|(_, route)| loose(route))
     }
 
     /// The canary's share of the traffic, in millionths, as the data plane has it.
