@@ -48,9 +48,9 @@ enum Command {
     /// Show a Rollout with its revisions, pods, analyses and weights
     Get(show::get::Options),
     /// Show what became of each revision, when, and by whom or what
-    History(show::history::Options),
+    History(show::Options),
     /// Say what was decided last, on what evidence, what is awaited, and what to do
-    Why(show::why::Options),
+    Why(show::Options),
     /// List Rollouts
     List(show::list::Options),
     /// Wait until a Rollout is finished; the exit code says how it ended

@@ -14,7 +14,7 @@ use jiff::Timestamp;
 
 use crate::{
     api::{
-        names::{DECISION, FINALIZER, reason},
+        names::{DECISION, reason},
         status::RolloutStatus,
     },
     model::{
@@ -67,8 +67,8 @@ pub fn plan(observed: &Observed, now: Timestamp) -> Plan {
 /// Decides on one look: what to do, or how the status moves on, and whether it does.
 fn once(observed: &Observed, now: Timestamp) -> (Plan, bool) {
     let mut status = observed.rollout.status.clone().unwrap_or_default();
-    let deleted = observed.rollout.metadata.deletion_timestamp.is_some();
-    if deleted && !claimed(observed) {
+    let deleted = observed.deleting();
+    if deleted && !observed.claimed() {
         return (rest(status), false);
     }
     let spec = match Spec::resolve(&observed.rollout) {
@@ -304,19 +304,9 @@ fn realize(
     realized
 }
 
-fn claimed(observed: &Observed) -> bool {
-    observed
-        .rollout
-        .metadata
-        .finalizers
-        .iter()
-        .flatten()
-        .any(|f| f == FINALIZER)
-}
-
 /// Our finalizer stands while foreign routes are bent.
 fn finalizer(world: &World<'_>, desired: &Desired) -> Option<Action> {
-    let ours = claimed(world.observed);
+    let ours = world.observed.claimed();
     if desired.claim {
         return (!ours).then_some(Action::Claim);
     }

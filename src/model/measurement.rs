@@ -4,6 +4,8 @@ use std::{fmt, time::Duration};
 
 use jiff::Timestamp;
 
+use crate::api::analysis::AnalysisRunStatus;
+
 /// A question to a metric provider.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Query {
@@ -89,6 +91,11 @@ impl RunPhase {
             Self::Inconclusive => "Inconclusive",
             Self::Terminated => "Terminated",
         }
+    }
+    /// That of a run; one without a status is still running.
+    pub fn of(status: Option<&AnalysisRunStatus>) -> Self {
+        let phase = status.and_then(|s| s.phase.as_deref());
+        phase.map_or(Self::Running, Self::parse)
     }
     /// Reads the API's word. What is unknown is still running: it is never a pass.
     pub fn parse(word: &str) -> Self {

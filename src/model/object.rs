@@ -131,11 +131,20 @@ pub fn annotation_number(object: &Value, name: &str) -> i64 {
         .unwrap_or(0)
 }
 
+/// The JSON pointer of an annotation.
+pub fn annotation_path(name: &str) -> String {
+    let escaped = name.replace('~', "~0").replace('/', "~1");
+    format!("/metadata/annotations/{escaped}")
+}
+
+/// The JSON-patch operation that takes an annotation off an object that has it.
+pub fn unannotate(name: &str) -> Value {
+    json!({"op": "remove", "path": annotation_path(name)})
+}
+
 /// JSON-patch operations that set an annotation, whether or not the object has any.
 pub fn annotate(has_annotations: bool, name: &str, value: &str) -> Vec<Value> {
-    let escaped = name.replace('~', "~0").replace('/', "~1");
-    let set =
-        json!({"op": "add", "path": format!("/metadata/annotations/{escaped}"), "value": value});
+    let set = json!({"op": "add", "path": annotation_path(name), "value": value});
     if has_annotations {
         vec![set]
     } else {

@@ -4,7 +4,9 @@ use std::{collections::BTreeMap, fmt};
 
 use serde_json::Value;
 
-use crate::api::{AnalysisRun, AnalysisTemplateSpec, Rollout, rollout::FailFastReason};
+use crate::api::{
+    AnalysisRun, AnalysisTemplateSpec, Rollout, names::FINALIZER, rollout::FailFastReason,
+};
 
 use super::{measurement::RunPhase, object::Objects, revisions::Revision};
 
@@ -104,11 +106,8 @@ impl Observed {
     pub fn run_outcome(&self, name: &str) -> Option<(RunPhase, String)> {
         let run = self.run(name)?;
         let status = run.status.as_ref();
-        let phase = status
-            .and_then(|s| s.phase.as_deref())
-            .map_or(RunPhase::Running, RunPhase::parse);
         Some((
-            phase,
+            RunPhase::of(status),
             status.and_then(|s| s.message.clone()).unwrap_or_default(),
         ))
     }
@@ -117,6 +116,15 @@ impl Observed {
         let bound = |name: &'a String| Some((name.as_str(), self.selected(name)?));
         let ours = |(_, hash): &(&str, &str)| self.revision(hash).is_some();
         left.iter().filter_map(bound).filter(ours)
+    }
+    /// Whether our finalizer is on the Rollout.
+    pub fn claimed(&self) -> bool {
+        let finalizers = self.rollout.metadata.finalizers.iter().flatten();
+        finalizers.into_iter().any(|f| f == FINALIZER)
+    }
+    /// Whether the Rollout is being deleted.
+    pub fn deleting(&self) -> bool {
+        self.rollout.metadata.deletion_timestamp.is_some()
     }
     /// Whether pods of another revision than stable are there, or wanted.
     pub fn others(&self) -> bool {

@@ -117,7 +117,7 @@ fn unrestarted(template: &Value) -> Value {
 }
 
 /// A recorded revision.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Revision {
     /// Its name's variable part, and the label of its pods.
     pub hash: String,
@@ -317,14 +317,7 @@ mod tests {
             hash: hash.to_owned(),
             number: 1,
             template: template.clone(),
-            verdict: String::new(),
-            verdict_by: None,
-            promoted_at: None,
-            pinned_over: None,
-            uid: String::new(),
-            resource_version: String::new(),
-            has_annotations: false,
-            replica_set: None,
+            ..Revision::default()
         }
     }
 

@@ -10,7 +10,10 @@ use crate::{
     },
     engine::{self, traffic::is_route},
     model::{
-        object::{CONTROLLER_REVISION, ObjectRef, REPLICA_SET, SERVICE, Target, annotation},
+        object::{
+            CONTROLLER_REVISION, ObjectRef, REPLICA_SET, SERVICE, Target, annotation,
+            annotation_path,
+        },
         observed::{Current, Observed},
         plan::Action,
         share::{FULL, need, percent, show},
@@ -111,7 +114,7 @@ impl Simulation {
 
     /// What was promoted stays a way back, unless another attempt of it was rolled back or aborted.
     fn check_verdict(&mut self, status: &RolloutStatus, target: &Target, operations: &[Value]) {
-        let path = format!("/metadata/annotations/{}", VERDICT.replace('/', "~1"));
+        let path = annotation_path(VERDICT);
         let written = operations.iter().find(|o| {
             let of = o.get("path").and_then(Value::as_str);
             of == Some(path.as_str())

@@ -206,7 +206,7 @@ impl Cluster {
             sets.insert(set.value.hash.clone(), set.value.view.clone());
         }
         let mut endpoints = BTreeMap::new();
-        for service in role_services(rollout) {
+        for service in ways(rollout).into_iter().filter(|w| !w.lent) {
             let pods: Vec<String> = if service.shared {
                 self.slices_live(&key.namespace, &service.name).await?
             } else {
@@ -247,10 +247,9 @@ impl Cluster {
             }
         }
         let mut endpoints = BTreeMap::new();
-        let roles = role_services(rollout).into_iter().map(|role| role.name);
-        for service in roles.chain(lent_service(rollout)) {
-            let pods = self.slices_live(&key.namespace, &service).await?;
-            endpoints.insert(service, count(&pods, &sets));
+        for service in ways(rollout) {
+            let pods = self.slices_live(&key.namespace, &service.name).await?;
+            endpoints.insert(service.name, count(&pods, &sets));
         }
         overtake(&mut sets, &before, &known());
         Ok(Pods { sets, endpoints })
@@ -377,29 +376,31 @@ fn version(set: &ReplicaSetView) -> Option<u64> {
     set.resource_version.parse().ok()
 }
 
-/// A role Service.
-struct Role {
+/// A Service by which users come.
+struct Way {
     name: String,
     /// It belongs to somebody else, so its EndpointSlices do not carry our label.
     shared: bool,
+    /// Routes name it at rest, in the place of the role Services. Its EndpointSlices count where all is read live.
+    lent: bool,
 }
 
-fn role_services(rollout: &Rollout) -> Vec<Role> {
-    let services = Spec::resolve(rollout).ok().and_then(|s| s.course.services);
-    let role = |s: crate::model::spec::RoleServices| {
-        [s.stable, s.canary].map(|name| Role {
-            name,
-            shared: s.shared,
-        })
+fn ways(rollout: &Rollout) -> Vec<Way> {
+    let Ok(spec) = Spec::resolve(rollout) else {
+        return vec![];
     };
-    services.into_iter().flat_map(role).collect()
-}
-
-/// The user's Service, where routes name it at rest. Nobody watches its EndpointSlices.
-fn lent_service(rollout: &Rollout) -> Option<String> {
-    let spec = Spec::resolve(rollout).ok()?;
     let lent = spec.manages_backends();
-    spec.course.services.filter(|_| lent).map(|s| s.user)
+    let Some(services) = spec.course.services else {
+        return vec![];
+    };
+    let way = |(name, lent)| Way {
+        name,
+        shared: services.shared,
+        lent,
+    };
+    let user = lent.then_some((services.user, true));
+    let roles = [(services.stable, false), (services.canary, false)];
+    roles.into_iter().chain(user).map(way).collect()
 }
 
 fn count(pods: &[String], sets: &BTreeMap<String, ReplicaSetView>) -> BTreeMap<String, u32> {

@@ -2,7 +2,6 @@
 
 use std::cmp::Reverse;
 
-use clap::Args;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use kube::api::ListParams;
@@ -16,29 +15,17 @@ use crate::{
     },
     cli::{
         CliError,
-        connect::{Access, Door},
-        output::{self, Cell, Format, Table, Tone, age, moment},
+        connect::Door,
+        output::{self, Cell, Table, Tone, age, moment},
     },
     model::object::CONTROLLER_REVISION,
 };
 
 use super::{
+    Options,
     parts::{self, Parts},
     words,
 };
-
-/// Flags of `serin history`.
-#[derive(Args, Clone, Debug)]
-pub struct Options {
-    /// Name of the Rollout
-    #[arg(value_name = "NAME", value_parser = crate::cli::rollout_name)]
-    pub name: String,
-    /// For machines
-    #[arg(short, long, value_enum, value_name = "FORMAT")]
-    pub output: Option<Format>,
-    #[command(flatten)]
-    pub(crate) access: Access,
-}
 
 /// The revisions that are recorded.
 #[derive(Debug, Serialize)]

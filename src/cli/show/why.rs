@@ -2,7 +2,6 @@
 
 use std::fmt::Write as _;
 
-use clap::Args;
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -15,31 +14,19 @@ use crate::{
     },
     cli::{
         CliError,
-        connect::{Access, Door},
-        output::{self, Cell, Format, Table, Tone, age, due, moment, paint},
+        connect::Door,
+        output::{self, Cell, Table, Tone, age, due, moment, paint},
     },
     model::{object::ANALYSIS_RUN, progress::Stage},
 };
 
 use super::{
+    Options,
     parts::Parts,
     standing::{Standing, message},
     tree::tally,
     words,
 };
-
-/// Flags of `serin why`.
-#[derive(Args, Clone, Debug)]
-pub struct Options {
-    /// Name of the Rollout
-    #[arg(value_name = "NAME", value_parser = crate::cli::rollout_name)]
-    pub name: String,
-    /// For machines
-    #[arg(short, long, value_enum, value_name = "FORMAT")]
-    pub output: Option<Format>,
-    #[command(flatten)]
-    pub(crate) access: Access,
-}
 
 /// The answer.
 #[derive(Debug, Serialize)]

@@ -105,6 +105,5 @@ pub(super) fn result<'a>(
 
 /// Whether a run has ended.
 pub fn ended(status: Option<&AnalysisRunStatus>) -> bool {
-    let phase = status.and_then(|s| s.phase.as_deref()).unwrap_or_default();
-    RunPhase::parse(phase) != RunPhase::Running
+    RunPhase::of(status) != RunPhase::Running
 }

@@ -46,8 +46,7 @@ fn ways<'a>(observed: &'a Observed, stable: &str) -> Vec<&'a Revision> {
 /// Where an undo leads that names no revision; none where there is no way back.
 pub fn previous(observed: &Observed, status: &RolloutStatus) -> Option<String> {
     let stable = status.stable_revision.as_deref()?;
-    let leaving = observed.rollout.metadata.deletion_timestamp.is_some();
-    observed.current.hash().filter(|_| !leaving)?;
+    observed.current.hash().filter(|_| !observed.deleting())?;
     ways(observed, stable).first().map(|r| r.hash.clone())
 }
 
@@ -211,12 +210,14 @@ fn passed<'a>(cx: &Context<'_>, attempt: &'a Attempt) -> Vec<&'a str> {
     };
     for (index, step) in attempt.steps.iter().enumerate() {
         let at = index.to_string();
-        let proves = |run: &AnalysisRun| run.spec.step == at && phase(run) == RunPhase::Successful;
+        let proves = |run: &AnalysisRun| {
+            run.spec.step == at && RunPhase::of(run.status.as_ref()) == RunPhase::Successful
+        };
         if let Some(analysis) = step.analysis.as_ref().filter(|_| runs().any(proves)) {
             add(&analysis.templates);
         }
     }
-    let proves = |run: &AnalysisRun| match phase(run) {
+    let proves = |run: &AnalysisRun| match RunPhase::of(run.status.as_ref()) {
         _ if run.spec.step != "background" => false,
         RunPhase::Successful => true,
         // Most go on until the attempt ends.
@@ -229,11 +230,6 @@ fn passed<'a>(cx: &Context<'_>, attempt: &'a Attempt) -> Vec<&'a str> {
         add(&analysis.templates);
     }
     names
-}
-
-fn phase(run: &AnalysisRun) -> RunPhase {
-    let phase = run.status.as_ref().and_then(|s| s.phase.as_deref());
-    phase.map_or(RunPhase::Running, RunPhase::parse)
 }
 
 /// What became of the attempt's revision; none while that is not known.

@@ -175,7 +175,7 @@ pub fn way_out(observed: &Observed, status: &RolloutStatus) -> String {
     let by = |verb: Verb, hash: &str| annotate_with(verb, hash, &status.commands);
     let take = |hash: &str| by(Verb::PromoteFull, hash);
     let way = match attempt.map(|a| (a.hash.as_str(), a.outcome.is_some())) {
-        _ if observed.rollout.metadata.deletion_timestamp.is_some() => return "mend stable".into(),
+        _ if observed.deleting() => return "mend stable".into(),
         Some((hash, false)) => format!(
             "promote revision {hash} without its steps: annotate {}",
             take(hash)

@@ -17,7 +17,7 @@ use jiff::Timestamp;
 
 use crate::{
     api::{
-        names::{FINALIZER, reason},
+        names::reason,
         status::{RolloutStatus, Waiting},
     },
     model::{
@@ -200,17 +200,11 @@ impl Context<'_> {
     }
     /// Whether our finalizer is on the Rollout.
     pub fn claimed(&self) -> bool {
-        self.observed
-            .rollout
-            .metadata
-            .finalizers
-            .iter()
-            .flatten()
-            .any(|f| f == FINALIZER)
+        self.observed.claimed()
     }
     /// Whether the Rollout is being deleted.
     pub fn deleting(&self) -> bool {
-        self.observed.rollout.metadata.deletion_timestamp.is_some()
+        self.observed.deleting()
     }
     /// Why pods of a revision cannot come up: first what ends an attempt.
     pub fn trouble(&self, hash: &str) -> Option<&Trouble> {

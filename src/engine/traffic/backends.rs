@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::{
     api::{names::BACKENDS, traffic::Manage},
     model::{
-        object::{annotate, annotation, has_annotations},
+        object::{annotate, annotation, has_annotations, unannotate},
         share::FULL,
     },
 };
@@ -285,8 +285,7 @@ pub fn take_out(route: &Value, rules: &[&Managed], backends: &Backends) -> Vec<V
     let kept: Vec<&Taken> = taken.iter().filter(unread).collect();
     let left = serde_json::to_string(&kept).unwrap_or_default();
     if kept.is_empty() {
-        let name = BACKENDS.replace('/', "~1");
-        operations.push(json!({"op": "remove", "path": format!("/metadata/annotations/{name}")}));
+        operations.push(unannotate(BACKENDS));
     } else if left != text {
         operations.extend(annotate(true, BACKENDS, &left));
     }

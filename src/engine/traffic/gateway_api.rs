@@ -177,6 +177,11 @@ impl GatewayApi {
         managed
     }
 
+    /// Whether there is any route whose backends are managed: each look asks.
+    fn lent(&self) -> bool {
+        self.routes.iter().any(|r| r.manage == Manage::Backends)
+    }
+
     /// What is to be done to each route whose backends are managed, by it and its rules, each once.
     fn of_lent(
         &self,
@@ -291,10 +296,16 @@ impl Router for GatewayApi {
     }
 
     fn bind(&self, objects: &Objects) -> Patches {
+        if !self.lent() {
+            return vec![];
+        }
         self.put_in(objects, &self.readable(objects).0, (100, 0))
     }
 
     fn unbind(&self, objects: &Objects) -> Patches {
+        if !self.lent() {
+            return vec![];
+        }
         let (managed, _) = self.readable(objects);
         let operations =
             |route: &Value, rules: &[&Managed]| backends::take_out(route, rules, &self.backends);

@@ -30,7 +30,7 @@ pub(super) fn raise(
     let (Some(services), Some(roles)) = (&spec.course.services, &desired.roles) else {
         return hold("the role Services to be known".into());
     };
-    if !claimed(observed) {
+    if !observed.claimed() {
         return hold("the finalizer to be set".into());
     }
     if observed.selected(&services.canary) != Some(roles.canary.as_str()) {
@@ -66,7 +66,7 @@ pub(super) fn bind(spec: &Spec, desired: &Desired, observed: &Observed) -> Optio
     let (Some(services), Some(roles)) = (&spec.course.services, &desired.roles) else {
         return hold("the role Services to be known".into());
     };
-    if !claimed(observed) {
+    if !observed.claimed() {
         return hold("the finalizer to be set".into());
     }
     let (stable, hash) = (&services.stable, &roles.stable);
@@ -111,7 +111,7 @@ pub(super) fn unbind(spec: &Spec, desired: &Desired, observed: &Observed) -> Opt
         return Some(Held::LookCloser);
     }
     let user = &services.user;
-    let deleted = observed.rollout.metadata.deletion_timestamp.is_some();
+    let deleted = observed.deleting();
     if !observed.services.contains_key(user) && !deleted {
         return hold(format!("Service {user:?} to exist"));
     }
@@ -129,13 +129,6 @@ pub(super) fn unbind(spec: &Spec, desired: &Desired, observed: &Observed) -> Opt
         ));
     }
     None
-}
-
-fn claimed(observed: &Observed) -> bool {
-    let finalizers = observed.rollout.metadata.finalizers.iter().flatten();
-    finalizers
-        .into_iter()
-        .any(|f| f == crate::api::names::FINALIZER)
 }
 
 /// S1 for stable. Where stable cannot bear its share by itself, traffic still goes back to it as
@@ -241,20 +234,13 @@ mod tests {
         let revision = |(hash, available): &Pods| Revision {
             hash: (*hash).into(),
             number: 1,
-            template: Value::Null,
-            verdict: String::new(),
-            verdict_by: None,
-            promoted_at: None,
-            pinned_over: None,
-            uid: String::new(),
-            resource_version: String::new(),
-            has_annotations: false,
             replica_set: Some(ReplicaSetView {
                 seen: true,
                 desired: 4,
                 available: *available,
                 ..ReplicaSetView::default()
             }),
+            ..Revision::default()
         };
         let service = |(name, hash, _): &Selects| {
             let selector = json!({"spec": {"selector": {"pod-template-hash": hash}}});

@@ -284,26 +284,19 @@ fn bind(
     objects: &Objects,
     numbers: Numbers,
 ) -> Realized {
-    let held = guards::bind(spec, desired, observed);
-    let (Some(services), None) = (&spec.course.services, &held) else {
-        return Realized {
-            intents: vec![],
-            held,
-        };
-    };
-    let what = format!(
-        "let the routes send to Services {} and {} in the place of {}, everything to {}",
-        services.stable, services.canary, services.user, services.stable
-    );
-    let actions = patch(objects, router.bind(objects), numbers.next);
-    let mut intent = Intent::hazardous(actions, Some(reason::ROUTE_BOUND), what);
-    if let Some(hazard) = &mut intent.hazard {
-        (hazard.share, hazard.binds) = (Some(0), true);
-    }
-    Realized {
-        intents: vec![intent],
-        held: None,
-    }
+    unless(guards::bind(spec, desired, observed), || {
+        let services = spec.course.services.as_ref()?;
+        let what = format!(
+            "let the routes send to Services {} and {} in the place of {}, everything to {}",
+            services.stable, services.canary, services.user, services.stable
+        );
+        let actions = patch(objects, router.bind(objects), numbers.next);
+        let mut intent = Intent::hazardous(actions, Some(reason::ROUTE_BOUND), what);
+        if let Some(hazard) = &mut intent.hazard {
+            (hazard.share, hazard.binds) = (Some(0), true);
+        }
+        Some(intent)
+    })
 }
 
 /// Whether all that can be read gives the canary nothing, and that is in force as far as it can be known.
@@ -324,20 +317,22 @@ fn unbind(
     objects: &Objects,
     numbers: Numbers,
 ) -> Realized {
-    let held = guards::unbind(spec, desired, observed);
-    let (Some(services), None) = (&spec.course.services, &held) else {
-        return Realized {
-            intents: vec![],
-            held,
-        };
+    unless(guards::unbind(spec, desired, observed), || {
+        let services = spec.course.services.as_ref()?;
+        let what = format!("let the routes send to Service {} again", services.user);
+        let actions = patch(objects, router.unbind(objects), numbers.next);
+        let intent = Intent::hazardous(actions, Some(reason::ROUTE_RELEASED), what);
+        Some(intent)
+    })
+}
+
+/// What is done unless a guard holds it.
+fn unless(held: Option<Held>, intent: impl FnOnce() -> Option<Intent>) -> Realized {
+    let intents = match held {
+        None => intent().into_iter().collect(),
+        Some(_) => vec![],
     };
-    let what = format!("let the routes send to Service {} again", services.user);
-    let actions = patch(objects, router.unbind(objects), numbers.next);
-    let intent = Intent::hazardous(actions, Some(reason::ROUTE_RELEASED), what);
-    Realized {
-        intents: vec![intent],
-        held: None,
-    }
+    Realized { intents, held }
 }
 
 /// A change of the split, for the history.

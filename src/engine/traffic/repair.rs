@@ -22,6 +22,10 @@ const RESPITE: i64 = 60;
 /// Without a foreign change for so many seconds, the count begins anew.
 const FORGET: i64 = 300;
 
+/// How the usual tools are told to leave a field alone.
+const ALONE: &str = "Argo CD: ignoreDifferences with RespectIgnoreDifferences=true; Flux: \
+    kustomize.toolkit.fluxcd.io/ssa: Merge or an ignore rule; Helm: no --force-conflicts";
+
 /// What to do about a foreign change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -66,9 +70,7 @@ pub fn judge(
     if repairs >= REPAIRS && age < RESPITE && high <= wanted {
         let message = format!(
             "field manager {who:?} keeps changing the route's weights: let it leave \
-             .spec.rules[].backendRefs[].weight alone (Argo CD: ignoreDifferences with \
-             RespectIgnoreDifferences=true; Flux: kustomize.toolkit.fluxcd.io/ssa: Merge or an ignore rule; \
-             Helm: no --force-conflicts while an attempt is in flight)"
+             .spec.rules[].backendRefs[].weight alone ({ALONE} while an attempt is in flight)"
         );
         note_once(status, now, "Warning", reason::ROUTE_CONFLICT, &message);
         let until = last
@@ -89,9 +91,7 @@ pub fn unbound(written: &Written) -> Verdict {
     let who = written.foreign_writer.as_deref().unwrap_or("somebody");
     Verdict::Repair(format!(
         "field manager {who:?} took the role Services out of the route, so that users reach the pods of every \
-         revision; they are put in again: let it leave .spec.rules[].backendRefs alone (Argo CD: \
-         ignoreDifferences with RespectIgnoreDifferences=true; Flux: kustomize.toolkit.fluxcd.io/ssa: Merge or \
-         an ignore rule; Helm: no --force-conflicts)"
+         revision; they are put in again: let it leave .spec.rules[].backendRefs alone ({ALONE})"
     ))
 }
 

@@ -284,14 +284,6 @@ mod tests {
         Revision {
             hash: hash.into(),
             number,
-            template: Value::Null,
-            verdict: String::new(),
-            verdict_by: None,
-            promoted_at: None,
-            pinned_over: None,
-            uid: String::new(),
-            resource_version: String::new(),
-            has_annotations: false,
             replica_set: Some(ReplicaSetView {
                 name: format!("app-{hash}"),
                 seen: true,
@@ -301,6 +293,7 @@ mod tests {
                 available: pods,
                 ..ReplicaSetView::default()
             }),
+            ..Revision::default()
         }
     }
 

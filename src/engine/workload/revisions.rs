@@ -6,7 +6,7 @@ use crate::{
     api::names::{PINNED_OVER, POD_TEMPLATE_HASH, PROMOTED_AT, ROLLOUT_LABEL, VERDICT, VERDICT_BY},
     model::{
         desired::{Desired, Pin},
-        object::{CONTROLLER_REVISION, ObjectRef, ROLLOUT, Target, annotate},
+        object::{CONTROLLER_REVISION, ObjectRef, ROLLOUT, Target, annotate, unannotate},
         observed::{Current, Observed},
         plan::{Action, Intent},
         revisions::{HASH_ALGORITHM, Revision, asked},
@@ -108,11 +108,8 @@ fn recorded(desired: &Desired, revision: &Revision) -> Vec<Value> {
             judged.is_some() && by.is_none() && revision.verdict_by.is_some(),
         ),
     ];
-    for (name, _) in gone.iter().filter(|(_, gone)| *gone) {
-        let escaped = name.replace('/', "~1");
-        operations
-            .push(json!({"op": "remove", "path": format!("/metadata/annotations/{escaped}")}));
-    }
+    let gone = gone.iter().filter(|(_, gone)| *gone);
+    operations.extend(gone.map(|(name, _)| unannotate(name)));
     operations
 }
 
