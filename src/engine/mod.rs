@@ -242,11 +242,13 @@ fn realize(
         intents: strategy::commands::tidy(observed, status),
         look_closer: false,
     };
+    let mut lets_go = false;
     match finalizer(world, &decided.desired) {
         // What is let go of is never straightened again: a cache may be behind.
         Some(Action::Release) if world.written.is_some() && !observed.live => {
             realized.look_closer = true;
         }
+        Some(Action::Release) if observed.deleting() => lets_go = true,
         action => realized.intents.extend(action.map(Intent::harmless)),
     }
     if let Some(written) = world.written {
@@ -267,6 +269,8 @@ fn realize(
                     hazard.repair = Some(message.clone());
                 }
             }
+            // A number on a route keeps off what is still under way to it.
+            lets_go &= moved.intents.is_empty();
             realized.intents.extend(moved.intents);
             match moved.held {
                 Some(traffic::Held::LookCloser) => realized.look_closer = true,
@@ -287,6 +291,11 @@ fn realize(
                 None => {}
             }
         }
+    }
+    if lets_go {
+        // Nothing else: it would land when there may be another Rollout of that name.
+        realized.intents.push(Intent::harmless(Action::Release));
+        return realized;
     }
     realized.look_closer |=
         workload::replica_sets::unsure(spec, &decided.desired, observed, status);
