@@ -11,7 +11,7 @@ use crate::{
     engine::{self, traffic::is_route},
     model::{
         object::{
-            CONTROLLER_REVISION, ObjectRef, REPLICA_SET, SERVICE, Target, annotation,
+            CONTROLLER_REVISION, ObjectRef, REPLICA_SET, ROLLOUT, SERVICE, Target, annotation,
             annotation_path,
         },
         observed::{Current, Observed},
@@ -135,6 +135,22 @@ impl Simulation {
                 "{} was promoted, and its record loses that",
                 target.object.name
             );
+            self.timeline.broke(self.now, &what);
+        }
+    }
+
+    /// S19: who lets go of a Rollout that is deleted writes nothing else: it would land when there may be
+    /// another of that name.
+    pub(super) fn check_parting(&mut self, actions: &[Action]) {
+        let rollout = self.cluster.rollout.as_ref();
+        let deleted = rollout.is_some_and(|r| r.metadata.deletion_timestamp.is_some());
+        if !deleted || !actions.contains(&Action::Release) {
+            return;
+        }
+        let others = actions.iter().filter_map(Action::target);
+        let mut others = others.filter(|t| t.object.kind != ROLLOUT);
+        if let Some(other) = others.next() {
+            let what = format!("S19: the finalizer goes, {} is written", other.object.name);
             self.timeline.broke(self.now, &what);
         }
     }

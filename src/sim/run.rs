@@ -263,6 +263,7 @@ impl Simulation {
                 .event(self.now, "the controller dies before it acts");
             return true;
         }
+        self.check_parting(&plan.actions);
         let mut acted = false;
         for action in &plan.actions {
             self.check_action(action);

@@ -573,3 +573,23 @@ fn a_restart_is_looked_at_anew() {
     let later = decided.status.restarted_at.expect("it is asked for").0;
     assert_eq!(later, ahead + SignedDuration::from_secs(1));
 }
+
+/// A raise may be under way when it is deleted; and what is written after that lands beside the next of its name.
+#[test]
+fn who_lets_go_fences_off_first_and_writes_nothing_else() {
+    let (mut observed, at) = moment("older-drains-on", before_the_weight);
+    observed.rollout.metadata.deletion_timestamp = Some(Time(at));
+    observed.live = true;
+    let decided = plan(&observed, at);
+    assert!(
+        !decided.actions.contains(&Action::Release),
+        "{:?}",
+        decided.actions
+    );
+    let stamp = ("app".to_owned(), vec![STAMP.to_owned()]);
+    assert!(patches(&decided).contains(&stamp));
+    let fence = decided.status.decision.as_ref().expect("one").fence;
+    observed.rollout.status = Some(decided.status);
+    number(observed.routes.values_mut().next().expect("a route"), fence);
+    assert_eq!(plan(&observed, at).actions, [Action::Release]);
+}
