@@ -59,6 +59,11 @@ pub struct Canary {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1000))]
     pub min_pods_per_replica_set: Option<i32>,
+    /// Whether the stable revision gives up pods as its share of the traffic falls, so that both revisions together have
+    /// hardly more than `replicas`. An abort then takes its time: the traffic goes back step by step, as pods of the stable
+    /// revision come up again. Needs trafficRouting. Default: false, and the stable revision keeps its full size.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub dynamic_stable_scale: bool,
     /// Pods above `replicas` while pods are the weight (no trafficRouting). A number or a percentage,
     /// rounded up. Default: 25%.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -63,6 +63,15 @@ pub enum Lowering {
     NoWorse,
     /// The same, and without the way over a trace: the canary is given up.
     AtOnce,
+    /// The same; and as long as stable cannot bear all of it, as much of it as stable can.
+    Gradual,
+}
+
+impl Lowering {
+    /// Whether the canary is given up.
+    pub fn retreats(self) -> bool {
+        matches!(self, Self::AtOnce | Self::Gradual)
+    }
 }
 
 /// Which revisions the role Services select.

@@ -307,9 +307,13 @@ impl Simulation {
         if replicas == 0 {
             return;
         }
-        if status.stable_revision.as_deref() == Some(&hash) && wanted < replicas {
-            self.timeline
-                .broke(self.now, "S6: stable is scaled below spec.replicas");
+        let rollout = self.cluster.rollout.as_ref();
+        let canary = rollout.and_then(|r| r.spec.strategy.canary.as_ref());
+        let gives = canary.is_some_and(|c| c.dynamic_stable_scale);
+        let least = if gives { 1 } else { replicas };
+        if status.stable_revision.as_deref() == Some(&hash) && wanted < least {
+            let what = format!("S6: stable is scaled to {wanted}, and is to keep {least}");
+            self.timeline.broke(self.now, &what);
         }
         // The data plane may lag behind what the Service selects.
         let faults: Vec<String> = self
@@ -407,7 +411,8 @@ impl Simulation {
             self.timeline.broke(self.now, &what);
         }
         // A trace is how an edge is left and reached, in a retreat as well.
-        if share > percent(allowed).max(1) && !(allowed == 0 && share + 1 == FULL) {
+        let trace = allowed == 0 && share + 1 == FULL;
+        if raised && share > percent(allowed).max(1) && !trace {
             self.timeline.broke(
                 self.now,
                 &format!(

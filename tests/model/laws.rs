@@ -236,7 +236,11 @@ fn scaled_down(
         }
         return;
     }
-    if seen.stable == Some(version) && to < seen.replicas.min(after.replicas) {
+    let least = match case.spec.course.dynamic_stable {
+        true => 1,
+        false => seen.replicas.min(after.replicas),
+    };
+    if seen.stable == Some(version) && to < least {
         broken.push(format!(
             "S6: stable v{version} is scaled to {to} of {}",
             seen.replicas

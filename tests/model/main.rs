@@ -51,6 +51,7 @@ fn canary(routed: Option<u8>) -> Value {
 /// More pods than the traffic needs, then as many again.
 fn scaled() -> Value {
     let mut strategy = canary(Some(1));
+    strategy["canary"]["dynamicStableScale"] = json!(true);
     strategy["canary"]["steps"] = json!([
         {"setCanaryScale": {"weight": 100}}, {"setWeight": 50}, {"setCanaryScale": {"matchTrafficWeight": true}},
         {"pause": {}, "timeout": "60s"}

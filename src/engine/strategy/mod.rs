@@ -21,7 +21,7 @@ use crate::{
         status::{RolloutStatus, Waiting},
     },
     model::{
-        desired::{Desired, Roles},
+        desired::{Desired, Lowering, Roles},
         observed::{Observed, Trouble},
         progress::{Stage, brief, note_once},
         spec::Spec,
@@ -182,6 +182,13 @@ impl Context<'_> {
     /// The largest share that the canary may be getting, in millionths.
     pub fn high(&self) -> u32 {
         self.force.map_or(0, |f| f.high)
+    }
+    /// How the weight goes back from what is given up.
+    pub fn retreat(&self) -> Lowering {
+        match self.spec.course.dynamic_stable {
+            true => Lowering::Gradual,
+            false => Lowering::AtOnce,
+        }
     }
     /// Whether users come by their own Service, and not by the role Services.
     pub fn loose(&self) -> bool {

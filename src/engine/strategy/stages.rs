@@ -8,9 +8,10 @@ use crate::{
         status::{Attempt, Draining, RolloutStatus},
     },
     model::{
-        desired::{Desired, Lowering, Roles},
+        desired::{Desired, Roles},
         observed::Trouble,
         progress::{Stage, after, note},
+        share::need,
         traffic::RouteFault,
     },
 };
@@ -124,7 +125,7 @@ fn starting(
     if cx.shifted() {
         keep_size(cx, &mut decided.desired, hash);
         decided.desired.weight = Some(0);
-        decided.desired.lowering = Lowering::AtOnce;
+        decided.desired.lowering = cx.retreat();
         // The canary Service turns only when nothing is sent to it.
         let canary = if cx.settled_at(0) && status.pause.is_none() {
             hash.as_str()
@@ -197,6 +198,16 @@ pub(super) fn keep_size(cx: &Context<'_>, desired: &mut Desired, hash: &str) {
             set.desired
         };
         desired.replicas.insert(hash.to_owned(), size);
+    }
+}
+
+/// Where stable gave up pods, they come back in the place of those that what is given up needs no longer. With the last of
+/// its traffic gone it keeps the rest for a while, as ever.
+fn make_room(cx: &Context<'_>, desired: &mut Desired, hash: &str) {
+    let needed = need(cx.high(), cx.spec.replicas);
+    let kept = desired.replicas.get_mut(hash);
+    if let Some(size) = kept.filter(|_| cx.spec.course.dynamic_stable && needed > 0) {
+        *size = needed.min(*size);
     }
 }
 
@@ -350,13 +361,16 @@ fn rolling_back(
     decided.desired.bind = cx.strayed();
     let back = if cx.shifted() {
         keep_size(cx, &mut decided.desired, &attempt.hash);
+        if cx.available(stable) < cx.spec.replicas {
+            make_room(cx, &mut decided.desired, &attempt.hash);
+        }
         let canary = cx.selected(true).unwrap_or(stable).to_owned();
         decided.desired.roles = Some(Roles {
             stable: stable.to_owned(),
             canary,
         });
         decided.desired.weight = Some(0);
-        decided.desired.lowering = Lowering::AtOnce;
+        decided.desired.lowering = cx.retreat();
         cx.settled_at(0) && (fenced(cx, status) || cx.deleting())
     } else {
         balance(cx, &mut decided.desired, stable, &attempt.hash, 0);

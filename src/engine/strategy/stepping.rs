@@ -10,7 +10,7 @@ use crate::{
         measurement::RunPhase,
         progress::{Stage, note},
         revisions::Revision,
-        share::{need, percent},
+        share::{FULL, need, percent},
     },
 };
 
@@ -188,6 +188,24 @@ fn floor(cx: &Context<'_>, stance: Stance, weight: u32) -> u32 {
     }
 }
 
+/// Pods of stable beside a canary that is to have a weight: all of them; or where it gives them up, what it is sent, what it
+/// is to be sent, and a way back. It gives up none until a share has settled, nor while it is about to be replaced.
+fn rest(cx: &Context<'_>, status: &RolloutStatus, stable: &str, weight: u32, paused: bool) -> u32 {
+    let replicas = cx.spec.replicas;
+    if !cx.spec.course.dynamic_stable {
+        return replicas;
+    }
+    let settled = cx.force.and_then(|f| f.settled);
+    let accepted = status.traffic.as_ref();
+    let accepted = accepted.and_then(|t| u32::try_from(t.share).ok());
+    let canary = settled.or(accepted).unwrap_or(0).min(percent(weight));
+    let needed = need(FULL - canary, replicas).max(cx.spec.course.min_pods);
+    let now = cx.observed.revision(stable).map_or(0, Revision::desired);
+    let kept = paused || settled.is_none() || Stage::of(status) == Some(Stage::Promoting);
+    let kept = if kept { now } else { 1 };
+    needed.max(kept).min(replicas)
+}
+
 /// Wants a weight, the pods for it, and no fewer than `floor`. What is still missing, if anything.
 fn hold(
     cx: &Context<'_>,
@@ -226,7 +244,8 @@ fn hold(
     // Pods before weights on the way up, weights before pods on the way down.
     let needed = need(percent(weight), replicas).max(floor);
     let wanted = needed.max(need(cx.high(), replicas));
-    decided.desired.replicas.insert(stable.to_owned(), replicas);
+    let rest = rest(cx, status, stable, weight, paused);
+    decided.desired.replicas.insert(stable.to_owned(), rest);
     // Paused means paused: what was not begun is not begun. What was written last is held against
     // foreign changes.
     let written = status

@@ -4,7 +4,7 @@ use crate::model::{
     desired::{Desired, Lowering},
     observed::Observed,
     revisions::Revision,
-    share::{FULL, TRACE, need},
+    share::{FULL, TRACE, need, percent},
     spec::Spec,
 };
 
@@ -131,6 +131,24 @@ pub(super) fn unbind(spec: &Spec, desired: &Desired, observed: &Observed) -> Opt
     None
 }
 
+/// The least share of the canary with which stable can bear the rest, in whole percents; none where that is not known.
+pub(super) fn least(spec: &Spec, observed: &Observed) -> Option<u32> {
+    let services = spec.course.services.as_ref()?;
+    let ready = ready(observed, &services.stable).min(spec.replicas);
+    let borne = (100 * u64::from(ready)).checked_div(spec.replicas.into())?;
+    Some(FULL - percent(u32::try_from(borne).ok()?))
+}
+
+/// Ready endpoints of a Service. A view of them may lag behind a size that was lowered: no more of them stay
+/// than are wanted.
+fn ready(observed: &Observed, service: &str) -> u32 {
+    observed.selected(service).map_or(0, |hash| {
+        // Where its record was deleted, nobody scaled it.
+        let wanted = observed.revision(hash).map_or(u32::MAX, |r| r.desired());
+        observed.ready_endpoints(service, hash).min(wanted)
+    })
+}
+
 /// S1 for stable. Where stable cannot bear its share by itself, traffic still goes back to it as
 /// long as it serves no worse than what serves now; that is relative, hence needs a live view.
 pub(super) fn lower(
@@ -143,14 +161,7 @@ pub(super) fn lower(
     let Some(services) = &spec.course.services else {
         return Some(Held::Capacity("the role Services".into()));
     };
-    // A view of the endpoints may lag behind a size that was lowered: no more of them stay than are wanted.
-    let ready = |service: &str| {
-        observed.selected(service).map_or(0, |hash| {
-            // Where its record was deleted, nobody scaled it.
-            let wanted = observed.revision(hash).map_or(u32::MAX, |r| r.desired());
-            observed.ready_endpoints(service, hash).min(wanted)
-        })
-    };
+    let ready = |service: &str| ready(observed, service);
     let away = |hash: &str| observed.selected(&services.stable) != Some(hash);
     let roles = desired.roles.as_ref().map(|r| r.stable.as_str());
     let (stable, canary) = match roles.filter(|hash| spec.switched() && away(hash)) {
@@ -189,7 +200,8 @@ pub(super) fn lower(
         return None;
     }
     Some(match desired.lowering {
-        Lowering::NoWorse => Held::Capacity(format!(
+        // They are on their way.
+        Lowering::NoWorse | Lowering::Gradual => Held::Capacity(format!(
             "{needed} ready endpoints of Service {:?}, {stable} so far",
             services.stable
         )),
@@ -213,7 +225,6 @@ mod tests {
             object::Objects,
             observed::Current,
             revisions::{ReplicaSetView, Revision},
-            share::percent,
         },
     };
 

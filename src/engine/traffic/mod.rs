@@ -232,6 +232,13 @@ pub fn realize(
     } else {
         guards::lower(spec, desired, observed, current, wanted)
     };
+    let gradual = desired.lowering == Lowering::Gradual && router.splits() && !disagree;
+    let least = guards::least(spec, observed).filter(|least| gradual && *least < current);
+    let (wanted, held) = match (held, least) {
+        // Stable takes back what its pods bear by now.
+        (Some(_), Some(least)) => (least, None),
+        (held, _) => (wanted, held),
+    };
     if held.is_some() {
         return Realized {
             intents: vec![],
@@ -247,12 +254,7 @@ pub fn realize(
     let next = if disagree || !router.splits() || (wanted == 0 && canary == Some(0)) {
         Some(wanted)
     } else {
-        toward(
-            current,
-            wanted,
-            force.settled,
-            desired.lowering == Lowering::AtOnce,
-        )
+        toward(current, wanted, force.settled, desired.lowering.retreats())
     };
     let Some(next) = next else {
         return Realized::default();

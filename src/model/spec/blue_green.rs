@@ -46,6 +46,7 @@ pub(super) fn course(blue_green: &BlueGreen, replicas: u32, faults: &mut Faults)
             .and_then(|p| u32::try_from(p).ok())
             .map_or(replicas, |p| p.min(replicas)),
         min_pods: 0,
+        dynamic_stable: false,
         scale_down_delay: faults.duration(
             &format!("{PATH}.scaleDownDelay"),
             blue_green.scale_down_delay.as_ref(),

@@ -32,6 +32,7 @@ pub(super) fn course(canary: &Canary, replicas: u32, faults: &mut Faults) -> Cou
         max_unavailable,
         idle_pods: 0,
         min_pods: min_pods(canary, replicas, faults),
+        dynamic_stable: dynamic_stable(canary, faults),
         scale_down_delay: faults.duration(
             &format!("{PATH}.scaleDownDelay"),
             canary.scale_down_delay.as_ref(),
@@ -126,6 +127,16 @@ fn min_pods(canary: &Canary, replicas: u32, faults: &mut Faults) -> u32 {
         faults.add(path, format!("{least}: must be 1 or more"));
     }
     u32::try_from(least).map_or(0, |n| n.min(replicas))
+}
+
+fn dynamic_stable(canary: &Canary, faults: &mut Faults) -> bool {
+    if canary.dynamic_stable_scale && canary.traffic_routing.is_none() {
+        faults.add(
+            format!("{PATH}.dynamicStableScale"),
+            "true: without trafficRouting pods are the weight, and stable gives them up anyway: take it out",
+        );
+    }
+    canary.dynamic_stable_scale
 }
 
 fn check_scales(canary: &Canary, faults: &mut Faults) {

@@ -103,6 +103,8 @@ pub struct Course {
     pub idle_pods: u32,
     /// The fewest pods that the new revision has once it gets traffic, where that is routed.
     pub min_pods: u32,
+    /// Whether the old revision has only the pods that its share of the traffic needs.
+    pub dynamic_stable: bool,
     /// How long the old revision keeps its size after a promotion.
     pub scale_down_delay: Duration,
     /// How long the new revision keeps its size after an abort.

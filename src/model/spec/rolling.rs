@@ -25,6 +25,7 @@ pub(super) fn course(rolling: &Rolling, replicas: u32, faults: &mut Faults) -> C
         max_unavailable,
         idle_pods: 0,
         min_pods: 0,
+        dynamic_stable: false,
         scale_down_delay: delay,
         abort_scale_down_delay: delay,
         scale_down_delay_revision_limit: None,

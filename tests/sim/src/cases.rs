@@ -19,6 +19,8 @@ pub struct Case {
     pub shared: bool,
     /// Whether a route splits the traffic.
     pub routed: bool,
+    /// Whether stable gives up pods with its share of the traffic.
+    pub gives_up_stable: bool,
     /// Whether metrics are asked before a revision becomes stable.
     pub judged: bool,
     /// Pods above `replicas`, where pods are the weight.
@@ -50,6 +52,7 @@ fn case(name: &'static str, strategy: Value) -> Case {
         roles,
         shared: false,
         routed,
+        gives_up_stable: canary["dynamicStableScale"] == true,
         judged: strategy.to_string().contains("templateName"),
         max_surge: 1,
         max_unavailable: 1,
@@ -73,7 +76,7 @@ pub fn cases() -> Vec<Case> {
         ),
         case(
             "canary by route, watched",
-            json!({"canary": delays(json!({"service": "app", "trafficRouting": route(),
+            json!({"canary": delays(json!({"service": "app", "trafficRouting": route(), "dynamicStableScale": true,
             "analysis": check(), "steps": [{"setCanaryScale": {"replicas": 1}}, {"setWeight": 1}, pause("20s"), {"setCanaryScale": {"weight": 70}},
             {"setWeight": 50}, {"pause": {}}, {"setCanaryScale": {"matchTrafficWeight": true}}, {"setWeight": 100}]}))}),
         ),
@@ -120,6 +123,7 @@ impl Case {
             roles: services.map(|s| [s.stable.clone(), s.canary.clone()]),
             shared: services.is_some_and(|s| s.shared),
             routed: course.as_ref().is_some_and(|c| c.routing.is_some()),
+            gives_up_stable: course.as_ref().is_some_and(|c| c.dynamic_stable),
             judged: course.as_ref().is_some_and(|c| !c.analyses.is_empty()),
             max_surge: pods(|c| c.max_surge),
             max_unavailable: pods(|c| c.max_unavailable),

@@ -150,7 +150,8 @@ pub fn set(world: &World, past: &Past, seen: &Seen, truth: &Seen, broken: &mut V
             }
             return;
         }
-        if seen.decided.stable == hash && to < wanted {
+        let gives = world.laws.case.gives_up_stable;
+        if seen.decided.stable == hash && to < if gives { 1 } else { wanted } {
             broken.push(format!(
                 "S6: stable {hash} is scaled from {from} to {to} of {wanted}"
             ));
