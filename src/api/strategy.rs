@@ -32,6 +32,8 @@ pub struct Strategy {
     .message("stableService and canaryService must differ"))]
 #[x_kube(validation = Rule::new("!has(self.minPodsPerReplicaSet) || has(self.trafficRouting)")
     .message("minPodsPerReplicaSet has no effect without trafficRouting: take it out"))]
+#[x_kube(validation = Rule::new("!has(self.dynamicStableScale) || !self.dynamicStableScale || has(self.trafficRouting)")
+    .message("dynamicStableScale has no effect without trafficRouting: take it out"))]
 pub struct Canary {
     /// Your Service, only read. Serin makes two clones of it, the role Services, which select the
     /// pods of the stable and of the canary revision; your route names those two.

@@ -133,7 +133,7 @@ fn dynamic_stable(canary: &Canary, faults: &mut Faults) -> bool {
     if canary.dynamic_stable_scale && canary.traffic_routing.is_none() {
         faults.add(
             format!("{PATH}.dynamicStableScale"),
-            "true: without trafficRouting pods are the weight, and stable gives them up anyway: take it out",
+            "true: has no effect without trafficRouting, where pods are the weight: take it out",
         );
     }
     canary.dynamic_stable_scale
