@@ -346,11 +346,12 @@ fn choose(
                 }
                 let effect = under_way::effect(&intent.actions, next);
                 let fence = under_way::fence(world.observed, status, effect.as_ref());
-                // The way back of the traffic waits for nothing.
+                // The way back of the traffic waits for nothing, but for what may still take pods from where it leads.
                 let back = hazard
                     .share
                     .is_some_and(|to| share.is_some_and(|from| to < from));
-                if !back && !fence.is_empty() {
+                let shrinks = under_way::touches(&fence, world.observed, status);
+                if !fence.is_empty() && (!back || shrinks) {
                     // The look that follows their change goes on.
                     stamps = fence;
                     continue;

@@ -64,6 +64,14 @@ pub(super) fn fence(
         .collect()
 }
 
+/// Whether one of these actions is about the pods of stable.
+pub(super) fn touches(actions: &[Action], observed: &Observed, status: &RolloutStatus) -> bool {
+    let stable = status.stable_revision.as_deref();
+    let stable = stable.and_then(|hash| observed.revision(hash)?.replica_set.as_ref());
+    let own = |t: &Target| stable.is_some_and(|s| t.object == s.target().object);
+    actions.iter().filter_map(Action::target).any(own)
+}
+
 /// An object as it was read, the number that it carries, and whether it has annotations.
 type Numbered = (Target, i64, bool);
 

@@ -175,7 +175,9 @@ pub(super) fn lower(
     let needed = need(FULL - wanted, spec.replicas);
     // The same pods serve by either Service, whatever the split.
     let one = observed.selected(&services.stable) == observed.selected(&services.canary);
-    if stable >= needed || one && stable >= canary {
+    // Where stable gives up pods, a cache may not know of those that are gone.
+    let known = observed.live || !spec.course.dynamic_stable;
+    if known && (stable >= needed || one && stable >= canary) {
         return None;
     }
     if !observed.live {

@@ -232,7 +232,7 @@ pub fn realize(
     } else {
         guards::lower(spec, desired, observed, current, wanted)
     };
-    let gradual = desired.lowering == Lowering::Gradual && router.splits() && !disagree;
+    let gradual = desired.lowering == Lowering::Gradual && observed.live && !disagree;
     let least = guards::least(spec, observed).filter(|least| gradual && *least < current);
     let (wanted, held) = match (held, least) {
         // Stable takes back what its pods bear by now.
