@@ -18,7 +18,7 @@ use crate::{
 use super::{
     Context, Decided, Wait,
     attempt::{enter, enter_step, fenced, give_up, paused_wait, progressed},
-    back,
+    back, bake,
     balance::balance,
     both,
     deploying::deploying,
@@ -88,6 +88,7 @@ fn carry_on(
         Stage::Starting => starting(cx, status, stable, attempt),
         Stage::Stepping => stepping::stepping(cx, status, stable, attempt),
         Stage::Promoting => stepping::promoting(cx, status, stable, attempt),
+        Stage::Baking => bake::baking(cx, status, attempt),
         Stage::Switching => switching(cx, status, attempt),
         Stage::Returning => returning(cx, status, attempt),
         Stage::RollingBack => rolling_back(cx, status, stable, attempt),
@@ -171,14 +172,16 @@ fn starting(
 /// Before its first step an attempt takes what is written by now: what was wrong may have been mended.
 fn renew(cx: &Context<'_>, status: &mut RolloutStatus) -> bool {
     let hash = status.attempt.as_ref().map(|a| a.hash.clone());
-    let (steps, analysis) = back::way(cx, status, &hash.unwrap_or_default());
+    let (steps, analysis, bake) = back::way(cx, status, &hash.unwrap_or_default());
     let Some(attempt) = &mut status.attempt else {
         return false;
     };
-    if attempt.steps == steps && attempt.analysis.as_ref() == analysis {
+    let same = (attempt.analysis.as_ref(), attempt.bake.as_ref()) == (analysis, bake);
+    if attempt.steps == steps && same {
         return false;
     }
     (attempt.steps, attempt.analysis) = (steps.to_vec(), analysis.cloned());
+    attempt.bake = bake.cloned();
     progressed(cx, attempt);
     true
 }
