@@ -119,7 +119,7 @@ fn summary(world: &World<'_>, decided: &Decided, status: &RolloutStatus) -> Summ
             wait.unwrap_or_else(|| "paused".into()),
         );
     }
-    if flight && stage != Some(Stage::Baking) {
+    if flight && !decided.serves {
         let word = stage.map_or("Progressing", Stage::as_str);
         return make("Progressing", word, wait.unwrap_or_else(|| word.to_owned()));
     }

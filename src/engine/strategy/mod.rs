@@ -61,7 +61,8 @@ pub struct Decided {
     pub wake: Option<Timestamp>,
     /// The status moved on: commit it and decide anew.
     pub moved: bool,
-    /// What is asked for serves, and is finished but for what is awaited.
+    /// What is asked for serves, and is finished but for what is awaited: also at the end of a bake, so that it does
+    /// not look unfinished once more.
     pub serves: bool,
     /// Why it cannot go on without somebody's help: reason and message.
     pub stalled: Option<(String, String)>,

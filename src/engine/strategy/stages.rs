@@ -227,6 +227,7 @@ fn switching(cx: &Context<'_>, status: &mut RolloutStatus, attempt: &Attempt) ->
         decided.desired.replicas.extend(all);
     }
     decided.desired.weight = Some(100);
+    decided.serves = attempt.bake.is_some();
     (decided.desired.claim, decided.desired.bind) = (true, true);
     // It turns only when nothing is sent to it. Where it is gone, nobody is served by it.
     let stable = cx.selected(false).filter(|_| !cx.settled_at(100));
@@ -298,6 +299,7 @@ fn returning(cx: &Context<'_>, status: &mut RolloutStatus, attempt: &Attempt) ->
     decided.desired.weight = Some(0);
     (decided.desired.claim, decided.desired.bind) = (true, true);
     decided.desired.roles = Some(both(&attempt.hash));
+    decided.serves = attempt.bake.is_some();
     let wait = cx.settling(0, "the promotion is complete");
     decided.wake = wait.until;
     decided.waiting = Some(wait);
