@@ -231,7 +231,7 @@ pub struct AnalysisRunSpec {
     /// Number of the attempt.
     #[serde(default)]
     pub attempt: i64,
-    /// Index of the step, or `background`.
+    /// Index of the step, `background` or `bake`.
     #[schemars(length(max = 63))]
     pub step: String,
     /// Measurements may look back to this time, not further.

@@ -69,8 +69,12 @@ pub mod reason {
     pub const WEIGHT_CHANGED: &str = "WeightChanged";
     /// All steps were passed; the new revision takes over.
     pub const PROMOTING: &str = "Promoting";
-    /// The new revision is stable. From here on an abort changes nothing.
+    /// The new revision is stable. From here on an abort changes nothing, unless it bakes.
     pub const PROMOTED: &str = "Promoted";
+    /// The new revision is stable, and must still prove good: until then a failure or an abort goes back at once.
+    pub const BAKING: &str = "Baking";
+    /// It has proved good, or somebody or another template ended that time: there is no going back at once any more.
+    pub const BAKED: &str = "Baked";
     /// Promotion is finished: the stable Service serves the new revision.
     pub const COMPLETED: &str = "Completed";
     /// Serin rolled back by itself.

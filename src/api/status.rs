@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, MicroTime, Time}
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
-use super::strategy::{BackgroundAnalysis, Step};
+use super::strategy::{BackgroundAnalysis, Bake, Step};
 
 /// `observedGeneration` of a Rollout that no controller has looked at: what the API server fills in.
 pub const UNSEEN: i64 = -1;
@@ -72,6 +72,9 @@ pub struct RolloutStatus {
     /// Set while the rollout waits for a person.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pause: Option<PauseStatus>,
+    /// Set while the stable revision must still prove good.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bake: Option<BakeStatus>,
     /// Set while an earlier revision is asked for in place of the one that `spec.template` describes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub undo: Option<Undo>,
@@ -189,7 +192,7 @@ pub struct Attempt {
     pub number: i64,
     /// Hash of the revision.
     pub hash: String,
-    /// Deploying, Starting, Stepping, Promoting, Switching, Returning, RollingBack or Done.
+    /// Deploying, Starting, Stepping, Promoting, Baking, Switching, Returning, RollingBack or Done.
     pub stage: String,
     /// Promoted, RolledBack, Aborted, Superseded or Reverted, once that is decided.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -212,7 +215,7 @@ pub struct Attempt {
     /// How often the analysis of this step was begun anew.
     #[serde(default)]
     pub step_try: i32,
-    /// How often the analysis in the background was begun anew.
+    /// How often the analysis in the background, or that of the bake, was begun anew.
     #[serde(default)]
     pub background_try: i32,
     /// By whom or by what its outcome came about, in a few words: `promote-full by alice`, `analyses success-rate,
@@ -241,6 +244,9 @@ pub struct Attempt {
     /// The analysis in the background of this attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub analysis: Option<BackgroundAnalysis>,
+    /// How long its revision must prove good once it is promoted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bake: Option<Bake>,
 }
 
 /// A revision that was tried and gave way to another before anything was decided.
@@ -259,12 +265,24 @@ pub struct Superseded {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct PauseStatus {
-    /// Command, Analysis or BackgroundAnalysis.
+    /// Command, Analysis, BackgroundAnalysis or Bake.
     pub reason: String,
     /// In a sentence.
     pub message: String,
     /// Since when.
     pub since: Time,
+}
+
+/// A promoted revision that must still prove good.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct BakeStatus {
+    /// Hash of the revision that was stable before: where a failure leads.
+    pub from: String,
+    /// Since when.
+    pub since: MicroTime,
+    /// Until when.
+    pub until: MicroTime,
 }
 
 /// A way back: what is asked for in place of what `spec.template` describes. It ends when the template is

@@ -86,9 +86,13 @@ pub struct Canary {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 100))]
     pub scale_down_delay_revision_limit: Option<i32>,
-    /// Analysis in the background, from `startingStep` until the end of the attempt.
+    /// Analysis in the background, from `startingStep` until the promotion.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub analysis: Option<BackgroundAnalysis>,
+    /// How long the revision must prove good once it is promoted. Meanwhile it has all traffic, and one failure takes
+    /// everything back at once; the old revision keeps its full size for that, where traffic is routed. Default: no such time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bake: Option<Bake>,
     /// The steps, in order. After the last one the new revision is promoted. An attempt runs the
     /// steps as they were when it started; a later edit waits for the next attempt.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -147,6 +151,10 @@ pub struct BlueGreen {
     /// is switched back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub post_promotion_analysis: Option<Analysis>,
+    /// How long the revision must prove good once it is promoted. Meanwhile it has all traffic, and one failure takes
+    /// everything back at once; the old revision keeps its full size for that. Default: no such time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bake: Option<Bake>,
     /// How long the old revision keeps its full size after a promotion. Default: 30s; `0s` is at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scale_down_delay: Option<HumanDuration>,
@@ -182,6 +190,10 @@ pub struct Rolling {
     /// pods of the old revision come back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub post_promotion_analysis: Option<Analysis>,
+    /// How long the revision must prove good once it is promoted. When it fails meanwhile, the pods of the old
+    /// revision come back, within `maxSurge` and `maxUnavailable`. Default: no such time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bake: Option<Bake>,
 }
 
 /// One step: exactly one of `setWeight`, `setCanaryScale`, `pause` and `analysis`.
@@ -258,6 +270,19 @@ pub struct Analysis {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     pub args: Vec<Argument>,
+}
+
+/// A time in which a promoted revision must prove good. A failed analysis, a pod that cannot start, an abort and the
+/// old template each take everything back to the old revision at once.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Bake {
+    /// How long, such as `30m`.
+    pub duration: HumanDuration,
+    /// What is measured meanwhile. It goes on until the time has passed, unless its metrics have a `count`.
+    /// Default: nothing, so that only pods and people can say that it is bad.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub analysis: Option<Analysis>,
 }
 
 /// Analysis in the background.

@@ -119,7 +119,7 @@ fn summary(world: &World<'_>, decided: &Decided, status: &RolloutStatus) -> Summ
             wait.unwrap_or_else(|| "paused".into()),
         );
     }
-    if flight {
+    if flight && !decided.serves {
         let word = stage.map_or("Progressing", Stage::as_str);
         return make("Progressing", word, wait.unwrap_or_else(|| word.to_owned()));
     }
@@ -164,7 +164,7 @@ fn summary(world: &World<'_>, decided: &Decided, status: &RolloutStatus) -> Summ
         .observed
         .revision(&stable)
         .map_or(0, |r| r.available());
-    if current != stable || decided.waiting.is_some() {
+    if current != stable || decided.waiting.is_some() && !decided.serves {
         return make(
             "Progressing",
             "Waiting",
@@ -181,12 +181,16 @@ fn summary(world: &World<'_>, decided: &Decided, status: &RolloutStatus) -> Summ
     make(
         "Healthy",
         reason::HEALTHY,
-        match &status.undo {
-            Some(undo) => format!(
+        match (&status.bake, &status.undo) {
+            (Some(bake), _) => format!(
+                "stable revision {stable} is serving and must prove good until {:.0}: a failure or an abort goes back to {} at once",
+                bake.until.0, bake.from
+            ),
+            (None, Some(undo)) => format!(
                 "stable revision {stable} is serving in place of {}, which the template describes: another template ends that",
                 undo.over
             ),
-            None => format!("stable revision {stable} is serving"),
+            (None, None) => format!("stable revision {stable} is serving"),
         },
     )
 }
@@ -328,6 +332,8 @@ fn tracks(world: &World<'_>, decided: &Decided, status: &mut RolloutStatus) {
         available(canary.as_ref()),
     );
     let measured = (!spec.shifted() && s + c > 0).then(|| int(c * 100 / (s + c)));
+    // Until it has proved good, stable is served where the canary was.
+    let baking = stage == Some(Stage::Baking) && spec.course.routing.is_some();
     let weight = |canary: bool| {
         let part = |w: i32| if canary { w } else { 100 - w };
         (spec.shifted() || measured.is_some()).then(|| TrackWeight {
@@ -354,7 +360,7 @@ fn tracks(world: &World<'_>, decided: &Decided, status: &mut RolloutStatus) {
         Track {
             name: name.to_owned(),
             hash: hash.clone(),
-            service: service(is_canary),
+            service: service(is_canary || baking),
             replicas: TrackReplicas {
                 desired: int(decided
                     .desired
@@ -365,7 +371,7 @@ fn tracks(world: &World<'_>, decided: &Decided, status: &mut RolloutStatus) {
                 current: int(revision.map_or(0, |r| r.current())),
                 available: int(revision.map_or(0, |r| r.available())),
             },
-            weight: weight(is_canary),
+            weight: weight(is_canary || baking),
         }
     };
     let words = spec.course.words;

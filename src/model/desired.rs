@@ -83,10 +83,36 @@ pub struct Roles {
     pub canary: String,
 }
 
+/// What of an attempt an analysis judges.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// A step, by its index.
+    Step(usize),
+    /// All of it, in the background.
+    Background,
+    /// The time after its promotion.
+    Bake,
+}
+
+impl Part {
+    /// Its word in an AnalysisRun.
+    pub fn word(self) -> String {
+        match self {
+            Self::Step(index) => index.to_string(),
+            Self::Background => "background".to_owned(),
+            Self::Bake => "bake".to_owned(),
+        }
+    }
+    /// Whether the word of an AnalysisRun means a step, which waits for its verdict.
+    pub fn is_step(word: &str) -> bool {
+        word.parse::<usize>().is_ok()
+    }
+}
+
 /// An analysis that must run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DesiredRun {
-    /// The run's name, derived from revision, attempt, step and try.
+    /// The run's name, derived from revision, attempt, part and try.
     pub name: String,
     /// Hash of the revision that it judges.
     pub revision: String,
@@ -94,8 +120,8 @@ pub struct DesiredRun {
     pub stable: String,
     /// Number of the attempt.
     pub attempt: i64,
-    /// Index of the step; none for the background.
-    pub step: Option<usize>,
+    /// What of the attempt it judges.
+    pub part: Part,
     /// Measurements look back to here, not further.
     pub start: Timestamp,
     /// What to measure.

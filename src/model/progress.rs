@@ -18,6 +18,8 @@ pub enum Stage {
     Stepping,
     /// The canary grows to full size and takes all traffic.
     Promoting,
+    /// It is promoted, has all traffic, and must still prove good.
+    Baking,
     /// It is promoted; the stable Service turns to it.
     Switching,
     /// The traffic returns to the stable Service.
@@ -29,11 +31,12 @@ pub enum Stage {
 }
 
 impl Stage {
-    const ALL: [(Self, &'static str); 8] = [
+    const ALL: [(Self, &'static str); 9] = [
         (Self::Deploying, "Deploying"),
         (Self::Starting, "Starting"),
         (Self::Stepping, "Stepping"),
         (Self::Promoting, "Promoting"),
+        (Self::Baking, "Baking"),
         (Self::Switching, "Switching"),
         (Self::Returning, "Returning"),
         (Self::RollingBack, "RollingBack"),
@@ -57,7 +60,10 @@ impl Stage {
     }
     /// Whether the canary can still be given up.
     pub fn can_abort(self) -> bool {
-        matches!(self, Self::Starting | Self::Stepping | Self::Promoting)
+        matches!(
+            self,
+            Self::Starting | Self::Stepping | Self::Promoting | Self::Baking
+        )
     }
 
     /// Whether a pause holds it. A first deploy, a way back and what only ends go on.

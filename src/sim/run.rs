@@ -335,9 +335,11 @@ impl Simulation {
                         .cloned()
                         .unwrap_or_default();
                     // Where pods are the weight, a pod that is ready serves.
+                    let judged = &run.spec.revision;
+                    let stable = self.cluster.status().stable_revision;
                     let served = match self.routed() {
-                        true => self.cluster.share() > 0,
-                        false => self.cluster.ready_of(&run.spec.revision, self.now) > 0,
+                        true => self.cluster.share() > 0 || stable.as_ref() == Some(judged),
+                        false => self.cluster.ready_of(judged, self.now) > 0,
                     };
                     let reading = answer(&metric, &self.answers, &behaviour, served);
                     (q, reading)

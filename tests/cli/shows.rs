@@ -25,6 +25,7 @@ const SCENES: &[(&str, Scene)] = &[
     ("preview", scene("blue-green-by-hand", 1, 30)),
     ("switched", scene("blue-green-by-hand", 2, 44)),
     ("blue-green", scene("blue-green-by-hand", 2, 50)),
+    ("baking", scene("bake-passes", 1, 60)),
 ];
 
 #[tokio::test(flavor = "multi_thread")]

@@ -81,7 +81,7 @@ fn allowed(status: &RolloutStatus) -> u32 {
             let last = weights.filter_map(|s| s.set_weight).next_back();
             u32::try_from(last.unwrap_or(0)).unwrap_or(0) * (FULL / 100)
         }
-        "Promoting" | "Switching" => FULL,
+        "Promoting" | "Baking" | "Switching" => FULL,
         _ => 0,
     }
 }

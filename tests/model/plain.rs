@@ -63,6 +63,7 @@ fn strip(case: &Case, status: &mut RolloutStatus, faults: u8) {
         current_revision,
         mut attempt,
         mut pause,
+        mut bake,
         mut undo,
         restarted_at,
         mut traffic,
@@ -102,6 +103,10 @@ fn strip(case: &Case, status: &mut RolloutStatus, faults: u8) {
     if let Some(p) = &mut pause {
         p.since = Time(now());
         p.message = String::new();
+    }
+    if let Some(b) = &mut bake {
+        past(&mut b.since, TICK);
+        b.until.0 = b.until.0.max(now());
     }
     if let Some(u) = &mut undo {
         (u.since, u.by) = (Time(now()), None);
@@ -143,6 +148,7 @@ fn strip(case: &Case, status: &mut RolloutStatus, faults: u8) {
         current_revision,
         attempt,
         pause,
+        bake,
         undo,
         restarted_at,
         traffic,

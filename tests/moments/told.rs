@@ -135,7 +135,18 @@ fn tracks(observed: &Observed, status: &RolloutStatus) -> Vec<String> {
         }
         let named = track.service.clone().unwrap_or_default();
         let (green, canary) = (strategy.blue_green.as_ref(), strategy.canary.as_ref());
-        let given = match track.name.as_str() {
+        let bakes = attempt.is_some_and(|a| a.stage == "Baking");
+        let routes = [
+            canary.and_then(|c| c.traffic_routing.as_ref()),
+            green.and_then(|g| g.traffic_routing.as_ref()),
+        ];
+        let elsewhere = bakes && routes.iter().any(Option::is_some);
+        let role = match track.name.as_str() {
+            "active" if elsewhere => "preview",
+            "stable" if elsewhere => "canary",
+            name => name,
+        };
+        let given = match role {
             "active" => green.and_then(|g| g.active_service.clone()),
             "preview" => green.and_then(|g| g.preview_service.clone()),
             "stable" => canary.and_then(|c| c.stable_service.clone()),
@@ -144,7 +155,7 @@ fn tracks(observed: &Observed, status: &RolloutStatus) -> Vec<String> {
         let service = if pods {
             String::new()
         } else {
-            given.unwrap_or_else(|| format!("app-{}", track.name))
+            given.unwrap_or_else(|| format!("app-{role}"))
         };
         if named != service {
             faults.push(format!("{}: its Service is called {named:?}", track.name));

@@ -272,6 +272,7 @@ mod tests {
             progress_mark: 0,
             steps: vec![],
             analysis: None,
+            bake: None,
         };
         let status = RolloutStatus {
             attempt: Some(attempt),

@@ -356,6 +356,7 @@ fn run(run: &AnalysisRun, attempt: Option<i64>, now: Timestamp) -> Node {
         .filter(|_| attempt == Some(run.spec.attempt));
     let place = match run.spec.step.as_str() {
         "background" => "in the background".to_owned(),
+        "bake" => "in the bake".to_owned(),
         step => format!("step {step}"),
     };
     let said = status.message.map(|m| format!(": {m}")).unwrap_or_default();

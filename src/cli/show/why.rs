@@ -293,7 +293,7 @@ pub fn next(rollout: &Rollout, standing: Standing, program: &str) -> Vec<String>
                     ),
                     abort,
                 ],
-                Some("Analysis") => vec![
+                Some("Analysis" | "Bake") => vec![
                     format!("{}: measure anew", say("resume")),
                     format!("{}: go on without it", say("promote")),
                     abort,
@@ -310,6 +310,10 @@ pub fn next(rollout: &Rollout, standing: Standing, program: &str) -> Vec<String>
                 .as_deref()
                 .unwrap_or(crate::api::names::CONTROLLER_NAME)
         )],
+        Standing::Healthy if status.bake.is_some() => vec![
+            format!("{}: it is good, and the old pods may go", say("promote")),
+            format!("{}: go back to the old revision at once", say("abort")),
+        ],
         Standing::Healthy | Standing::Busy | Standing::Leaving => vec![],
     }
 }
@@ -349,6 +353,7 @@ pub fn draw(why: &Why, now: Timestamp) -> String {
     for run in &why.evidence {
         let place = match run.step.as_str() {
             "background" => "in the background".to_owned(),
+            "bake" => "in the bake".to_owned(),
             step => format!("step {step}"),
         };
         let said = run

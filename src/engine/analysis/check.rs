@@ -56,14 +56,16 @@ pub(super) struct Prepared {
 /// Everything that is wrong with what is to be measured.
 pub(super) fn check(spec: &Spec, observed: &Observed) -> Vec<TemplateFault> {
     let mut all: Vec<TemplateFault> = vec![];
-    let background = [
-        format!("{}.analysis", spec.course.path),
-        "status.attempt.analysis".to_owned(),
-    ];
+    // What goes on beside the steps.
+    let beside = [".analysis", ".bake.analysis"];
+    let beside = beside.map(|field| {
+        let of = |path: &str| format!("{path}{field}");
+        [of(spec.course.path), of("status.attempt")]
+    });
     for (path, analysis) in spec.to_measure() {
         let purpose = Purpose {
             path,
-            step: !background.contains(path),
+            step: !beside.as_flattened().contains(path),
             canary: "xxxxxxxxxx",
             stable: "xxxxxxxxxx",
             namespace: observed

@@ -8,7 +8,10 @@ use crate::{
         AnalysisRun, AnalysisRunStatus, Metric,
         analysis::{Measurement, MetricResult, Tolerance},
     },
-    model::measurement::{Query, Reading, RunPhase, Verdict},
+    model::{
+        desired::Part,
+        measurement::{Query, Reading, RunPhase, Verdict},
+    },
 };
 
 use super::{
@@ -20,8 +23,6 @@ use super::{
 const KEPT: usize = 10;
 /// The longest message, in characters.
 const LONGEST: usize = 300;
-/// `step` of a run in the background.
-pub(super) const BACKGROUND: &str = "background";
 
 /// The run's status after the readings. A run that has ended keeps its status; one that is
 /// terminated takes no more readings. A reading that was not due is dropped: it is one whose window
@@ -61,7 +62,7 @@ pub(super) fn record(
         }
         count(result, &judge(metric, reading), query.at);
         result.next_at = schedule::next(metric, scheduled, query.at, now).map(Time);
-        conclude(metric, result, run.spec.step != BACKGROUND);
+        conclude(metric, result, Part::is_step(&run.spec.step));
         status.phase = Some(RunPhase::Running.as_str().to_owned());
         status.started_at.get_or_insert(Time(query.at));
     }

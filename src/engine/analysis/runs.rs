@@ -13,7 +13,7 @@ use crate::{
         names::{API_VERSION, POD_TEMPLATE_HASH, ROLLOUT_LABEL},
     },
     model::{
-        desired::{Desired, DesiredRun},
+        desired::{Desired, DesiredRun, Part},
         object::{ANALYSIS_RUN, ObjectRef, Target},
         observed::Observed,
         plan::{Action, Intent},
@@ -22,7 +22,6 @@ use crate::{
 
 use super::{
     check::{Purpose, prepare},
-    record::BACKGROUND,
     schedule::ended,
 };
 
@@ -85,7 +84,7 @@ fn create(run: &DesiredRun, observed: &Observed) -> Option<Action> {
     let rollout = &observed.rollout.metadata;
     let purpose = Purpose {
         path: "",
-        step: run.step.is_some(),
+        step: matches!(run.part, Part::Step(_)),
         canary: &run.revision,
         stable: &run.stable,
         namespace: rollout.namespace.as_deref().unwrap_or_default(),
@@ -96,9 +95,7 @@ fn create(run: &DesiredRun, observed: &Observed) -> Option<Action> {
         rollout: owner.clone(),
         revision: run.revision.clone(),
         attempt: run.attempt,
-        step: run
-            .step
-            .map_or_else(|| BACKGROUND.to_owned(), |s| s.to_string()),
+        step: run.part.word(),
         start: Some(Time(whole_second(run.start))),
         args: prepared.args,
         metrics: prepared.metrics,

@@ -14,7 +14,7 @@ use crate::{
     },
 };
 
-use super::{Context, Deadline, Decided, PODS_WANTED, Wait, back, wanted_hash};
+use super::{Context, Deadline, Decided, PODS_WANTED, Wait, back, bake, wanted_hash};
 
 /// Begins an attempt. What an earlier one may still touch is fenced off.
 pub fn begin(cx: &Context<'_>, status: &mut RolloutStatus, hash: &str, stage: Stage) {
@@ -26,8 +26,8 @@ pub fn begin(cx: &Context<'_>, status: &mut RolloutStatus, hash: &str, stage: St
         .max()
         .unwrap_or(0);
     let number = status.attempt.as_ref().map_or(0, |a| a.number).max(runs) + 1;
-    let (steps, analysis) = match stage {
-        Stage::Deploying => (&[][..], None),
+    let (steps, analysis, bake) = match stage {
+        Stage::Deploying => (&[][..], None, None),
         _ => back::way(cx, status, hash),
     };
     let skips = back::skips(cx, status, hash).filter(|_| !cx.spec.course.steps.is_empty());
@@ -55,7 +55,9 @@ pub fn begin(cx: &Context<'_>, status: &mut RolloutStatus, hash: &str, stage: St
         progress_mark: 0,
         steps: steps.to_vec(),
         analysis: analysis.cloned(),
+        bake: bake.cloned(),
     });
+    status.bake = None;
     status.pause = None;
     status.draining.retain(|d| d.hash != hash);
     fence(cx, status);
@@ -134,6 +136,7 @@ pub fn give_up(
     message: &str,
     by: &str,
 ) {
+    bake::give_back(cx, status);
     let stable = status.stable_revision.clone().unwrap_or_default();
     if let Some(attempt) = &mut status.attempt {
         attempt.outcome = Some(outcome.to_owned());
@@ -215,7 +218,8 @@ pub fn turn(cx: &Context<'_>, status: &mut RolloutStatus) -> bool {
         // Service points, which has full size before and after it turned.
         let orphaned = cx.observed.revisions.is_empty()
             && matches!(stage, Some(Stage::Switching | Stage::Returning));
-        let flight = orphaned || stage.is_some_and(Stage::can_abort);
+        let promoted = status.bake.is_some();
+        let flight = orphaned || stage.is_some_and(Stage::can_abort) && !promoted;
         if flight {
             give_up(
                 cx,
@@ -260,6 +264,16 @@ pub fn turn(cx: &Context<'_>, status: &mut RolloutStatus) -> bool {
                 return true;
             }
             false
+        }
+        (Some(Stage::Baking), Some(_)) => {
+            let from = status.bake.as_ref().map(|b| b.from.clone());
+            let back = from.is_some_and(|from| from == wanted);
+            if back {
+                let message = format!("revision {wanted} is asked for again");
+                let (why, by) = (reason::REVERTED, back::asked_by(status, &wanted));
+                give_up(cx, status, why, why, &message, &by);
+            }
+            back
         }
         (Some(Stage::RollingBack), Some(stable))
             if wanted != stable && hash.as_ref() != Some(&wanted) && !back::untold(cx, status) =>
@@ -394,6 +408,7 @@ pub fn drain(cx: &Context<'_>, status: &mut RolloutStatus, decided: &mut Decided
     let flight = stage.is_some_and(|s| s != Stage::Done);
     let held = |hash: &str| {
         status.stable_revision.as_deref() == Some(hash)
+            || status.bake.as_ref().is_some_and(|b| b.from == hash)
             || (flight && attempt.as_ref().is_some_and(|a| a.hash == hash))
             || cx.selected(false) == Some(hash)
             || (cx.selected(true) == Some(hash) && !cx.settled_at(0))
@@ -401,7 +416,7 @@ pub fn drain(cx: &Context<'_>, status: &mut RolloutStatus, decided: &mut Decided
     };
     let switching = matches!(
         stage,
-        Some(Stage::Switching | Stage::Returning | Stage::Deploying)
+        Some(Stage::Baking | Stage::Switching | Stage::Returning | Stage::Deploying)
     );
     let idle: Vec<(String, bool)> = cx
         .observed

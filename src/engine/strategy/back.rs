@@ -10,7 +10,7 @@ use crate::{
         AnalysisRun,
         names::reason,
         status::{Attempt, HandledCommand, RolloutStatus, Superseded, Undo},
-        strategy::{BackgroundAnalysis, Step, TemplateRef},
+        strategy::{BackgroundAnalysis, Bake, Step, TemplateRef},
     },
     model::{
         command::{Verb, given},
@@ -81,17 +81,21 @@ pub fn skips(cx: &Context<'_>, status: &RolloutStatus, hash: &str) -> Option<&'s
     in_window(cx, status, hash).then_some("by rollbackWindow")
 }
 
-/// The steps of an attempt and its analysis in the background: the strategy's, or none where what is
-/// brought into service was good already.
+/// The steps of an attempt, its analysis in the background, and its bake: the strategy's, or none where what
+/// is brought into service was good already.
 pub fn way<'a>(
     cx: &Context<'a>,
     status: &RolloutStatus,
     hash: &str,
-) -> (&'a [Step], Option<&'a BackgroundAnalysis>) {
+) -> (&'a [Step], Option<&'a BackgroundAnalysis>, Option<&'a Bake>) {
     let course = &cx.spec.course;
     match skips(cx, status, hash) {
-        Some(_) => (&[], None),
-        None => (&course.steps, course.analysis.as_ref()),
+        Some(_) => (&[], None, None),
+        None => (
+            &course.steps,
+            course.analysis.as_ref(),
+            course.bake.as_ref(),
+        ),
     }
 }
 

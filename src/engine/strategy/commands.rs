@@ -13,15 +13,17 @@ use crate::{
     model::{
         command::{Command, Target, Verb, annotate_with, given, pending},
         object::{ObjectRef, ROLLOUT},
-        observed::Observed,
+        observed::{Observed, TemplateKey},
         plan::{Action, Intent},
         progress::{Stage, brief, note},
+        spec::template_keys,
     },
 };
 
 use super::{
     Context,
     attempt::{begin, by_person, enter, enter_step, give_up, resume},
+    bake,
     stepping::{is_unjudged, pause, unsaid},
     steps,
     verbs::{
@@ -291,6 +293,7 @@ fn answer(cx: &Context<'_>, status: &mut RolloutStatus, command: &Command) -> An
         Verb::Resume => resume_command(cx, status, command),
         Verb::Retry => retry(cx, status, &hash, stage),
         Verb::Promote => promote(cx, status, command, stage),
+        Verb::PromoteFull if stage == Some(Stage::Baking) => prove(cx, status, command),
         Verb::Undo => undo(cx, status, command, stage),
         Verb::Restart => restart(cx, status, command, stage),
         Verb::PromoteFull if in_flight => {
@@ -300,6 +303,15 @@ fn answer(cx: &Context<'_>, status: &mut RolloutStatus, command: &Command) -> An
             let skips = |a: &&mut Attempt| unjudged || unsaid(cx, a);
             if let Some(live) = status.attempt.as_mut().filter(skips) {
                 live.analysis = None;
+            }
+            // What nobody can measure is not measured after it either.
+            let gone = |key: &TemplateKey| !cx.observed.templates.contains_key(key);
+            let bake = status.attempt.as_mut().and_then(|a| a.bake.as_mut());
+            if let Some(bake) = bake
+                && let Some(analysis) = &bake.analysis
+                && template_keys(analysis).iter().any(gone)
+            {
+                bake.analysis = None;
             }
             moved_by(status, command);
             let end = attempt.map_or(0, |a| a.steps.len());
@@ -385,6 +397,9 @@ fn resume_command(cx: &Context<'_>, status: &mut RolloutStatus, command: &Comman
             _ => {}
         }
     }
+    if paused.reason == "Bake" {
+        bake::anew(cx, status);
+    }
     resume(cx, status, &did(command, "resumed"));
     Answer(
         "Done",
@@ -408,6 +423,12 @@ fn retry(cx: &Context<'_>, status: &mut RolloutStatus, hash: &str, stage: Option
     Answer("Refused", "there is no attempt that was given up".into())
 }
 
+/// Somebody says that a promoted revision is good.
+fn prove(cx: &Context<'_>, status: &mut RolloutStatus, command: &Command) -> Answer {
+    bake::end(cx, status, &did(command, "ended the bake"));
+    Answer("Done", "the bake is ended: the revision is good".into())
+}
+
 fn promote(
     cx: &Context<'_>,
     status: &mut RolloutStatus,
@@ -417,6 +438,9 @@ fn promote(
     let flight = stage.is_some_and(Stage::can_abort);
     if flight && (cx.spec.paused || status.pause.as_ref().is_some_and(by_person)) {
         return Answer("Refused", "it is paused: resume it first".into());
+    }
+    if stage == Some(Stage::Baking) {
+        return prove(cx, status, command);
     }
     if flight
         && status

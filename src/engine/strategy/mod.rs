@@ -2,6 +2,7 @@
 
 pub mod attempt;
 mod back;
+mod bake;
 mod balance;
 pub mod commands;
 mod deploying;
@@ -60,6 +61,9 @@ pub struct Decided {
     pub wake: Option<Timestamp>,
     /// The status moved on: commit it and decide anew.
     pub moved: bool,
+    /// What is asked for serves, and is finished but for what is awaited: also at the end of a bake, so that it does
+    /// not look unfinished once more.
+    pub serves: bool,
     /// Why it cannot go on without somebody's help: reason and message.
     pub stalled: Option<(String, String)>,
 }
@@ -300,10 +304,11 @@ pub fn decide(cx: &Context<'_>, status: &mut RolloutStatus) -> Decided {
     if let Some(done) = attempt::overdue(cx, status, &current, stage, &mut decided) {
         return done;
     }
-    let (steps, analysis) = back::way(cx, status, &current.hash);
+    let (steps, analysis, _) = back::way(cx, status, &current.hash);
     let measured = matches!(stage, Stage::Starting | Stage::Stepping);
     let others = measured && current.analysis.as_ref() != analysis;
-    let differs = match (stage.can_abort() && current.steps != steps, others) {
+    let steps_left = stage.can_abort() && stage != Stage::Baking;
+    let differs = match (steps_left && current.steps != steps, others) {
         (true, _) => Some(("steps in the spec are not those", "ones wait")),
         (_, true) => Some(("analysis in the spec is not that", "one waits")),
         _ => None,
@@ -331,6 +336,7 @@ pub fn decide(cx: &Context<'_>, status: &mut RolloutStatus) -> Decided {
             status.current_revision.clone(),
             Some(current.hash),
             status.undo.as_ref().map(|u| u.over.clone()),
+            status.bake.as_ref().map(|b| b.from.clone()),
         ]
         .into_iter()
         .flatten(),
@@ -366,7 +372,7 @@ pub fn allowed_weight(status: &RolloutStatus) -> u32 {
             let index = usize::try_from(attempt.step_index).unwrap_or(0);
             steps::stance(&attempt.steps, index).weight
         }
-        Some(Stage::Promoting | Stage::Switching) => 100,
+        Some(Stage::Promoting | Stage::Baking | Stage::Switching) => 100,
         _ => 0,
     }
 }

@@ -7,6 +7,7 @@ use crate::{
     model::{
         progress::{Stage, note},
         revisions::{Revision, restarted_at},
+        share::FULL,
     },
 };
 
@@ -20,7 +21,8 @@ pub fn rebuild(cx: &Context<'_>, status: &mut RolloutStatus) -> bool {
     {
         return false;
     }
-    let selected = cx.selected(false).and_then(|h| cx.observed.revision(h));
+    let recorded = |canary| cx.selected(canary).and_then(|h| cx.observed.revision(h));
+    let selected = recorded(false);
     // A first deploy that was cut short has nothing promoted, whatever its Service selects; and a
     // switch may have been turned to a revision that was not promoted yet.
     let any_good = || cx.observed.revisions.iter().any(Revision::good);
@@ -29,7 +31,16 @@ pub fn rebuild(cx: &Context<'_>, status: &mut RolloutStatus) -> bool {
         let good = cx.observed.revisions.iter().filter(|r| r.good());
         good.max_by_key(|r| (r.available(), r.number))
     };
-    let Some(stable) = selected.or_else(promoted).map(|r| r.hash.clone()) else {
+    // What was promoted and has all traffic is stable, though the stable Service does not select it yet.
+    let asked = cx.observed.current.hash();
+    let full = cx.written.is_some_and(|w| w.share == Ok(FULL)) && !cx.spec.switched();
+    let baked = recorded(true).filter(|r| full && r.good() && asked == Some(&r.hash));
+    let stage = match baked {
+        Some(_) => Stage::Switching,
+        None => Stage::Done,
+    };
+    let stable = baked.or(selected).or_else(promoted);
+    let Some(stable) = stable.map(|r| r.hash.clone()) else {
         return false;
     };
     status.decision.get_or_insert_default().told = cx.now.as_second();
@@ -51,7 +62,7 @@ pub fn rebuild(cx: &Context<'_>, status: &mut RolloutStatus) -> bool {
         Some((outcome, why, h))
     });
     status.stable_revision = Some(stable.clone());
-    begin(cx, status, &stable, Stage::Done);
+    begin(cx, status, &stable, stage);
     if let Some(attempt) = &mut status.attempt {
         attempt.outcome = Some(reason::PROMOTED.into());
         if let Some((outcome, why, hash)) = given_up {

@@ -19,7 +19,7 @@ use crate::{
 use super::{
     Context, Decided, Wait,
     attempt::{enter, enter_step, fenced, give_up, paused_wait, progressed},
-    back,
+    back, bake,
     balance::balance,
     both,
     deploying::deploying,
@@ -89,6 +89,7 @@ fn carry_on(
         Stage::Starting => starting(cx, status, stable, attempt),
         Stage::Stepping => stepping::stepping(cx, status, stable, attempt),
         Stage::Promoting => stepping::promoting(cx, status, stable, attempt),
+        Stage::Baking => bake::baking(cx, status, attempt),
         Stage::Switching => switching(cx, status, attempt),
         Stage::Returning => returning(cx, status, attempt),
         Stage::RollingBack => rolling_back(cx, status, stable, attempt),
@@ -172,14 +173,16 @@ fn starting(
 /// Before its first step an attempt takes what is written by now: what was wrong may have been mended.
 fn renew(cx: &Context<'_>, status: &mut RolloutStatus) -> bool {
     let hash = status.attempt.as_ref().map(|a| a.hash.clone());
-    let (steps, analysis) = back::way(cx, status, &hash.unwrap_or_default());
+    let (steps, analysis, bake) = back::way(cx, status, &hash.unwrap_or_default());
     let Some(attempt) = &mut status.attempt else {
         return false;
     };
-    if attempt.steps == steps && attempt.analysis.as_ref() == analysis {
+    let same = (attempt.analysis.as_ref(), attempt.bake.as_ref()) == (analysis, bake);
+    if attempt.steps == steps && same {
         return false;
     }
     (attempt.steps, attempt.analysis) = (steps.to_vec(), analysis.cloned());
+    attempt.bake = bake.cloned();
     progressed(cx, attempt);
     true
 }
@@ -235,6 +238,7 @@ fn switching(cx: &Context<'_>, status: &mut RolloutStatus, attempt: &Attempt) ->
         decided.desired.replicas.extend(all);
     }
     decided.desired.weight = Some(100);
+    decided.serves = attempt.bake.is_some();
     (decided.desired.claim, decided.desired.bind) = (true, true);
     // It turns only when nothing is sent to it. Where it is gone, nobody is served by it.
     let stable = cx.selected(false).filter(|_| !cx.settled_at(100));
@@ -306,6 +310,7 @@ fn returning(cx: &Context<'_>, status: &mut RolloutStatus, attempt: &Attempt) ->
     decided.desired.weight = Some(0);
     (decided.desired.claim, decided.desired.bind) = (true, true);
     decided.desired.roles = Some(both(&attempt.hash));
+    decided.serves = attempt.bake.is_some();
     let wait = cx.settling(0, "the promotion is complete");
     decided.wake = wait.until;
     decided.waiting = Some(wait);

@@ -6,7 +6,7 @@ use crate::{
         status::{Attempt, PauseStatus, RolloutStatus},
     },
     model::{
-        desired::{DesiredRun, Roles},
+        desired::{DesiredRun, Part, Roles},
         measurement::RunPhase,
         progress::{Stage, note},
         revisions::Revision,
@@ -20,7 +20,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
 use super::{
     Context, Deadline, Decided, PODS_WANTED, Wait,
     attempt::{by_person, enter, enter_step, give_up, paused_wait, resume},
-    back,
+    back, bake,
     balance::balance,
     steps::{
         self,
@@ -207,7 +207,7 @@ fn rest(cx: &Context<'_>, status: &RolloutStatus, stable: &str, weight: u32, pau
 }
 
 /// Wants a weight, the pods for it, and no fewer than `floor`. What is still missing, if anything.
-fn hold(
+pub fn hold(
     cx: &Context<'_>,
     status: &RolloutStatus,
     stable: &str,
@@ -345,21 +345,21 @@ pub fn promoting(
             (traffic.share, traffic.highest, traffic.written) = (0, 0, Some(0));
             traffic.strategy = None;
         }
-        enter(cx, status, Stage::Returning);
-    } else {
-        enter(cx, status, Stage::Switching);
     }
+    let final_ = "; an abort no longer changes anything";
     let way = match back::restarts(cx.observed, hash, stable) {
-        true => String::new(),
-        false => format!(": the way back is the template of revision {stable}"),
+        _ if attempt.bake.is_some() => String::new(),
+        true => final_.to_owned(),
+        false => format!("{final_}: the way back is the template of revision {stable}"),
     };
     note(
         status,
         cx.now,
         "Normal",
         reason::PROMOTED,
-        &format!("revision {hash} is stable; an abort no longer changes anything{way}"),
+        &format!("revision {hash} is stable{way}"),
     );
+    bake::promoted(cx, status, attempt, stable);
     Decided::moved()
 }
 
@@ -459,7 +459,7 @@ fn background(
             revision: attempt.hash.clone(),
             stable: stable.to_owned(),
             attempt: attempt.number,
-            step: None,
+            part: Part::Background,
             start,
             analysis: analysis.analysis(),
         })),
@@ -467,8 +467,9 @@ fn background(
 }
 
 /// A run in the background that is due and not there judges nothing. Until it is, nothing goes on.
-fn unjudged(cx: &Context<'_>, decided: &Decided, then: &str) -> Option<Wait> {
-    let background = decided.desired.runs.iter().filter(|r| r.step.is_none());
+pub fn unjudged(cx: &Context<'_>, decided: &Decided, then: &str) -> Option<Wait> {
+    let runs = decided.desired.runs.iter();
+    let background = runs.filter(|r| !matches!(r.part, Part::Step(_)));
     let mut absent = background.filter(|r| cx.observed.run(&r.name).is_none());
     let name = &absent.next()?.name;
     let then = format!("{then}: an Event says what refuses it, promote-full goes on without it");

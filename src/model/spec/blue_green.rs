@@ -2,7 +2,9 @@
 
 use crate::api::strategy::{Analysis, BlueGreen, Pause, Step};
 
-use super::{Course, Faults, RoleServices, Words, judgement, named, of_fields, revision_limit};
+use super::{
+    Course, Faults, RoleServices, Words, bake, baked, judgement, named, of_fields, revision_limit,
+};
 
 const PATH: &str = "spec.strategy.blueGreen";
 
@@ -64,6 +66,7 @@ pub(super) fn course(blue_green: &BlueGreen, replicas: u32, faults: &mut Faults)
         ),
         steps: steps(blue_green),
         analysis: None,
+        bake: bake(PATH, &blue_green.bake, faults),
         analyses: analyses(blue_green),
     }
 }
@@ -132,6 +135,7 @@ fn analyses(blue_green: &BlueGreen) -> Vec<(String, Analysis)> {
         [
             ("prePromotionAnalysis", &blue_green.pre_promotion_analysis),
             ("postPromotionAnalysis", &blue_green.post_promotion_analysis),
+            ("bake.analysis", &baked(&blue_green.bake)),
         ],
     )
 }

@@ -2,7 +2,9 @@
 
 use crate::api::strategy::{Analysis, Canary, Step};
 
-use super::{Course, Faults, RoleServices, Words, revision_limit, surge::surge};
+use super::{
+    Course, Faults, RoleServices, Words, bake, baked, of_fields, revision_limit, surge::surge,
+};
 
 const PATH: &str = "spec.strategy.canary";
 
@@ -50,6 +52,7 @@ pub(super) fn course(canary: &Canary, replicas: u32, faults: &mut Faults) -> Cou
         ),
         steps: canary.steps.clone(),
         analysis: canary.analysis.clone(),
+        bake: bake(PATH, &canary.bake, faults),
         analyses: analyses(canary),
     }
 }
@@ -86,6 +89,7 @@ fn analyses(canary: &Canary) -> Vec<(String, Analysis)> {
     if let Some(background) = &canary.analysis {
         all.push((format!("{PATH}.analysis"), background.analysis()));
     }
+    all.extend(of_fields(PATH, [("bake.analysis", &baked(&canary.bake))]));
     all
 }
 

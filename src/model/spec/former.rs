@@ -12,7 +12,7 @@ use crate::{
     model::progress::Stage,
 };
 
-use super::{Course, Faults, RoleServices, blue_green, canary, course};
+use super::{Course, Faults, RoleServices, baked, blue_green, canary, course};
 
 /// What a status must remember of a strategy for as long as traffic is shifted by it.
 pub fn shifting(strategy: &Strategy) -> Option<Value> {
@@ -77,7 +77,7 @@ pub(super) fn left_to_measure(
 /// What an attempt has left to measure.
 fn of_attempt(attempt: &Attempt, stage: Stage) -> Vec<(String, Analysis)> {
     let passed = match stage {
-        Stage::Promoting => usize::MAX,
+        Stage::Promoting | Stage::Baking => usize::MAX,
         _ => usize::try_from(attempt.step_index).unwrap_or(0),
     };
     let steps = attempt.steps.iter().enumerate().skip(passed);
@@ -85,7 +85,9 @@ fn of_attempt(attempt: &Attempt, stage: Stage) -> Vec<(String, Analysis)> {
         let path = format!("status.attempt.steps[{i}].analysis");
         Some((path, s.analysis.clone()?))
     });
-    let background = attempt.analysis.as_ref();
+    let background = attempt.analysis.as_ref().filter(|_| stage != Stage::Baking);
     let background = background.map(|b| ("status.attempt.analysis".to_owned(), b.analysis()));
-    steps.chain(background).collect()
+    let bake = baked(&attempt.bake);
+    let bake = bake.map(|b| ("status.attempt.bake.analysis".to_owned(), b));
+    steps.chain(background).chain(bake).collect()
 }

@@ -16,7 +16,7 @@ use crate::api::{
     Rollout,
     names::POD_TEMPLATE_HASH,
     rollout::FailFastReason,
-    strategy::{Analysis, BackgroundAnalysis, Step, Strategy},
+    strategy::{Analysis, BackgroundAnalysis, Bake, Step, Strategy},
     traffic::{GatewayApi, Manage, TrafficRouting},
     units::HumanDuration,
 };
@@ -115,6 +115,8 @@ pub struct Course {
     pub steps: Vec<Step>,
     /// The analysis in the background.
     pub analysis: Option<BackgroundAnalysis>,
+    /// How long the new revision must prove good once it is promoted.
+    pub bake: Option<Bake>,
     /// Everything that analyses name, with the path of each reference.
     pub analyses: Vec<(String, Analysis)>,
 }
@@ -276,6 +278,24 @@ impl Faults {
             }
         }
     }
+}
+
+/// How long a promoted revision must prove good, as it is written at `path`.
+fn bake(path: &str, bake: &Option<Bake>, faults: &mut Faults) -> Option<Bake> {
+    let field = format!("{path}.bake.duration");
+    let duration = bake.as_ref().map(|b| &b.duration);
+    if faults.duration(&field, duration, 1).is_zero() {
+        faults.add(
+            field,
+            "0s: must be above 0; leave bake out where nothing is to be proved",
+        );
+    }
+    bake.clone()
+}
+
+/// The analysis of a bake.
+fn baked(bake: &Option<Bake>) -> Option<Analysis> {
+    bake.as_ref().and_then(|b| b.analysis.clone())
 }
 
 /// How many old revisions keep their size, as it is written at `path`.

@@ -2,7 +2,9 @@
 
 use crate::api::strategy::{Analysis, BackgroundAnalysis, Rolling, Step};
 
-use super::{Course, Faults, canary::WORDS, judgement, named, of_fields, surge::surge};
+use super::{
+    Course, Faults, bake, baked, canary::WORDS, judgement, named, of_fields, surge::surge,
+};
 
 const PATH: &str = "spec.strategy.rolling";
 
@@ -35,6 +37,7 @@ pub(super) fn course(rolling: &Rolling, replicas: u32, faults: &mut Faults) -> C
             starting_step: None,
             args: a.args,
         }),
+        bake: bake(PATH, &rolling.bake, faults),
         analyses: analyses(rolling),
     }
 }
@@ -55,6 +58,7 @@ fn analyses(rolling: &Rolling) -> Vec<(String, Analysis)> {
         [
             ("analysis", &rolling.analysis),
             ("postPromotionAnalysis", &rolling.post_promotion_analysis),
+            ("bake.analysis", &baked(&rolling.bake)),
         ],
     )
 }

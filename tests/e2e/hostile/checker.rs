@@ -314,7 +314,7 @@ impl State {
             .last();
         let allowed = match stage.as_str() {
             "Stepping" => weight.unwrap_or(0) * (FULL / 100),
-            "Promoting" | "Switching" => FULL,
+            "Promoting" | "Baking" | "Switching" => FULL,
             _ => 0,
         };
         let mut now = Decided {

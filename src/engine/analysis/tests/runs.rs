@@ -5,13 +5,13 @@ use crate::{
     api::{AnalysisRunStatus, strategy::Analysis},
     engine::analysis::{due, realize},
     model::{
-        desired::{Desired, DesiredRun},
+        desired::{Desired, DesiredRun, Part},
         object::ANALYSIS_RUN,
         plan::{Action, Intent},
     },
 };
 
-fn desired_run(name: &str, step: Option<usize>) -> DesiredRun {
+fn desired_run(name: &str, part: Part) -> DesiredRun {
     let analysis: Analysis = serde_json::from_value(json!({
         "templates": [{"templateName": "success-rate"}, {"templateName": "cluster-errors", "clusterScope": true}],
         "args": [{"name": "service", "value": "check\"out"}],
@@ -22,7 +22,7 @@ fn desired_run(name: &str, step: Option<usize>) -> DesiredRun {
         revision: "c4n4ry".into(),
         stable: "st4ble".into(),
         attempt: 3,
-        step,
+        part,
         start: t(0) + Duration::from_millis(1),
         analysis,
     }
@@ -101,7 +101,7 @@ fn told(intents: &[Intent]) -> Vec<String> {
 
 #[test]
 fn a_run_is_a_snapshot() {
-    let desired = wanting(vec![desired_run("checkout-run", Some(2))]);
+    let desired = wanting(vec![desired_run("checkout-run", Part::Step(2))]);
     let intents = realize(&desired, &world(vec![]));
     let Some(Action::Create { object, value }) = intents.first().and_then(|i| i.actions.first())
     else {
@@ -156,8 +156,8 @@ fn a_run_is_a_snapshot() {
 
 #[test]
 fn what_is_wanted_is_created_once() {
-    let background = desired_run("a", None);
-    let desired = wanting(vec![background.clone(), desired_run("b", Some(0))]);
+    let background = desired_run("a", Part::Background);
+    let desired = wanting(vec![background.clone(), desired_run("b", Part::Step(0))]);
     assert_eq!(
         told(&realize(&desired, &world(vec![]))),
         ["create a", "create b"]
@@ -179,11 +179,11 @@ fn what_is_wanted_is_created_once() {
 
 #[test]
 fn what_cannot_be_prepared_is_not_created() {
-    let desired = wanting(vec![desired_run("a", Some(0))]);
+    let desired = wanting(vec![desired_run("a", Part::Step(0))]);
     let mut observed = world(vec![]);
     observed.templates.pop_first();
     assert_eq!(realize(&desired, &observed), [], "a template is missing");
-    let mut no_value = desired_run("a", Some(0));
+    let mut no_value = desired_run("a", Part::Step(0));
     no_value.analysis.args.clear();
     assert_eq!(
         realize(&wanting(vec![no_value]), &world(vec![])),
@@ -216,7 +216,7 @@ fn what_is_no_longer_wanted_is_ended() {
         foreign,
         earlier,
     ];
-    let desired = wanting(vec![desired_run("wanted", Some(0))]);
+    let desired = wanting(vec![desired_run("wanted", Part::Step(0))]);
     assert_eq!(
         told(&realize(&desired, &world(runs))),
         ["terminate new", "terminate running"]
@@ -244,7 +244,7 @@ fn old_runs_are_deleted_one_at_a_time() {
         ["delete 1-0"],
         "21 are one too many"
     );
-    let wanted = wanting(vec![desired_run("1-0", Some(0))]);
+    let wanted = wanting(vec![desired_run("1-0", Part::Step(0))]);
     assert_eq!(
         told(&realize(&wanted, &world(runs.clone()))),
         ["delete 1-1"],

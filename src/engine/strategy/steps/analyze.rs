@@ -2,7 +2,10 @@
 
 use crate::{
     api::{analysis::MetricResult, strategy::Analysis},
-    model::{desired::DesiredRun, measurement::RunPhase},
+    model::{
+        desired::{DesiredRun, Part},
+        measurement::RunPhase,
+    },
 };
 
 use super::{
@@ -122,7 +125,7 @@ fn desired_run(analysis: &Analysis, step: &StepContext<'_>) -> DesiredRun {
         revision: hash.clone(),
         stable: step.stable.to_owned(),
         attempt: number,
-        step: Some(step.index),
+        part: Part::Step(step.index),
         start: step.started,
         analysis: analysis.clone(),
     }

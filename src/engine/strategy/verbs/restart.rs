@@ -54,6 +54,12 @@ fn hindered(
     if let Some(blocked) = cx.blocked.as_ref().filter(|_| !cx.absent) {
         return Some(format!("it would wait for {blocked}: do that first"));
     }
+    if stage == Some(Stage::Baking) {
+        return Some(format!(
+            "revision {stable} must still prove good: ask again when it has, or end that: annotate {}",
+            by(Verb::PromoteFull, stable)
+        ));
+    }
     if stage != Some(Stage::Done) {
         let number = status.attempt.as_ref().map_or(0, |a| a.number);
         return Some(format!(

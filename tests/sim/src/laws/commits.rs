@@ -94,7 +94,8 @@ fn attempt(
     if gave_up(old) && !gave_up(new) {
         broken.push("S18: what was given up goes on".into());
     }
-    if text(old, "/status/attempt/outcome") == "Promoted" && gave_up(new) {
+    let promoted = text(old, "/status/attempt/outcome") == "Promoted";
+    if promoted && gave_up(new) && old["status"]["bake"].is_null() {
         broken.push("S15: what was promoted is given up".into());
     }
     let index = |r: &Value| usize::try_from(number(r, "/status/attempt/stepIndex")).unwrap_or(0);
@@ -218,6 +219,10 @@ fn stable(
     let of = |r: &Value| text(r, "/status/stableRevision").to_owned();
     let (before, after) = (of(old), of(new));
     if before.is_empty() || before == after {
+        return;
+    }
+    // A bake that failed leads where it says.
+    if gave_up(new) && text(old, "/status/bake/from") == after {
         return;
     }
     if text(new, "/status/attempt/hash") != after || gave_up(new) {

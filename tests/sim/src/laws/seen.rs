@@ -58,7 +58,7 @@ impl Decided {
             .unwrap_or(0);
         let allowed = match stage {
             "Stepping" => u32::try_from(weight).unwrap_or(0) * (FULL / 100),
-            "Promoting" | "Switching" => FULL,
+            "Promoting" | "Baking" | "Switching" => FULL,
             _ => 0,
         };
         Self {

@@ -13,7 +13,10 @@ use serin::{
 };
 
 use crate::{
-    api::{kinds::POD, store::text},
+    api::{
+        kinds::{POD, ROLLOUT},
+        store::{Path, text},
+    },
     laws::seen::HASH,
     world::{Shared, World, lock},
 };
@@ -77,7 +80,11 @@ impl World {
         let behaviour = behaviour.cloned().unwrap_or_default();
         // Where pods are the weight, a pod that is ready serves.
         let served = match self.laws.case.roles.is_some() {
-            true => rounded(self.served()) > 0,
+            true => {
+                let rollout = self.store.get(&Path::new(ROLLOUT, "app"));
+                let stable = rollout.map_or("", |r| text(r, "/status/stableRevision"));
+                rounded(self.served()) > 0 || stable == hash
+            }
             false => {
                 let mut pods = self.store.all(POD);
                 pods.any(|(_, p)| serves(p) && text(p, HASH) == hash)

@@ -2,7 +2,8 @@
 local status = obj.status or {}
 local attempt = status.attempt or {}
 local pause = status.pause
-local flight = ({ Starting = true, Stepping = true, Promoting = true })[attempt.stage] or false
+local baking = attempt.stage == "Baking"
+local flight = ({ Starting = true, Stepping = true, Promoting = true })[attempt.stage] or baking
 local outcome = attempt.outcome
 
 -- A pause by a person or by spec.paused is ended by resume, not by promote.
@@ -11,7 +12,7 @@ local background = pause ~= nil and pause.reason == "BackgroundAnalysis"
 local step = (attempt.steps or {})[(attempt.stepIndex or 0) + 1]
 local asks = pause ~= nil or (step ~= nil and (step.pause ~= nil or step.analysis ~= nil))
 local passes = attempt.stage == "Stepping" and asks and (obj.spec or {}).replicas ~= 0
-local promote = (passes or flight and background) and not held and (obj.spec or {}).paused ~= true
+local promote = (passes or flight and background or baking) and not held and (obj.spec or {}).paused ~= true
 
 local resume = pause ~= nil and pause.reason ~= "Spec"
 local retry = (attempt.stage == "RollingBack" or attempt.stage == "Done")
