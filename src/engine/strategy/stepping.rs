@@ -201,7 +201,8 @@ fn rest(cx: &Context<'_>, status: &RolloutStatus, stable: &str, weight: u32, pau
     let canary = settled.or(accepted).unwrap_or(0).min(percent(weight));
     let needed = need(FULL - canary, replicas).max(cx.spec.course.min_pods);
     let now = cx.observed.revision(stable).map_or(0, Revision::desired);
-    let kept = paused || settled.is_none() || Stage::of(status) == Some(Stage::Promoting);
+    let replaced = matches!(Stage::of(status), Some(Stage::Promoting | Stage::Baking));
+    let kept = paused || settled.is_none() || replaced;
     let kept = if kept { now } else { 1 };
     needed.max(kept).min(replicas)
 }
