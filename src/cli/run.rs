@@ -250,7 +250,7 @@ fn alert(
     let manager = Alertmanager::new(url)?;
     let (clock, changes, cx) = (cx.clock, signals.changes.clone(), Arc::clone(cx));
     let standing = move || {
-        let knows = *leads.borrow() && cx.cluster.world().rollouts.is_ready();
+        let knows = *leads.borrow() && cx.cluster.world().rollouts.listings().is_ready();
         knows.then(|| standing::alerts(&cx))
     };
     tokio::spawn(manager.run(standing, move || clock.now(), changes));

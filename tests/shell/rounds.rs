@@ -20,7 +20,7 @@ use tokio::{sync::watch, task::JoinHandle};
 
 use crate::{
     apiserver::{Fault, Server},
-    world::{EVENTS, REVISIONS, ROLLOUTS, SETS, cluster, rollout},
+    world::{EVENTS, REVISIONS, ROLLOUTS, SETS, cluster, cluster_in, rollout},
 };
 
 /// A controller at work.
@@ -176,6 +176,51 @@ async fn a_kind_that_cannot_be_asked_for_holds_up_nobody_who_does_not_need_it() 
     let begun = tokio::time::timeout(Duration::from_secs(600), start(&server)).await;
     let (_work, _stop) = begun.expect("it does not wait for ever");
     deployed(&server).await;
+}
+
+/// It was deleted with the role that let us look there, or is not made yet.
+#[tokio::test(start_paused = true)]
+async fn a_namespace_that_may_not_be_listed_holds_up_no_other_and_is_taken_up_later() {
+    let server = Server::new();
+    server.put(ROLLOUTS, rollout("web:1"));
+    server.forbid("gone");
+    let named = ["gone", "ns"];
+    let listed = tokio::time::timeout(Duration::from_secs(600), cluster_in(&server, &named)).await;
+    let (cluster, signals) = listed.expect("it does not wait for ever");
+    assert_eq!(cluster.world().refused(), ["gone".to_owned()].into());
+    let (_work, _stop) = work(cluster, signals, false);
+    deployed(&server).await;
+
+    let mut other = rollout("web:1");
+    other["metadata"]["namespace"] = json!("gone");
+    server.put(ROLLOUTS, other);
+    pass(120).await;
+    assert_eq!(server.names(SETS).len(), 1);
+    server.allow();
+    pass(60).await;
+    assert_eq!(server.names(SETS).len(), 2);
+}
+
+/// Where only some kinds may be listed, what is not seen of the others is not taken for absent.
+#[tokio::test(start_paused = true)]
+async fn nothing_is_decided_where_a_kind_may_not_be_listed() {
+    let server = Server::new();
+    server.put(ROLLOUTS, rollout("web:1"));
+    let mut other = rollout("web:1");
+    other["metadata"]["namespace"] = json!("half");
+    server.put(ROLLOUTS, other);
+    server.forbid("half/replicasets");
+    let named = ["half", "ns"];
+    let listed = tokio::time::timeout(Duration::from_secs(600), cluster_in(&server, &named)).await;
+    let (cluster, signals) = listed.expect("it does not wait for ever");
+    let (_work, _stop) = work(cluster, signals, false);
+    deployed(&server).await;
+    assert_eq!(server.names(SETS).len(), 1);
+    let writes = server.writes();
+    assert!(
+        !writes.iter().any(|w| w.contains("/half/")),
+        "nothing is written there: {writes:?}"
+    );
 }
 
 #[tokio::test(start_paused = true)]

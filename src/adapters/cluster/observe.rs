@@ -103,7 +103,7 @@ impl Cluster {
         self.fresh("Rollout", &entry)?;
         let rollout = entry.value.read()?;
         let references = (self.references)(&rollout);
-        self.ready_for(&references)?;
+        self.ready_for(&key.namespace, &references)?;
 
         let pods = if live {
             self.pods_live(key, &entry.uid, &rollout).await?
@@ -168,16 +168,15 @@ impl Cluster {
         }
     }
 
-    fn ready_for(&self, references: &References) -> Result<(), ObserveError> {
-        let mut lacking = self.world.lacking();
-        if references.templates.iter().any(|t| t.cluster)
-            && !self.world.cluster_templates.is_ready()
+    fn ready_for(&self, namespace: &str, references: &References) -> Result<(), ObserveError> {
+        let mut lacking = self.world.lacking_in(namespace);
+        if references.templates.iter().any(|t| t.cluster) && !self.world.cluster_templates.shows("")
         {
             lacking.push("ClusterAnalysisTemplate");
         }
         for reference in &references.routes {
             let kept = self.world.routes.get(&reference.kind);
-            if kept.is_none_or(|k| !k.is_ready()) {
+            if kept.is_none_or(|k| !k.shows(namespace)) {
                 lacking.push(reference.kind.kind);
             }
         }

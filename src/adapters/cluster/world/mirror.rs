@@ -16,9 +16,12 @@ use kube::{
     api::DynamicObject,
     runtime::watcher::{Config, Event},
 };
-use tokio::{sync::watch, time::timeout};
+use tokio::time::timeout;
 
-use super::watching::{Listed, PATIENCE, events, pause, refused, said};
+use super::{
+    listings::Listings,
+    watching::{Listed, PATIENCE, answer, events, pause, refused, said},
+};
 
 /// Namespace and name of an object. Copies share the text: there are some of each key, in maps.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -134,32 +137,28 @@ impl<T> Kept<T> {
 
 /// One kind of object, watched and kept.
 pub struct Mirror<T> {
-    kind: &'static str,
     kept: RwLock<Kept<T>>,
     read: Read<T>,
     changed: Mutex<Changed<T>>,
     malformed: Box<dyn Fn(Malformed) + Send + Sync>,
-    /// Scopes that have not been listed yet.
-    missing: watch::Sender<usize>,
+    listings: Listings,
 }
 
 impl<T> std::fmt::Debug for Mirror<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Mirror({})", self.kind)
+        write!(f, "Mirror({})", self.listings.kind())
     }
 }
 
 impl<T: Send + Sync + 'static> Mirror<T> {
-    /// Of `kind`, to be filled by `scopes` watches.
+    /// To be filled by a watch for each of `listings`.
     pub fn new(
-        kind: &'static str,
-        scopes: usize,
+        listings: Listings,
         read: Read<T>,
         changed: Changed<T>,
         malformed: impl Fn(Malformed) + Send + Sync + 'static,
     ) -> Self {
         Self {
-            kind,
             kept: RwLock::new(Kept {
                 entries: BTreeMap::new(),
                 index: BTreeMap::new(),
@@ -167,22 +166,13 @@ impl<T: Send + Sync + 'static> Mirror<T> {
             read,
             changed: Mutex::new(changed),
             malformed: Box::new(malformed),
-            missing: watch::Sender::new(scopes),
+            listings,
         }
     }
 
-    /// The kind that it keeps.
-    pub fn kind(&self) -> &'static str {
-        self.kind
-    }
-    /// Whether everything was listed once, so that an absence means something.
-    pub fn is_ready(&self) -> bool {
-        *self.missing.borrow() == 0
-    }
-    /// Waits until it is ready.
-    pub async fn ready(&self) {
-        // The sender lives as long as `self`.
-        let _ = self.missing.subscribe().wait_for(|n| *n == 0).await;
+    /// Where it has been listed, so that an absence means something.
+    pub fn listings(&self) -> &Listings {
+        &self.listings
     }
     /// An object.
     pub fn get(&self, key: &Key) -> Option<Arc<Entry<T>>> {
@@ -217,7 +207,7 @@ impl<T: Send + Sync + 'static> Mirror<T> {
             Ok(Some(entry)) => self.put(entry.key.clone(), Some(entry)),
             Ok(None) => self.put(key, None),
             Err(malformed) => {
-                tracing::warn!(kind = self.kind, object = %key, error = malformed.message, "unreadable object");
+                tracing::warn!(kind = self.listings.kind(), object = %key, error = malformed.message, "unreadable object");
                 self.put(key, None);
                 (self.malformed)(malformed);
             }
@@ -276,6 +266,7 @@ impl<T: Send + Sync + 'static> Mirror<T> {
     /// in memory as a tree before it is read, and is no answer from the API server's cache.
     pub async fn watch<K: Listed>(&self, api: Api<K>, config: Config, namespace: String) {
         let begin = |streams: bool| events(api.clone(), config.clone(), streams);
+        let kind = self.listings.kind();
         // A list has an end; a watch may say nothing for hours.
         let (mut events, mut streams, mut listing) = (begin(true), true, true);
         let (mut once, mut failures) = (false, 0);
@@ -289,7 +280,7 @@ impl<T: Send + Sync + 'static> Mirror<T> {
             let Ok(event) = next else {
                 // Whether it works at all is known once it has worked.
                 streams &= once;
-                tracing::warn!(kind = self.kind, "a list does not end, listing anew");
+                tracing::warn!(kind, "a list does not end, listing anew");
                 events = begin(streams);
                 continue;
             };
@@ -313,9 +304,8 @@ impl<T: Send + Sync + 'static> Mirror<T> {
                 Ok(Event::InitDone) => {
                     listing = false;
                     self.forget_all_but(&std::mem::take(&mut listed), &namespace);
-                    if !std::mem::replace(&mut once, true) {
-                        self.missing.send_modify(|n| *n = n.saturating_sub(1));
-                    }
+                    once = true;
+                    self.listings.listed(&namespace);
                 }
                 Ok(Event::Apply(object)) => self.apply(object.into()),
                 Ok(Event::Delete(object)) => {
@@ -324,19 +314,23 @@ impl<T: Send + Sync + 'static> Mirror<T> {
                     self.remove(&key);
                 }
                 Err(error) if streams && refused(&error) => {
-                    tracing::debug!(kind = self.kind, "no streaming list, listing in pages");
+                    tracing::debug!(kind, "no streaming list, listing in pages");
                     streams = false;
                     events = begin(false);
                 }
                 Err(error) => {
                     failures += 1;
-                    let wait = pause(failures, self.kind);
+                    // Where a namespace is gone, the right to look there is, too.
+                    if answer(&error).is_some_and(|s| s.code == 403) {
+                        self.listings.may_not(&namespace);
+                    }
+                    let wait = pause(failures, kind);
                     let error = said(&error);
                     if failures == 1 {
                         // A watch that is too old, or a server that restarts: everyday life.
-                        tracing::debug!(kind = self.kind, namespace, error, ?wait, "watch failed");
+                        tracing::debug!(kind, namespace, error, ?wait, "watch failed");
                     } else {
-                        tracing::warn!(kind = self.kind, namespace, error, ?wait, "watch failed");
+                        tracing::warn!(kind, namespace, error, ?wait, "watch failed");
                     }
                     tokio::time::sleep(wait).await;
                 }
@@ -400,7 +394,8 @@ mod tests {
             let line = format!("{}{}", word(&c.old), word(&c.new));
             told.lock().expect("lock").push(line);
         });
-        Mirror::new("Thing", 1, read, changed, |_| {})
+        let listings = Listings::new("Thing", [String::new()]);
+        Mirror::new(listings, read, changed, |_| {})
     }
 
     #[test]
