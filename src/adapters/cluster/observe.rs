@@ -9,7 +9,7 @@ use thiserror::Error;
 use crate::{
     api::{AnalysisRun, Rollout},
     model::{
-        object::{Objects, REPLICA_SET},
+        object::{Objects, REPLICA_SET, SERVICE},
         observed::{Observed, References, TemplateKey, Trouble},
         revisions::{ReplicaSetView, Revision},
         spec::Spec,
@@ -25,6 +25,7 @@ use super::{
         text::TextError,
         views::{self, OwnRollout},
     },
+    written::Made,
 };
 
 /// Why there is nothing to decide from.
@@ -118,7 +119,7 @@ impl Cluster {
             runs.push(run.value.read()?);
         }
         let services = self.services(&key.namespace, &references)?;
-        self.all_made(&entry, &pods, &revisions, &services, &runs)?;
+        self.all_made(&entry, &references, &pods, &revisions, &services, &runs)?;
         Ok(Some(Observed {
             current,
             services,
@@ -145,10 +146,12 @@ impl Cluster {
         Ok(())
     }
 
-    /// Refuses a look that lacks an object which we have made.
+    /// Refuses a look that lacks an object which we have made. A Service that is not referred to is
+    /// in no look.
     fn all_made(
         &self,
         rollout: &Entry<OwnRollout>,
+        references: &References,
         pods: &Pods,
         revisions: &[Revision],
         services: &BTreeMap<String, Value>,
@@ -162,7 +165,10 @@ impl Cluster {
             let runs = runs.iter().filter_map(|r| r.metadata.uid.as_deref());
             sets.chain(revisions).chain(services).chain(runs).collect()
         };
-        match self.written.lacking(&rollout.uid, seen) {
+        let looked_up = |made: &Made| {
+            made.kind != SERVICE.kind || references.services.iter().any(|s| *s == made.name)
+        };
+        match self.written.lacking(&rollout.uid, seen, looked_up) {
             Some(made) => Err(ObserveError::Stale(made)),
             None => Ok(()),
         }
