@@ -229,11 +229,7 @@ async fn show(
         lacking: Arc::new(lacking),
     };
     let stopped = async move { drop(stop.wait_for(|s| *s).await) };
-    tokio::spawn(async move {
-        if let Err(error) = server::serve(listener, shown, stopped).await {
-            tracing::error!(%error, "metrics and probes are no longer served");
-        }
-    });
+    tokio::spawn(server::serve(listener, shown, stopped));
     Ok(())
 }
 
