@@ -143,6 +143,23 @@ async fn one_that_cannot_be_read_harms_no_other() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn however_many_cannot_be_read_each_is_warned_of_once_this_copy_leads() {
+    let server = Server::new();
+    for n in 0..100 {
+        let mut bad = rollout("web:1");
+        bad["metadata"]["name"] = json!(format!("bad-{n:02}"));
+        bad["spec"]["replicas"] = json!("many");
+        server.put(ROLLOUTS, bad);
+    }
+    let (cluster, signals) = cluster(&server).await;
+    server.take_away(ROLLOUTS, "bad-07");
+    pass(3600).await;
+    let (_work, _stop) = work(cluster, signals, false);
+    pass(10).await;
+    assert_eq!(server.names(EVENTS).len(), 99);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_was_mended_before_this_copy_led_is_not_warned_of() {
     let server = Server::new();
     let mut bad = rollout("web:1");

@@ -7,7 +7,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Mutex, PoisonError, RwLock},
+    sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard},
 };
 
 use futures::StreamExt;
@@ -111,6 +111,8 @@ struct Kept<T> {
     entries: BTreeMap<Key, Arc<Entry<T>>>,
     /// In order. Mostly there is one: a set takes ten times the memory.
     index: BTreeMap<Arc<str>, Vec<Key>>,
+    /// Those that cannot be read.
+    unreadable: BTreeMap<Key, Malformed>,
 }
 
 impl<T> Kept<T> {
@@ -140,7 +142,7 @@ pub struct Mirror<T> {
     kept: RwLock<Kept<T>>,
     read: Read<T>,
     changed: Mutex<Changed<T>>,
-    malformed: Box<dyn Fn(Malformed) + Send + Sync>,
+    warn: Box<dyn Fn(&Key) + Send + Sync>,
     listings: Listings,
 }
 
@@ -156,16 +158,17 @@ impl<T: Send + Sync + 'static> Mirror<T> {
         listings: Listings,
         read: Read<T>,
         changed: Changed<T>,
-        malformed: impl Fn(Malformed) + Send + Sync + 'static,
+        warn: impl Fn(&Key) + Send + Sync + 'static,
     ) -> Self {
         Self {
             kept: RwLock::new(Kept {
                 entries: BTreeMap::new(),
                 index: BTreeMap::new(),
+                unreadable: BTreeMap::new(),
             }),
             read,
             changed: Mutex::new(changed),
-            malformed: Box::new(malformed),
+            warn: Box::new(warn),
             listings,
         }
     }
@@ -174,28 +177,28 @@ impl<T: Send + Sync + 'static> Mirror<T> {
     pub fn listings(&self) -> &Listings {
         &self.listings
     }
+    fn kept(&self) -> RwLockReadGuard<'_, Kept<T>> {
+        self.kept.read().unwrap_or_else(PoisonError::into_inner)
+    }
     /// An object.
     pub fn get(&self, key: &Key) -> Option<Arc<Entry<T>>> {
-        self.kept
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .entries
-            .get(key)
-            .cloned()
+        self.kept().entries.get(key).cloned()
     }
     /// Every object, by namespace and name.
     pub fn all(&self) -> Vec<Arc<Entry<T>>> {
-        self.kept
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .entries
-            .values()
-            .cloned()
-            .collect()
+        self.kept().entries.values().cloned().collect()
+    }
+    /// What is wrong with an object that is there and cannot be read.
+    pub fn unreadable(&self, key: &Key) -> Option<Malformed> {
+        self.kept().unreadable.get(key).cloned()
+    }
+    /// Every object that is there and cannot be read.
+    pub fn all_unreadable(&self) -> Vec<Key> {
+        self.kept().unreadable.keys().cloned().collect()
     }
     /// The objects that are found under a word, by namespace and name.
     pub fn find(&self, word: &str) -> Vec<Arc<Entry<T>>> {
-        let kept = self.kept.read().unwrap_or_else(PoisonError::into_inner);
+        let kept = self.kept();
         let keys = kept.index.get(word).into_iter().flatten();
         keys.filter_map(|k| kept.entries.get(k).cloned()).collect()
     }
@@ -204,12 +207,11 @@ impl<T: Send + Sync + 'static> Mirror<T> {
     pub fn apply(&self, object: DynamicObject) {
         let key = Key::of(&object);
         match self.understand(object) {
-            Ok(Some(entry)) => self.put(entry.key.clone(), Some(entry)),
-            Ok(None) => self.put(key, None),
+            Ok(entry) => self.put(key, Ok(entry)),
             Err(malformed) => {
                 tracing::warn!(kind = self.listings.kind(), object = %key, error = malformed.message, "unreadable object");
-                self.put(key, None);
-                (self.malformed)(malformed);
+                self.put(key.clone(), Err(malformed));
+                (self.warn)(&key);
             }
         }
     }
@@ -230,18 +232,26 @@ impl<T: Send + Sync + 'static> Mirror<T> {
 
     /// Takes an object out.
     pub fn remove(&self, key: &Key) {
-        self.put(key.clone(), None);
+        self.put(key.clone(), Ok(None));
     }
 
-    fn put(&self, key: Key, entry: Option<Entry<T>>) {
+    fn put(&self, key: Key, found: Result<Option<Entry<T>>, Malformed>) {
         // Held over both, so that changes are told in the order in which they were kept.
         let mut changed = self.changed.lock().unwrap_or_else(PoisonError::into_inner);
+        let (entry, malformed) = match found {
+            Ok(entry) => (entry, None),
+            Err(malformed) => (None, Some(malformed)),
+        };
         let new = entry.map(Arc::new);
         let old = {
             let mut kept = self.kept.write().unwrap_or_else(PoisonError::into_inner);
             let old = match &new {
                 Some(entry) => kept.entries.insert(key.clone(), Arc::clone(entry)),
                 None => kept.entries.remove(&key),
+            };
+            match malformed {
+                Some(malformed) => kept.unreadable.insert(key.clone(), malformed),
+                None => kept.unreadable.remove(&key),
             };
             for word in old.iter().flat_map(|e| &e.index) {
                 kept.strike(word, &key);
@@ -340,10 +350,11 @@ impl<T: Send + Sync + 'static> Mirror<T> {
 
     fn forget_all_but(&self, listed: &BTreeSet<Key>, namespace: &str) {
         let gone: Vec<Key> = {
-            let kept = self.kept.read().unwrap_or_else(PoisonError::into_inner);
+            let kept = self.kept();
             let ours = |k: &&Key| namespace.is_empty() || *k.namespace == *namespace;
             kept.entries
                 .keys()
+                .chain(kept.unreadable.keys())
                 .filter(ours)
                 .filter(|k| !listed.contains(*k))
                 .cloned()
@@ -415,6 +426,13 @@ mod tests {
         );
         mirror.forget_all_but(&[Key::new("ns", "b")].into(), "ns");
         mirror.apply(object("b", "4", "bad"));
+        mirror.apply(object("c", "5", "bad"));
+        assert_eq!(
+            mirror.all_unreadable(),
+            [Key::new("ns", "b"), Key::new("ns", "c")]
+        );
+        mirror.forget_all_but(&[Key::new("ns", "b")].into(), "ns");
+        assert!(mirror.unreadable(&Key::new("ns", "c")).is_none());
         assert!(
             mirror.all().is_empty() && mirror.find("x").is_empty() && mirror.find("y").is_empty()
         );

@@ -6,10 +6,7 @@ use std::{
 };
 
 use kube::{Client, runtime::reflector::Store};
-use tokio::{
-    sync::{mpsc, watch},
-    task::JoinSet,
-};
+use tokio::{sync::watch, task::JoinSet};
 
 use crate::{
     api::{
@@ -25,7 +22,7 @@ use crate::{
 use super::{
     super::written::Written,
     listings::Listings,
-    mirror::{Malformed, Mirror, Read},
+    mirror::{Mirror, Read},
     pods::{self, Slice, StuckPod},
     queue::{Named, Queue},
     text::Text,
@@ -100,8 +97,8 @@ pub struct Signals {
     pub rollout_store: Store<Named<Rollout>>,
     /// The AnalysisRuns, for a queue of work.
     pub run_store: Store<Named<AnalysisRun>>,
-    /// Rollouts that cannot be read.
-    pub malformed: mpsc::Receiver<Malformed>,
+    /// Rollouts that cannot be read, to be told of.
+    pub unreadable: Arc<Queue>,
     /// Changes with every change of a Rollout.
     pub changes: watch::Receiver<u64>,
 }
@@ -119,7 +116,8 @@ pub struct Scope {
 /// Starts to watch.
 pub fn start(client: &Client, scope: &Scope, written: &Arc<Written>) -> (World, Signals) {
     let (queue, run_queue) = (Arc::new(Queue::default()), Arc::new(Queue::default()));
-    let (malformed_tx, malformed) = mpsc::channel(64);
+    let unreadable = Arc::<Queue>::default();
+    let told = Arc::clone(&unreadable);
     let changes_tx = watch::Sender::new(0);
     let changes = changes_tx.subscribe();
     let (run_store, run_writer) = ready_store();
@@ -149,8 +147,7 @@ pub fn start(client: &Client, scope: &Scope, written: &Arc<Written>) -> (World, 
         None,
         Arc::new(move |o| views::rollout(o, references.as_ref())),
         echo.rollout_changed(&runs, rollout_writer, changes_tx),
-        // A full channel loses an Event about an object that will be read again.
-        move |m| drop(malformed_tx.try_send(m)),
+        move |key| told.push(key.clone()),
     );
     let touch = Touch {
         rollouts: Arc::clone(&rollouts),
@@ -163,7 +160,7 @@ pub fn start(client: &Client, scope: &Scope, written: &Arc<Written>) -> (World, 
         runs: run_queue,
         rollout_store,
         run_store,
-        malformed,
+        unreadable,
         changes,
     };
     (world, signals)

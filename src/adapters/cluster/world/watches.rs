@@ -14,7 +14,7 @@ use crate::model::object::Kind;
 use super::{
     lean::Lean,
     listings::Listings,
-    mirror::{Changed, Malformed, Mirror, Read},
+    mirror::{Changed, Key, Mirror, Read},
     watching::Listed,
 };
 
@@ -92,15 +92,10 @@ impl Watches<'_> {
         selector: Option<&str>,
         read: Read<T>,
         changed: Changed<T>,
-        malformed: impl Fn(Malformed) + Send + Sync + 'static,
+        warn: impl Fn(&Key) + Send + Sync + 'static,
     ) -> Arc<Mirror<T>> {
         let scopes = scopes::<Lean>(self.client, kind, self.namespaces);
-        let mirror = Arc::new(Mirror::new(
-            listings(kind, &scopes),
-            read,
-            changed,
-            malformed,
-        ));
+        let mirror = Arc::new(Mirror::new(listings(kind, &scopes), read, changed, warn));
         for (namespace, api) in scopes {
             let mirror = Arc::clone(&mirror);
             let config = selector.map_or_else(listing, |s| listing().labels(s));
