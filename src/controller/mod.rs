@@ -107,6 +107,9 @@ async fn drive<K, Round>(
                 Err(Error::ObjectNotFound(object)) => {
                     let key = Key::new(object.namespace.unwrap_or_default(), object.name);
                     gone.failures.clear(controller, &key);
+                    if !gone.cluster.world().rollouts.any_in(&key.namespace) {
+                        gone.metrics.forget(&key.namespace);
+                    }
                 }
                 Err(error) => tracing::warn!(controller, %error, "queue"),
             }

@@ -8,7 +8,7 @@ use serin::{
     adapters::{
         cluster::{Cluster, world::stores::Signals},
         providers::Providers,
-        telemetry::metrics::Metrics,
+        telemetry::metrics::{Metrics, encode},
     },
     api::names::CONTROLLER_NAME,
     controller::{
@@ -41,10 +41,19 @@ fn work(
     signals: Signals,
     trust_command_actor: bool,
 ) -> (JoinHandle<()>, watch::Sender<bool>) {
+    counted(cluster, signals, trust_command_actor, Metrics::default())
+}
+
+fn counted(
+    cluster: Cluster,
+    signals: Signals,
+    trust_command_actor: bool,
+    metrics: Metrics,
+) -> (JoinHandle<()>, watch::Sender<bool>) {
     let cx = Context {
         cluster,
         providers: Providers::default(),
-        metrics: Metrics::default(),
+        metrics,
         clock: Clock::starting_at(Timestamp::from_second(1_800_000_000).expect("a time")),
         controller_name: CONTROLLER_NAME.to_owned(),
         trust_command_actor,
@@ -117,6 +126,28 @@ async fn a_first_deploy_becomes_healthy_and_then_is_silent() {
     let before = server.writes();
     pass(2 * 3600).await;
     assert_eq!(server.writes(), before, "a healthy Rollout is left alone");
+}
+
+/// Namespaces come and go, as for each change that is tried: what is shown must not grow with them.
+#[tokio::test(start_paused = true)]
+async fn what_was_counted_in_a_namespace_goes_with_its_last_rollout() {
+    let server = Server::new();
+    server.put(ROLLOUTS, rollout("web:1"));
+    let (cluster, signals) = cluster(&server).await;
+    let metrics = Metrics::default();
+    let registry = metrics.registry(Arc::new(Vec::new));
+    let (_work, _stop) = counted(cluster, signals, false, metrics);
+    deployed(&server).await;
+    pass(20).await;
+    let shown = || {
+        encode(&registry)
+            .expect("encodes")
+            .contains("namespace=\"ns\"")
+    };
+    assert!(shown());
+    server.take_away(ROLLOUTS, "web");
+    pass(600).await;
+    assert!(!shown());
 }
 
 #[tokio::test(start_paused = true)]

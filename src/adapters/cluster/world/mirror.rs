@@ -188,6 +188,13 @@ impl<T: Send + Sync + 'static> Mirror<T> {
     pub fn all(&self) -> Vec<Arc<Entry<T>>> {
         self.kept().entries.values().cloned().collect()
     }
+    /// Whether any object of a namespace is kept.
+    pub fn any_in(&self, namespace: &str) -> bool {
+        let kept = self.kept();
+        let mut from = kept.entries.range(Key::new(namespace, "")..);
+        from.next()
+            .is_some_and(|(key, _)| *key.namespace == *namespace)
+    }
     /// What is wrong with an object that is there and cannot be read.
     pub fn unreadable(&self, key: &Key) -> Option<Malformed> {
         self.kept().unreadable.get(key).cloned()
@@ -427,6 +434,7 @@ mod tests {
         mirror.forget_all_but(&[Key::new("ns", "b")].into(), "ns");
         mirror.apply(object("b", "4", "bad"));
         mirror.apply(object("c", "5", "bad"));
+        assert!(!mirror.any_in("ns") && !mirror.any_in("n"));
         assert_eq!(
             mirror.all_unreadable(),
             [Key::new("ns", "b"), Key::new("ns", "c")]
