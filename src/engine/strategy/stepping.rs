@@ -2,12 +2,13 @@
 
 use crate::{
     api::{
+        analysis::MetricResult,
         names::reason,
         status::{Attempt, PauseStatus, RolloutStatus},
     },
     model::{
         desired::{DesiredRun, Roles},
-        measurement::RunPhase,
+        measurement::{RunPhase, Verdict},
         progress::{Stage, note},
         revisions::Revision,
         share::{need, percent},
@@ -402,6 +403,11 @@ fn background(
         return Background::None;
     }
     let name = background_name(cx, attempt);
+    if vouches(cx, status, &name) {
+        let why = format!("analysis {name}, which was begun anew, passes");
+        resume(cx, status, &why);
+        return Background::Moved;
+    }
     let found = cx.observed.run_outcome(&name);
     let mut start = attempt.step_started_at.as_ref().map_or(cx.now, |t| t.0);
     if !cx.shifted() {
@@ -445,6 +451,25 @@ fn background(
             analysis: analysis.analysis(),
         })),
     }
+}
+
+/// Whether the run that could not say was deleted, and every metric of the one in its place has passed
+/// since. One that goes on until the attempt ends will not say more.
+fn vouches(cx: &Context<'_>, status: &RolloutStatus, name: &str) -> bool {
+    let asked = |p: &&PauseStatus| p.reason == "BackgroundAnalysis";
+    let (Some(paused), Some(run)) = (status.pause.as_ref().filter(asked), cx.observed.run(name))
+    else {
+        return false;
+    };
+    let phase = RunPhase::of(run.status.as_ref());
+    let results = run.status.as_ref().map_or(&[][..], |s| &s.metric_results);
+    let passes = |m: &MetricResult| {
+        let last = m.measurements.last();
+        last.is_some_and(|l| l.verdict == Verdict::Pass.as_str() && l.at > paused.since)
+    };
+    matches!(phase, RunPhase::Running | RunPhase::Successful)
+        && results.len() == run.spec.metrics.len()
+        && results.iter().all(passes)
 }
 
 /// A run in the background that is due and not there judges nothing. Until it is, nothing goes on.
