@@ -339,6 +339,43 @@ async fn a_new_template_is_not_forgotten_when_it_cannot_be_recorded_at_first() {
     assert_eq!(status["step"], "1/2", "{status:#}");
 }
 
+/// The Event goes after an hour; who asks for the status later is told what is in the way, too.
+#[tokio::test(start_paused = true)]
+async fn an_object_of_somebody_else_is_told_of_in_the_status_until_it_is_gone() {
+    let first = Server::new();
+    first.put(ROLLOUTS, rollout("web:1"));
+    let (_work, _stop) = start(&first).await;
+    deployed(&first).await;
+    let name = first.names(SETS).pop().expect("a ReplicaSet");
+
+    let server = Server::new();
+    let foreign = json!({"metadata": {"name": name, "namespace": "ns"}, "spec": {}});
+    server.put(SETS, foreign);
+    server.put(ROLLOUTS, rollout("web:1"));
+    let (_work, _stop) = start(&server).await;
+    pass(60).await;
+    let status = || server.get(ROLLOUTS, "web").expect("is there")["status"].clone();
+    let foreign = format!("ReplicaSet {name} exists and is not of this Rollout: delete it");
+    let told = status();
+    let conditions = told["conditions"].as_array().expect("conditions");
+    for (at, text) in [
+        ("waiting", &told["waiting"]["for"]),
+        ("message", &told["message"]),
+        ("condition", &conditions[0]["message"]),
+    ] {
+        let text = text.as_str().unwrap_or_default();
+        assert!(text.contains(&foreign), "{at}: {text}");
+    }
+    let since = told["waiting"]["since"].clone();
+    pass(120).await;
+    assert_eq!(status()["waiting"]["since"], since, "it is one wait");
+
+    server.take_away(SETS, &name);
+    pass(60).await;
+    assert!(!status().to_string().contains(&foreign), "{:#}", status());
+    deployed(&server).await;
+}
+
 /// Nothing else happens at rest that would make it look.
 #[tokio::test(start_paused = true)]
 async fn a_status_that_somebody_else_wrote_at_rest_is_put_right() {

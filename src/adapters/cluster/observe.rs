@@ -132,6 +132,7 @@ impl Cluster {
             runs,
             templates: self.templates(&key.namespace, &references),
             troubles: self.troubles(&pods.sets),
+            refused: None,
             rollout,
             revisions,
             live,

@@ -259,6 +259,7 @@ mod tests {
             runs: vec![],
             templates: BTreeMap::new(),
             troubles: vec![],
+            refused: None,
             live: false,
             rollout: rollout.clone(),
         };
