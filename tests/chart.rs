@@ -243,14 +243,32 @@ fn the_roles_that_the_policy_names_come_with_it() {
     );
 }
 
-/// A namespace may be called 2024, which YAML takes for a number unless it is told otherwise.
+/// What is made of a name may be 2024 or 1e3, which YAML takes for a number unless it is told otherwise.
 #[test]
-fn a_namespace_is_a_text() {
+fn a_name_is_a_text() {
     for entry in fs::read_dir("charts/serin/templates").expect("templates") {
         let text = read(&entry.expect("an entry").path().to_string_lossy());
-        let bare = |l: &&str| l.contains("namespace: {{") && !l.contains("| quote }}");
+        let bare = |line: &&str| {
+            let (key, value) = line.split_once(": ").unwrap_or_default();
+            let name = ["name", "Name", "namespace"]
+                .iter()
+                .any(|w| key.ends_with(w));
+            let whole =
+                value.starts_with("{{") && value.rfind("{{") == Some(0) && value.ends_with("}}");
+            name && whole && !value.ends_with("| quote }}")
+        };
         assert_eq!(text.lines().find(bare), None);
     }
+    let roles = read("charts/serin/templates/roles.yaml");
+    assert!(roles.contains("\"serin.leaseName\" . | quote)"), "{roles}");
+}
+
+/// `a` and `b-c` are not `a-b` and `c`: a dot is in the name of no namespace.
+#[test]
+fn two_releases_have_no_name_of_the_cluster_in_common() {
+    let helpers = read("charts/serin/templates/_helpers.tpl");
+    let joined = "printf \"%s.%s\" .Release.Namespace (include \"serin.fullname\" .)";
+    assert!(helpers.contains(joined), "{helpers}");
 }
 
 /// Without an election an upgrade would let two copies work at the same time.

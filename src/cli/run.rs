@@ -229,11 +229,7 @@ async fn show(
         lacking: Arc::new(lacking),
     };
     let stopped = async move { drop(stop.wait_for(|s| *s).await) };
-    tokio::spawn(async move {
-        if let Err(error) = server::serve(listener, shown, stopped).await {
-            tracing::error!(%error, "metrics and probes are no longer served");
-        }
-    });
+    tokio::spawn(server::serve(listener, shown, stopped));
     Ok(())
 }
 
@@ -250,7 +246,7 @@ fn alert(
     let manager = Alertmanager::new(url)?;
     let (clock, changes, cx) = (cx.clock, signals.changes.clone(), Arc::clone(cx));
     let standing = move || {
-        let knows = *leads.borrow() && cx.cluster.world().rollouts.is_ready();
+        let knows = *leads.borrow() && cx.cluster.world().rollouts.listings().is_ready();
         knows.then(|| standing::alerts(&cx))
     };
     tokio::spawn(manager.run(standing, move || clock.now(), changes));

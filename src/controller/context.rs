@@ -105,6 +105,7 @@ type Map = BTreeMap<(&'static str, Key), Failed>;
 struct Failed {
     count: u32,
     in_doubt: bool,
+    refused: Option<String>,
 }
 
 impl Failures {
@@ -128,6 +129,15 @@ impl Failures {
         self.lock()
             .get(&(controller, key.clone()))
             .is_some_and(|failed| failed.in_doubt)
+    }
+    /// What was decided is refused, and why.
+    pub fn refuse(&self, controller: &'static str, key: &Key, why: String) {
+        let mut map = self.lock();
+        map.entry((controller, key.clone())).or_default().refused = Some(why);
+    }
+    /// Why what was decided last is refused.
+    pub fn refused(&self, controller: &'static str, key: &Key) -> Option<String> {
+        self.lock().get(&(controller, key.clone()))?.refused.clone()
     }
     /// It went well.
     pub fn clear(&self, controller: &'static str, key: &Key) {
@@ -262,8 +272,10 @@ mod tests {
         );
         failures.doubt("x", &a);
         assert!(failures.in_doubt("x", &a) && !failures.in_doubt("x", &b));
+        failures.refuse("x", &a, "no".to_owned());
+        assert_eq!(failures.refused("x", &a).as_deref(), Some("no"));
         failures.clear("x", &a);
-        assert!(!failures.in_doubt("x", &a));
+        assert!(!failures.in_doubt("x", &a) && failures.refused("x", &a).is_none());
         assert_eq!(failures.add("x", &a), 1);
     }
 }

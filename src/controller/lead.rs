@@ -66,14 +66,22 @@ async fn lead(
     Ok(())
 }
 
-/// Works until `stop`, once everything was listed.
+/// Works until `stop`, once everything was listed that may be.
 async fn control(cx: &Arc<Context>, signals: Signals, mut stop: watch::Receiver<bool>) {
     tokio::select! {
         biased;
         _ = stop.wait_for(|s| *s) => return,
         () = cx.cluster.world().ready() => {}
     }
-    tracing::info!("everything is listed, the work begins");
+    let refused = cx.cluster.world().refused();
+    if refused.is_empty() {
+        tracing::info!("everything is listed, the work begins");
+    } else {
+        tracing::warn!(
+            namespaces = ?refused,
+            "the work begins, but not in namespaces that may not be listed: each is looked after once it is there and the rights are granted"
+        );
+    }
     let work = super::run(Arc::clone(cx), signals, stop.clone());
     let late = async {
         drop(stop.wait_for(|s| *s).await);

@@ -18,10 +18,10 @@ use kube::{
         watcher,
     },
 };
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 
 use crate::adapters::cluster::world::{
-    mirror::{Key, Malformed},
+    mirror::Key,
     queue::{Named, Queue},
     stores::Signals,
 };
@@ -53,8 +53,8 @@ pub async fn run(cx: Arc<Context>, signals: Signals, stop: watch::Receiver<bool>
         Arc::clone(&cx),
         |cx, key| async move { analysis_runs::round(&cx, &key).await },
     );
-    let malformed = warn(&cx, signals.malformed, stop);
-    futures::join!(rollouts, runs, malformed);
+    let unreadable = warn(&cx, signals.unreadable, stop);
+    futures::join!(rollouts, runs, unreadable);
 }
 
 fn key_of<K: Resource<DynamicType = ()>>(object: &K) -> Key {
@@ -107,6 +107,9 @@ async fn drive<K, Round>(
                 Err(Error::ObjectNotFound(object)) => {
                     let key = Key::new(object.namespace.unwrap_or_default(), object.name);
                     gone.failures.clear(controller, &key);
+                    if !gone.cluster.world().rollouts.any_in(&key.namespace) {
+                        gone.metrics.forget(&key.namespace);
+                    }
                 }
                 Err(error) => tracing::warn!(controller, %error, "queue"),
             }
@@ -116,24 +119,22 @@ async fn drive<K, Round>(
 }
 
 /// Warns of Rollouts that cannot be read.
-async fn warn(
-    cx: &Context,
-    mut malformed: mpsc::Receiver<Malformed>,
-    mut stop: watch::Receiver<bool>,
-) {
+async fn warn(cx: &Context, unreadable: Arc<Queue>, mut stop: watch::Receiver<bool>) {
+    let there = || cx.cluster.world().rollouts.all_unreadable();
+    let mut keys = std::pin::pin!(unreadable.stream(&there));
     loop {
-        let one = tokio::select! {
+        let key = tokio::select! {
             biased;
             _ = stop.wait_for(|s| *s) => return,
-            one = malformed.recv() => one,
+            key = keys.next() => key,
         };
-        let Some(one) = one else { return };
-        // It was mended while another copy led.
-        if cx.cluster.rollout(&one.key).is_some() {
+        let Some(key) = key else { return };
+        // It was mended meanwhile.
+        let Some(one) = cx.cluster.world().rollouts.unreadable(&key) else {
             continue;
-        }
+        };
         if let Err(error) = cx.cluster.tell_malformed(&one).await {
-            tracing::warn!(rollout = %one.key, %error, "not told");
+            tracing::warn!(rollout = %key, %error, "not told");
         }
     }
 }

@@ -53,12 +53,14 @@ pub async fn round(cx: &Context, key: &Key) -> Result<Requeue, RoundError> {
     } else {
         cx.cluster.observe(key).await?
     };
-    let Some(mut observed) = believed(cx, look) else {
+    let refused = cx.failures.refused(ROLLOUT, key);
+    let Some(mut observed) = completed(cx, look, refused.as_ref()) else {
         return Ok(Requeue::OnChange(IDLE));
     };
     let mut plan = engine::plan(&observed, cx.clock.now());
     if plan.look_closer {
-        let Some(closer) = believed(cx, cx.cluster.observe_live(key).await?) else {
+        let closer = cx.cluster.observe_live(key).await?;
+        let Some(closer) = completed(cx, closer, refused.as_ref()) else {
             return Ok(Requeue::OnChange(IDLE));
         };
         observed = closer;
@@ -76,8 +78,15 @@ pub async fn round(cx: &Context, key: &Key) -> Result<Requeue, RoundError> {
         if let Err(error) = told {
             tracing::warn!(rollout = %key, %error, "not told");
         }
+        if let Some((_, why)) = error.refused() {
+            cx.failures.refuse(ROLLOUT, key, why);
+        }
     }
     acted?;
+    if refused.is_some() {
+        // The status still tells of it.
+        return Ok(Requeue::Now);
+    }
     let mut requeue = plan.requeue;
     for later in [more, committed.pending()].into_iter().flatten() {
         requeue = sooner(cx, requeue, later);
@@ -88,13 +97,16 @@ pub async fn round(cx: &Context, key: &Key) -> Result<Requeue, RoundError> {
     Ok(requeue)
 }
 
-/// Without what says who gave a command, unless it is the API server's word.
-fn believed(cx: &Context, mut look: Option<Observed>) -> Option<Observed> {
-    let found = look.as_mut().filter(|_| !cx.trust_command_actor);
-    if let Some(annotations) = found.and_then(|o| o.rollout.metadata.annotations.as_mut()) {
+/// A look with what the cluster does not tell: what is refused, and whether it is the API server's word
+/// who gave a command.
+fn completed(cx: &Context, look: Option<Observed>, refused: Option<&String>) -> Option<Observed> {
+    let mut look = look?;
+    look.refused = refused.cloned();
+    let annotations = look.rollout.metadata.annotations.as_mut();
+    if let Some(annotations) = annotations.filter(|_| !cx.trust_command_actor) {
         unstamp(annotations);
     }
-    look
+    Some(look)
 }
 
 /// Tells what was decided. After which time there is more to tell; an Event never fails a round.

@@ -117,6 +117,7 @@ fn once(observed: &Observed, now: Timestamp) -> (Plan, bool) {
     };
     let mut decided = strategy::decide(&cx, &mut status);
     blockers.tell(&mut status, &mut decided, now);
+    decided.refused(observed.refused.as_ref());
     let world = World {
         spec: &spec,
         observed,

@@ -53,6 +53,14 @@ pub fn summarize(world: &World<'_>, decided: &Decided, status: &mut RolloutStatu
             message: "finishing".into(),
         };
     }
+    if let Some(why) = observed
+        .refused
+        .as_ref()
+        .filter(|_| status.waiting.is_none())
+    {
+        // Nothing else is awaited, and yet something is not as it should be.
+        summary.message = format!("{}; not carried out: {why}", summary.message);
+    }
     conditions(world, status, &summary, decided.stalled.is_some());
     status.step = step_text(status);
     status.weight = weight_text(world, status);

@@ -31,6 +31,8 @@ pub struct Observed {
     pub templates: BTreeMap<TemplateKey, AnalysisTemplateSpec>,
     /// Why pods cannot come up.
     pub troubles: Vec<Trouble>,
+    /// What of the last decision is refused until somebody does something about it, and why.
+    pub refused: Option<String>,
     /// Whether the counts of pods and endpoints were read live, not from a cache.
     pub live: bool,
 }

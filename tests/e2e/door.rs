@@ -105,7 +105,7 @@ pub async fn who_may_give_which_command(lab: Arc<Lab>) -> Result {
     let values = [&watched, "crds.install=false", "commandPolicy.enabled=true"];
     let release = Release::new(&w.lab, &namespace, &values);
     release.helm(&["install"], CHART, &[]).await?;
-    users(&w, &format!("{namespace}-serin")).await?;
+    users(&w, &format!("{namespace}.serin")).await?;
     let status = in_flight(&mut w).await?;
 
     // A policy holds a moment after it was made.

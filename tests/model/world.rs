@@ -353,6 +353,7 @@ impl Case {
             runs: state.runs.iter().map(|r| self.run(r)).collect(),
             templates: self.analysis.clone(),
             troubles: vec![],
+            refused: None,
             live: !stale,
         }
     }

@@ -17,7 +17,7 @@ use serin::{
 };
 
 use super::{
-    Sight, edit, moment, patches,
+    Sight, edit, last, moment, patches,
     sights::{play, scenarios},
 };
 
@@ -398,4 +398,30 @@ fn what_gave_way_twice_is_recorded_beside_the_third() {
         again.iter().all(|(_, p)| p.iter().all(|p| p != verdict)),
         "{again:?}"
     );
+}
+
+/// It may be so for long: it stands where people look, and who serves well does so all the same.
+#[test]
+fn what_is_refused_stands_in_the_status() {
+    let why = "ReplicaSet web-1 exists and is not of this Rollout: delete it";
+    let waits = |sight: &Sight| {
+        let status = sight.observed.rollout.status.as_ref();
+        status.is_some_and(|s| s.waiting.is_some())
+    };
+    for (observed, at) in [moment("promote", waits), last("promote")] {
+        let plain = plan(&observed, at).status;
+        let refused = Observed {
+            refused: Some(why.to_owned()),
+            ..observed
+        };
+        let told = plan(&refused, at).status;
+        assert_eq!(told.phase, plain.phase);
+        assert_eq!(told.waiting.is_some(), plain.waiting.is_some());
+        let ready = told.conditions.iter().find(|c| c.type_ == "Ready");
+        let ready = ready.map(|c| c.message.clone());
+        for text in [told.message, ready] {
+            let text = text.unwrap_or_default();
+            assert!(text.contains(why), "{text}");
+        }
+    }
 }

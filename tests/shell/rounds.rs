@@ -8,7 +8,7 @@ use serin::{
     adapters::{
         cluster::{Cluster, world::stores::Signals},
         providers::Providers,
-        telemetry::metrics::Metrics,
+        telemetry::metrics::{Metrics, encode},
     },
     api::names::CONTROLLER_NAME,
     controller::{
@@ -20,7 +20,7 @@ use tokio::{sync::watch, task::JoinHandle};
 
 use crate::{
     apiserver::{Fault, Server},
-    world::{EVENTS, REVISIONS, ROLLOUTS, SETS, cluster, rollout},
+    world::{EVENTS, REVISIONS, ROLLOUTS, SETS, cluster, cluster_in, rollout},
 };
 
 /// A controller at work.
@@ -41,10 +41,19 @@ fn work(
     signals: Signals,
     trust_command_actor: bool,
 ) -> (JoinHandle<()>, watch::Sender<bool>) {
+    counted(cluster, signals, trust_command_actor, Metrics::default())
+}
+
+fn counted(
+    cluster: Cluster,
+    signals: Signals,
+    trust_command_actor: bool,
+    metrics: Metrics,
+) -> (JoinHandle<()>, watch::Sender<bool>) {
     let cx = Context {
         cluster,
         providers: Providers::default(),
-        metrics: Metrics::default(),
+        metrics,
         clock: Clock::starting_at(Timestamp::from_second(1_800_000_000).expect("a time")),
         controller_name: CONTROLLER_NAME.to_owned(),
         trust_command_actor,
@@ -119,6 +128,28 @@ async fn a_first_deploy_becomes_healthy_and_then_is_silent() {
     assert_eq!(server.writes(), before, "a healthy Rollout is left alone");
 }
 
+/// Namespaces come and go, as for each change that is tried: what is shown must not grow with them.
+#[tokio::test(start_paused = true)]
+async fn what_was_counted_in_a_namespace_goes_with_its_last_rollout() {
+    let server = Server::new();
+    server.put(ROLLOUTS, rollout("web:1"));
+    let (cluster, signals) = cluster(&server).await;
+    let metrics = Metrics::default();
+    let registry = metrics.registry(Arc::new(Vec::new));
+    let (_work, _stop) = counted(cluster, signals, false, metrics);
+    deployed(&server).await;
+    pass(20).await;
+    let shown = || {
+        encode(&registry)
+            .expect("encodes")
+            .contains("namespace=\"ns\"")
+    };
+    assert!(shown());
+    server.take_away(ROLLOUTS, "web");
+    pass(600).await;
+    assert!(!shown());
+}
+
 #[tokio::test(start_paused = true)]
 async fn one_that_cannot_be_read_harms_no_other() {
     let server = Server::new();
@@ -140,6 +171,23 @@ async fn one_that_cannot_be_read_harms_no_other() {
         (&event["type"], &event["reason"]),
         (&json!("Warning"), &json!("InvalidSpec"))
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn however_many_cannot_be_read_each_is_warned_of_once_this_copy_leads() {
+    let server = Server::new();
+    for n in 0..100 {
+        let mut bad = rollout("web:1");
+        bad["metadata"]["name"] = json!(format!("bad-{n:02}"));
+        bad["spec"]["replicas"] = json!("many");
+        server.put(ROLLOUTS, bad);
+    }
+    let (cluster, signals) = cluster(&server).await;
+    server.take_away(ROLLOUTS, "bad-07");
+    pass(3600).await;
+    let (_work, _stop) = work(cluster, signals, false);
+    pass(10).await;
+    assert_eq!(server.names(EVENTS).len(), 99);
 }
 
 #[tokio::test(start_paused = true)]
@@ -176,6 +224,51 @@ async fn a_kind_that_cannot_be_asked_for_holds_up_nobody_who_does_not_need_it() 
     let begun = tokio::time::timeout(Duration::from_secs(600), start(&server)).await;
     let (_work, _stop) = begun.expect("it does not wait for ever");
     deployed(&server).await;
+}
+
+/// It was deleted with the role that let us look there, or is not made yet.
+#[tokio::test(start_paused = true)]
+async fn a_namespace_that_may_not_be_listed_holds_up_no_other_and_is_taken_up_later() {
+    let server = Server::new();
+    server.put(ROLLOUTS, rollout("web:1"));
+    server.forbid("gone");
+    let named = ["gone", "ns"];
+    let listed = tokio::time::timeout(Duration::from_secs(600), cluster_in(&server, &named)).await;
+    let (cluster, signals) = listed.expect("it does not wait for ever");
+    assert_eq!(cluster.world().refused(), ["gone".to_owned()].into());
+    let (_work, _stop) = work(cluster, signals, false);
+    deployed(&server).await;
+
+    let mut other = rollout("web:1");
+    other["metadata"]["namespace"] = json!("gone");
+    server.put(ROLLOUTS, other);
+    pass(120).await;
+    assert_eq!(server.names(SETS).len(), 1);
+    server.allow();
+    pass(60).await;
+    assert_eq!(server.names(SETS).len(), 2);
+}
+
+/// Where only some kinds may be listed, what is not seen of the others is not taken for absent.
+#[tokio::test(start_paused = true)]
+async fn nothing_is_decided_where_a_kind_may_not_be_listed() {
+    let server = Server::new();
+    server.put(ROLLOUTS, rollout("web:1"));
+    let mut other = rollout("web:1");
+    other["metadata"]["namespace"] = json!("half");
+    server.put(ROLLOUTS, other);
+    server.forbid("half/replicasets");
+    let named = ["half", "ns"];
+    let listed = tokio::time::timeout(Duration::from_secs(600), cluster_in(&server, &named)).await;
+    let (cluster, signals) = listed.expect("it does not wait for ever");
+    let (_work, _stop) = work(cluster, signals, false);
+    deployed(&server).await;
+    assert_eq!(server.names(SETS).len(), 1);
+    let writes = server.writes();
+    assert!(
+        !writes.iter().any(|w| w.contains("/half/")),
+        "nothing is written there: {writes:?}"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -244,6 +337,43 @@ async fn a_new_template_is_not_forgotten_when_it_cannot_be_recorded_at_first() {
     let status = &server.get(ROLLOUTS, "web").expect("is there")["status"];
     assert_ne!(status["currentRevision"], status["stableRevision"]);
     assert_eq!(status["step"], "1/2", "{status:#}");
+}
+
+/// The Event goes after an hour; who asks for the status later is told what is in the way, too.
+#[tokio::test(start_paused = true)]
+async fn an_object_of_somebody_else_is_told_of_in_the_status_until_it_is_gone() {
+    let first = Server::new();
+    first.put(ROLLOUTS, rollout("web:1"));
+    let (_work, _stop) = start(&first).await;
+    deployed(&first).await;
+    let name = first.names(SETS).pop().expect("a ReplicaSet");
+
+    let server = Server::new();
+    let foreign = json!({"metadata": {"name": name, "namespace": "ns"}, "spec": {}});
+    server.put(SETS, foreign);
+    server.put(ROLLOUTS, rollout("web:1"));
+    let (_work, _stop) = start(&server).await;
+    pass(60).await;
+    let status = || server.get(ROLLOUTS, "web").expect("is there")["status"].clone();
+    let foreign = format!("ReplicaSet {name} exists and is not of this Rollout: delete it");
+    let told = status();
+    let conditions = told["conditions"].as_array().expect("conditions");
+    for (at, text) in [
+        ("waiting", &told["waiting"]["for"]),
+        ("message", &told["message"]),
+        ("condition", &conditions[0]["message"]),
+    ] {
+        let text = text.as_str().unwrap_or_default();
+        assert!(text.contains(&foreign), "{at}: {text}");
+    }
+    let since = told["waiting"]["since"].clone();
+    pass(120).await;
+    assert_eq!(status()["waiting"]["since"], since, "it is one wait");
+
+    server.take_away(SETS, &name);
+    pass(60).await;
+    assert!(!status().to_string().contains(&foreign), "{:#}", status());
+    deployed(&server).await;
 }
 
 /// Nothing else happens at rest that would make it look.

@@ -10,7 +10,7 @@ use serin::{
         status::{Decision, HistoryEntry},
     },
     model::{
-        object::{CONTROLLER_REVISION, ObjectRef, REPLICA_SET, ROLLOUT, Target},
+        object::{CONTROLLER_REVISION, ObjectRef, REPLICA_SET, ROLLOUT, SERVICE, Target},
         observed::{Current, Observed},
         plan::{Action, Plan, Requeue},
     },
@@ -145,6 +145,26 @@ async fn the_cache_counts_once_it_shows_our_write() {
         later.rollout.status.and_then(|s| s.message).as_deref(),
         Some("a")
     );
+}
+
+/// Nobody looks it up any more, so it is never seen.
+#[tokio::test(start_paused = true)]
+async fn a_service_that_was_made_and_is_no_longer_named_holds_nothing_up() {
+    let server = Server::new();
+    server.put(ROLLOUTS, rollout("web:1"));
+    let (cluster, _signals) = cluster(&server).await;
+    let observed = cluster.observe(&key()).await.expect("observes");
+    let observed = observed.expect("is there");
+    let create = Action::Create {
+        object: ObjectRef::new(SERVICE, "web-canary"),
+        value: owned("web-canary", "any", &json!({"spec": {}})),
+    };
+    let plan = plan(&observed, "a", vec![create]);
+    let mut committed = cluster.commit(&observed, &plan).await.expect("is written");
+    cluster.act(&mut committed).await.expect("is done");
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    let later = cluster.observe(&key()).await;
+    assert!(later.is_ok(), "{:?}", later.err());
 }
 
 #[tokio::test(start_paused = true)]

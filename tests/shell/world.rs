@@ -45,8 +45,13 @@ pub fn rollout(image: &str) -> Value {
 
 /// Starts to watch, and waits until everything is listed.
 pub async fn cluster(server: &Arc<Server>) -> (Cluster, Signals) {
+    cluster_in(server, &[]).await
+}
+
+/// Starts to watch some namespaces, and waits until everything is listed that may be.
+pub async fn cluster_in(server: &Arc<Server>, namespaces: &[&str]) -> (Cluster, Signals) {
     let scope = Scope {
-        namespaces: vec![],
+        namespaces: namespaces.iter().map(|n| (*n).to_owned()).collect(),
         routes: rollouts::route_kinds(),
         references: Arc::new(rollouts::references),
     };

@@ -42,6 +42,7 @@ struct Inner {
     log: Vec<String>,
     managers: Vec<String>,
     faults: Vec<Fault>,
+    forbidden: Vec<String>,
 }
 
 /// The API server.
@@ -225,6 +226,24 @@ impl Server {
     /// Answers that are to be given instead of the real ones.
     pub fn fail(&self, fault: Fault) {
         self.lock().faults.push(fault);
+    }
+
+    /// Grants no right in a namespace, or for one kind in it, as in `ns/pods`.
+    pub fn forbid(&self, what: &str) {
+        self.lock().forbidden.push(what.to_owned());
+    }
+
+    /// Grants every right everywhere again.
+    pub fn allow(&self) {
+        self.lock().forbidden.clear();
+    }
+
+    fn forbids(&self, asked: &Asked) -> bool {
+        let plural = asked.collection.rsplit('/').next().unwrap_or_default();
+        let one = format!("{}/{plural}", asked.namespace);
+        let inner = self.lock();
+        let mut all = inner.forbidden.iter();
+        all.any(|f| *f == asked.namespace || *f == one)
     }
 
     /// Every write so far: method and path.
@@ -436,6 +455,9 @@ async fn handle(State(server): State<Arc<Server>>, request: Request) -> Response
             std::future::pending::<()>().await;
         }
         return refusal(code, "Fault", "a fault was asked for");
+    }
+    if server.forbids(&asked) {
+        return refusal(403, "Forbidden", "no right in this namespace");
     }
     let body = to_bytes(body, 1 << 22).await.expect("a body");
     let value: Value = serde_json::from_slice(&body).unwrap_or_default();

@@ -12,9 +12,10 @@
 {{- end -}}
 {{- end -}}
 
-{{/* Names of objects of the cluster: two releases may have one name in two namespaces. */}}
+{{/* Names of objects of the cluster: two releases may have one name in two namespaces. A namespace has
+     dashes and no dot, so that no two of both make one text. */}}
 {{- define "serin.clusterName" -}}
-{{- printf "%s-%s" .Release.Namespace (include "serin.fullname" .) -}}
+{{- printf "%s.%s" .Release.Namespace (include "serin.fullname" .) -}}
 {{- end -}}
 
 {{/* Two releases in one namespace must not share a lease. */}}
@@ -31,7 +32,7 @@
 {{- end -}}
 
 {{- define "serin.selectorLabels" -}}
-app.kubernetes.io/name: {{ include "serin.name" . }}
+app.kubernetes.io/name: {{ include "serin.name" . | quote }}
 app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end -}}
 
@@ -72,6 +73,6 @@ v1beta1
 {{- define "serin.subject" -}}
 subjects:
   - kind: ServiceAccount
-    name: {{ include "serin.serviceAccount" . }}
+    name: {{ include "serin.serviceAccount" . | quote }}
     namespace: {{ .Release.Namespace | quote }}
 {{- end -}}

@@ -9,7 +9,7 @@ use thiserror::Error;
 use crate::{
     api::{AnalysisRun, Rollout},
     model::{
-        object::{Objects, REPLICA_SET},
+        object::{Objects, REPLICA_SET, SERVICE},
         observed::{Observed, References, TemplateKey, Trouble},
         revisions::{ReplicaSetView, Revision},
         spec::Spec,
@@ -25,6 +25,7 @@ use super::{
         text::TextError,
         views::{self, OwnRollout},
     },
+    written::Made,
 };
 
 /// Why there is nothing to decide from.
@@ -103,7 +104,7 @@ impl Cluster {
         self.fresh("Rollout", &entry)?;
         let rollout = entry.value.read()?;
         let references = (self.references)(&rollout);
-        self.ready_for(&references)?;
+        self.ready_for(&key.namespace, &references)?;
 
         let pods = if live {
             self.pods_live(key, &entry.uid, &rollout).await?
@@ -118,7 +119,7 @@ impl Cluster {
             runs.push(run.value.read()?);
         }
         let services = self.services(&key.namespace, &references)?;
-        self.all_made(&entry, &pods, &revisions, &services, &runs)?;
+        self.all_made(&entry, &references, &pods, &revisions, &services, &runs)?;
         Ok(Some(Observed {
             current,
             services,
@@ -131,6 +132,7 @@ impl Cluster {
             runs,
             templates: self.templates(&key.namespace, &references),
             troubles: self.troubles(&pods.sets),
+            refused: None,
             rollout,
             revisions,
             live,
@@ -145,10 +147,12 @@ impl Cluster {
         Ok(())
     }
 
-    /// Refuses a look that lacks an object which we have made.
+    /// Refuses a look that lacks an object which we have made. A Service that is not referred to is
+    /// in no look.
     fn all_made(
         &self,
         rollout: &Entry<OwnRollout>,
+        references: &References,
         pods: &Pods,
         revisions: &[Revision],
         services: &BTreeMap<String, Value>,
@@ -162,22 +166,24 @@ impl Cluster {
             let runs = runs.iter().filter_map(|r| r.metadata.uid.as_deref());
             sets.chain(revisions).chain(services).chain(runs).collect()
         };
-        match self.written.lacking(&rollout.uid, seen) {
+        let looked_up = |made: &Made| {
+            made.kind != SERVICE.kind || references.services.iter().any(|s| *s == made.name)
+        };
+        match self.written.lacking(&rollout.uid, seen, looked_up) {
             Some(made) => Err(ObserveError::Stale(made)),
             None => Ok(()),
         }
     }
 
-    fn ready_for(&self, references: &References) -> Result<(), ObserveError> {
-        let mut lacking = self.world.lacking();
-        if references.templates.iter().any(|t| t.cluster)
-            && !self.world.cluster_templates.is_ready()
+    fn ready_for(&self, namespace: &str, references: &References) -> Result<(), ObserveError> {
+        let mut lacking = self.world.lacking_in(namespace);
+        if references.templates.iter().any(|t| t.cluster) && !self.world.cluster_templates.shows("")
         {
             lacking.push("ClusterAnalysisTemplate");
         }
         for reference in &references.routes {
             let kept = self.world.routes.get(&reference.kind);
-            if kept.is_none_or(|k| !k.is_ready()) {
+            if kept.is_none_or(|k| !k.shows(namespace)) {
                 lacking.push(reference.kind.kind);
             }
         }

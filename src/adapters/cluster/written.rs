@@ -71,8 +71,18 @@ struct Own {
     untold: Option<(i64, Instant)>,
     /// When its status was written last.
     committed: Option<Instant>,
-    /// What was made for it and has not been seen: uid, kind and name, and when.
-    made: BTreeMap<String, (String, Instant)>,
+    /// What was made for it and has not been seen, by uid.
+    made: BTreeMap<String, Made>,
+}
+
+/// An object that was made.
+#[derive(Debug)]
+pub struct Made {
+    /// Its kind.
+    pub kind: &'static str,
+    /// Its name.
+    pub name: String,
+    at: Instant,
 }
 
 impl Own {
@@ -111,21 +121,26 @@ impl Written {
     }
 
     /// Remembers an object that was made for a Rollout, by the API server's answer.
-    pub fn note_made(&self, rollout: &str, kind: &str, answer: &Value) {
+    pub fn note_made(&self, rollout: &str, kind: &'static str, answer: &Value) {
         self.note(answer);
         if let (Some(uid), Some(name)) = (meta(answer, "uid"), meta(answer, "name")) {
             let mut map = lock(&self.rollouts);
-            let made = &mut map.of(rollout).made;
-            made.insert(uid.to_owned(), (format!("{kind} {name}"), Instant::now()));
+            let made = Made {
+                kind,
+                name: name.to_owned(),
+                at: Instant::now(),
+            };
+            map.of(rollout).made.insert(uid.to_owned(), made);
         }
     }
 
-    /// Something that was made for a Rollout and is not among what is seen of it. What is seen is
-    /// not asked for again, and nothing is where nothing was made.
+    /// Something that was made for a Rollout, is not among what is seen of it and `matters`. What is
+    /// seen is not asked for again, and nothing is where nothing was made.
     pub fn lacking<'a>(
         &self,
         rollout: &str,
         seen: impl FnOnce() -> BTreeSet<&'a str>,
+        matters: impl Fn(&Made) -> bool,
     ) -> Option<String> {
         let mut map = lock(&self.rollouts);
         let made = &mut map.notes.get_mut(rollout)?.made;
@@ -133,8 +148,9 @@ impl Written {
             return None;
         }
         let seen = seen();
-        made.retain(|uid, (_, at)| !seen.contains(uid.as_str()) && at.elapsed() < FORGET);
-        made.values().next().map(|(what, _)| what.clone())
+        made.retain(|uid, made| !seen.contains(uid.as_str()) && made.at.elapsed() < FORGET);
+        let lacking = made.values().find(|made| matters(made))?;
+        Some(format!("{} {}", lacking.kind, lacking.name))
     }
 
     /// Remembers a deletion of an object as it was read: seen once it is gone or changed.
@@ -313,9 +329,12 @@ mod tests {
     async fn what_was_made_must_be_seen() {
         let written = Written::default();
         let answer = |uid: &str| serde_json::json!({"metadata": {"uid": uid, "name": "web-1", "resourceVersion": "3"}});
-        assert_eq!(written.lacking("rollout", BTreeSet::new), None);
+        assert_eq!(written.lacking("rollout", BTreeSet::new, |_| true), None);
         written.note_made("rollout", "ReplicaSet", &answer("a"));
-        let lacking = |seen: &[&str]| written.lacking("rollout", || seen.iter().copied().collect());
+        let seen = |seen: &[&'static str]| seen.iter().copied().collect();
+        let lacking = |all: &[&'static str]| written.lacking("rollout", || seen(all), |_| true);
+        let another = written.lacking("rollout", || seen(&[]), |made| made.name != "web-1");
+        assert_eq!(another, None, "it does not matter now");
         assert_eq!(lacking(&["b"]).as_deref(), Some("ReplicaSet web-1"));
         assert_eq!(lacking(&["a", "b"]), None);
         assert_eq!(lacking(&[]), None, "seen once is enough");

@@ -161,6 +161,19 @@ impl Metrics {
         self.leader.set(i64::from(leads));
     }
 
+    /// Forgets what was counted in a namespace that has no Rollout any more: namespaces come and go, and
+    /// each would be shown for ever.
+    pub fn forget(&self, namespace: &str) {
+        for result in RESULTS {
+            let namespace = namespace.to_owned();
+            self.completions.remove(&Completion { namespace, result });
+        }
+        for trigger in TRIGGERS {
+            let namespace = namespace.to_owned();
+            self.rollbacks.remove(&Rollback { namespace, trigger });
+        }
+    }
+
     /// Counts what was told just now of a Rollout with this status.
     pub fn told(&self, namespace: &str, status: &RolloutStatus, entries: &[HistoryEntry]) {
         for entry in entries {
@@ -188,6 +201,16 @@ impl Metrics {
     }
 }
 
+/// Every answer of [`result`].
+const RESULTS: [&str; 6] = [
+    "deployed",
+    "promoted",
+    "rolledBack",
+    "aborted",
+    "superseded",
+    "reverted",
+];
+
 /// How an attempt ended, if that is what an entry of the history tells.
 fn result(told: &str) -> Option<&'static str> {
     Some(match told {
@@ -200,6 +223,16 @@ fn result(told: &str) -> Option<&'static str> {
         _ => return None,
     })
 }
+
+/// Every answer of [`trigger`].
+const TRIGGERS: [&str; 6] = [
+    "analysis",
+    "deadline",
+    "crashloop",
+    "imagepull",
+    "manual",
+    "other",
+];
 
 /// What made a revision be rolled back, in one of six words.
 fn trigger(why: &str) -> &'static str {
@@ -325,6 +358,14 @@ mod tests {
             assert!(text.contains(line), "{line} is not in\n{text}");
         }
         assert!(text.ends_with("# EOF\n"));
+
+        for namespace in ["other", "ns"] {
+            metrics.forget(namespace);
+            let text = encode(&registry).expect("encodes");
+            let counted = |name: &str| text.contains(&format!("{name}_total{{namespace=\"ns\""));
+            let names = ["serin_rollout_completions", "serin_rollout_rollbacks"];
+            assert_eq!(names.map(counted), [namespace == "other"; 2]);
+        }
     }
 
     #[test]
@@ -338,16 +379,15 @@ mod tests {
             "",
         ];
         let triggers = words.map(trigger);
-        assert_eq!(
-            triggers,
-            [
-                "analysis",
-                "deadline",
-                "crashloop",
-                "imagepull",
-                "manual",
-                "other"
-            ]
-        );
+        assert_eq!(triggers, TRIGGERS);
+        let told = [
+            reason::DEPLOYED,
+            reason::COMPLETED,
+            reason::ROLLED_BACK,
+            reason::ABORTED,
+            reason::SUPERSEDED,
+            reason::REVERTED,
+        ];
+        assert_eq!(told.map(result), RESULTS.map(Some));
     }
 }

@@ -182,6 +182,7 @@ fn nothing_but(rollout: Rollout) -> Observed {
         runs: vec![],
         templates: BTreeMap::new(),
         troubles: vec![],
+        refused: None,
         live: false,
     }
 }

@@ -101,6 +101,21 @@ pub fn fenced(cx: &Context<'_>, status: &RolloutStatus) -> bool {
         .all(|decision| decision >= fence)
 }
 
+/// A pause that a person must end.
+pub fn pause(cx: &Context<'_>, status: &mut RolloutStatus, why: &str, message: &str) {
+    status.pause = Some(PauseStatus {
+        reason: why.to_owned(),
+        message: brief(message),
+        since: Time(cx.now),
+    });
+    let kind = if why == "Command" {
+        "Normal"
+    } else {
+        "Warning"
+    };
+    note(status, cx.now, kind, reason::PAUSED, message);
+}
+
 /// Moves to another stage; the progress deadline begins anew.
 pub fn enter(cx: &Context<'_>, status: &mut RolloutStatus, stage: Stage) {
     if let Some(attempt) = &mut status.attempt {

@@ -21,9 +21,10 @@ use crate::{
 
 use super::{
     Context, Deadline, Decided, Wait,
-    attempt::{enter, give_up, paused_wait},
+    attempt::{enter, give_up, pause, paused_wait},
+    background::unjudged,
     both,
-    stepping::{hold, pause, unjudged},
+    stepping::hold,
     steps::analyze::again,
 };
 

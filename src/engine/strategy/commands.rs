@@ -22,10 +22,9 @@ use crate::{
 
 use super::{
     Context,
-    attempt::{begin, by_person, enter, enter_step, give_up, resume},
-    bake,
-    stepping::{is_unjudged, pause, unsaid},
-    steps,
+    attempt::{begin, by_person, enter, enter_step, give_up, pause, resume},
+    background::{is_unjudged, unsaid},
+    bake, steps,
     verbs::{
         answer::{Answer, did},
         restart::restart,

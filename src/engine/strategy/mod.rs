@@ -2,6 +2,7 @@
 
 pub mod attempt;
 mod back;
+mod background;
 mod bake;
 mod balance;
 pub mod commands;
@@ -160,6 +161,14 @@ impl Decided {
             wake: wait.until,
             waiting: Some(wait),
             ..Self::default()
+        }
+    }
+    /// What was decided is refused: that is why what is awaited is not there yet.
+    pub fn refused(&mut self, why: Option<&String>) {
+        // Where no pods are wanted, that says it all.
+        let wait = self.waiting.as_mut().filter(|w| w.for_ != PODS_WANTED);
+        if let (Some(wait), Some(why)) = (wait, why) {
+            wait.because.get_or_insert_with(|| why.clone());
         }
     }
     /// Something will be due then, too.

@@ -1,4 +1,4 @@
-//! Stepping: the steps one after the other, the analysis in the background, and the promotion.
+//! Stepping: the steps one after the other, and the promotion.
 
 use crate::{
     api::{
@@ -6,8 +6,7 @@ use crate::{
         status::{Attempt, PauseStatus, RolloutStatus},
     },
     model::{
-        desired::{DesiredRun, Part, Roles},
-        measurement::RunPhase,
+        desired::Roles,
         progress::{Stage, note},
         revisions::Revision,
         share::{FULL, need, percent},
@@ -15,22 +14,20 @@ use crate::{
 };
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 
 use super::{
     Context, Deadline, Decided, PODS_WANTED, Wait,
-    attempt::{by_person, enter, enter_step, give_up, paused_wait, resume},
-    back, bake,
+    attempt::{by_person, enter, enter_step, give_up, pause, paused_wait, resume},
+    back,
+    background::{Background, background, unjudged},
+    bake,
     balance::balance,
     steps::{
         self,
-        analyze::again,
         step::{Outcome, Stance, StepContext},
     },
 };
-
-/// How it is said that a run in the background is awaited.
-const UNJUDGED: &str = "AnalysisRun ";
 
 /// The steps, one after the other.
 pub fn stepping(
@@ -362,123 +359,4 @@ pub fn promoting(
     );
     bake::promoted(cx, status, attempt, stable);
     Decided::moved()
-}
-
-/// A pause that a person must end.
-pub fn pause(cx: &Context<'_>, status: &mut RolloutStatus, why: &str, message: &str) {
-    status.pause = Some(PauseStatus {
-        reason: why.to_owned(),
-        message: crate::model::progress::brief(message),
-        since: Time(cx.now),
-    });
-    note(
-        status,
-        cx.now,
-        if why == "Command" {
-            "Normal"
-        } else {
-            "Warning"
-        },
-        reason::PAUSED,
-        message,
-    );
-}
-
-enum Background {
-    Moved,
-    Run(Box<DesiredRun>),
-    None,
-}
-
-/// The name of the run in the background.
-fn background_name(cx: &Context<'_>, attempt: &Attempt) -> String {
-    format!(
-        "{}-{}-{}-background{}",
-        cx.name(),
-        attempt.hash,
-        attempt.number,
-        again(attempt.background_try)
-    )
-}
-
-/// Whether the analysis in the background cannot say, so that only a person can go on.
-pub fn unsaid(cx: &Context<'_>, attempt: &Attempt) -> bool {
-    let outcome = cx.observed.run_outcome(&background_name(cx, attempt));
-    outcome.is_some_and(|(phase, _)| matches!(phase, RunPhase::Inconclusive | RunPhase::Terminated))
-}
-
-/// The analysis in the background: a failed one rolls back, whatever else is going on.
-fn background(
-    cx: &Context<'_>,
-    status: &mut RolloutStatus,
-    stable: &str,
-    attempt: &Attempt,
-    index: usize,
-) -> Background {
-    let Some(analysis) = &attempt.analysis else {
-        return Background::None;
-    };
-    if index < usize::try_from(analysis.starting_step.unwrap_or(0)).unwrap_or(0) {
-        return Background::None;
-    }
-    let name = background_name(cx, attempt);
-    let found = cx.observed.run_outcome(&name);
-    let mut start = attempt.step_started_at.as_ref().map_or(cx.now, |t| t.0);
-    if !cx.shifted() {
-        // Where pods are the weight, there is nothing to measure before the first one.
-        if found.is_none() && cx.available(&attempt.hash) == 0 {
-            return Background::None;
-        }
-        start = cx.now;
-    }
-    let (phase, message) = found.unwrap_or((RunPhase::Running, String::new()));
-    match phase {
-        RunPhase::Failed => {
-            let message = format!("analysis {name}: {message}");
-            give_up(
-                cx,
-                status,
-                reason::ROLLED_BACK,
-                "AnalysisFailed",
-                &message,
-                &name,
-            );
-            Background::Moved
-        }
-        RunPhase::Inconclusive | RunPhase::Terminated if status.pause.is_none() => {
-            pause(
-                cx,
-                status,
-                "BackgroundAnalysis",
-                &format!("analysis {name} cannot say: {message}"),
-            );
-            Background::Moved
-        }
-        RunPhase::Inconclusive | RunPhase::Terminated | RunPhase::Successful => Background::None,
-        RunPhase::Running => Background::Run(Box::new(DesiredRun {
-            name,
-            revision: attempt.hash.clone(),
-            stable: stable.to_owned(),
-            attempt: attempt.number,
-            part: Part::Background,
-            start,
-            analysis: analysis.analysis(),
-        })),
-    }
-}
-
-/// A run in the background that is due and not there judges nothing. Until it is, nothing goes on.
-pub fn unjudged(cx: &Context<'_>, decided: &Decided, then: &str) -> Option<Wait> {
-    let runs = decided.desired.runs.iter();
-    let background = runs.filter(|r| !matches!(r.part, Part::Step(_)));
-    let mut absent = background.filter(|r| cx.observed.run(&r.name).is_none());
-    let name = &absent.next()?.name;
-    let then = format!("{then}: an Event says what refuses it, promote-full goes on without it");
-    Some(Wait::new(format!("{UNJUDGED}{name} to be created"), then).with(Deadline::Told))
-}
-
-/// Whether a status tells that nothing judges the attempt.
-pub fn is_unjudged(status: &RolloutStatus) -> bool {
-    let waiting = status.waiting.as_ref();
-    waiting.is_some_and(|w| w.for_.starts_with(UNJUDGED))
 }

@@ -272,6 +272,7 @@ mod tests {
             runs: vec![],
             templates: BTreeMap::new(),
             troubles: vec![],
+            refused: None,
             live: false,
             rollout: rollout.clone(),
         };

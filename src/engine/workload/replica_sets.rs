@@ -322,6 +322,7 @@ mod tests {
             runs: vec![],
             templates: BTreeMap::new(),
             troubles: vec![],
+            refused: None,
             live: false,
             rollout,
         }

@@ -81,6 +81,7 @@ impl Cluster {
                 .map(|(r, v)| (r.clone(), v.clone()))
                 .collect(),
             troubles: self.troubles(&revisions),
+            refused: None,
             templates: self.templates.clone(),
             rollout,
             revisions,

@@ -7,7 +7,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Mutex, PoisonError, RwLock},
+    sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard},
 };
 
 use futures::StreamExt;
@@ -16,9 +16,12 @@ use kube::{
     api::DynamicObject,
     runtime::watcher::{Config, Event},
 };
-use tokio::{sync::watch, time::timeout};
+use tokio::time::timeout;
 
-use super::watching::{Listed, PATIENCE, events, pause, refused, said};
+use super::{
+    listings::Listings,
+    watching::{Listed, PATIENCE, answer, events, pause, refused, said},
+};
 
 /// Namespace and name of an object. Copies share the text: there are some of each key, in maps.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -108,6 +111,8 @@ struct Kept<T> {
     entries: BTreeMap<Key, Arc<Entry<T>>>,
     /// In order. Mostly there is one: a set takes ten times the memory.
     index: BTreeMap<Arc<str>, Vec<Key>>,
+    /// Those that cannot be read.
+    unreadable: BTreeMap<Key, Malformed>,
 }
 
 impl<T> Kept<T> {
@@ -134,78 +139,73 @@ impl<T> Kept<T> {
 
 /// One kind of object, watched and kept.
 pub struct Mirror<T> {
-    kind: &'static str,
     kept: RwLock<Kept<T>>,
     read: Read<T>,
     changed: Mutex<Changed<T>>,
-    malformed: Box<dyn Fn(Malformed) + Send + Sync>,
-    /// Scopes that have not been listed yet.
-    missing: watch::Sender<usize>,
+    warn: Box<dyn Fn(&Key) + Send + Sync>,
+    listings: Listings,
 }
 
 impl<T> std::fmt::Debug for Mirror<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Mirror({})", self.kind)
+        write!(f, "Mirror({})", self.listings.kind())
     }
 }
 
 impl<T: Send + Sync + 'static> Mirror<T> {
-    /// Of `kind`, to be filled by `scopes` watches.
+    /// To be filled by a watch for each of `listings`.
     pub fn new(
-        kind: &'static str,
-        scopes: usize,
+        listings: Listings,
         read: Read<T>,
         changed: Changed<T>,
-        malformed: impl Fn(Malformed) + Send + Sync + 'static,
+        warn: impl Fn(&Key) + Send + Sync + 'static,
     ) -> Self {
         Self {
-            kind,
             kept: RwLock::new(Kept {
                 entries: BTreeMap::new(),
                 index: BTreeMap::new(),
+                unreadable: BTreeMap::new(),
             }),
             read,
             changed: Mutex::new(changed),
-            malformed: Box::new(malformed),
-            missing: watch::Sender::new(scopes),
+            warn: Box::new(warn),
+            listings,
         }
     }
 
-    /// The kind that it keeps.
-    pub fn kind(&self) -> &'static str {
-        self.kind
+    /// Where it has been listed, so that an absence means something.
+    pub fn listings(&self) -> &Listings {
+        &self.listings
     }
-    /// Whether everything was listed once, so that an absence means something.
-    pub fn is_ready(&self) -> bool {
-        *self.missing.borrow() == 0
-    }
-    /// Waits until it is ready.
-    pub async fn ready(&self) {
-        // The sender lives as long as `self`.
-        let _ = self.missing.subscribe().wait_for(|n| *n == 0).await;
+    fn kept(&self) -> RwLockReadGuard<'_, Kept<T>> {
+        self.kept.read().unwrap_or_else(PoisonError::into_inner)
     }
     /// An object.
     pub fn get(&self, key: &Key) -> Option<Arc<Entry<T>>> {
-        self.kept
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .entries
-            .get(key)
-            .cloned()
+        self.kept().entries.get(key).cloned()
     }
     /// Every object, by namespace and name.
     pub fn all(&self) -> Vec<Arc<Entry<T>>> {
-        self.kept
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .entries
-            .values()
-            .cloned()
-            .collect()
+        self.kept().entries.values().cloned().collect()
+    }
+    /// Whether any object of a namespace is kept.
+    pub fn any_in(&self, namespace: &str) -> bool {
+        let kept = self.kept();
+        let mut from = kept.entries.range(Key::new(namespace, "")..);
+        from.next()
+            .is_some_and(|(key, _)| *key.namespace == *namespace)
+    }
+    /// What is wrong with an object that is there and cannot be read.
+    pub fn unreadable(&self, key: &Key) -> Option<Malformed> {
+        self.kept().unreadable.get(key).cloned()
+    }
+    /// Every object that is there and cannot be read.
+    pub fn all_unreadable(&self) -> Vec<Key> {
+        self.kept().unreadable.keys().cloned().collect()
     }
     /// The objects that are found under a word, by namespace and name.
     pub fn find(&self, word: &str) -> Vec<Arc<Entry<T>>> {
-        let kept = self.kept.read().unwrap_or_else(PoisonError::into_inner);
+        let kept = self.kept();
         let keys = kept.index.get(word).into_iter().flatten();
         keys.filter_map(|k| kept.entries.get(k).cloned()).collect()
     }
@@ -214,12 +214,11 @@ impl<T: Send + Sync + 'static> Mirror<T> {
     pub fn apply(&self, object: DynamicObject) {
         let key = Key::of(&object);
         match self.understand(object) {
-            Ok(Some(entry)) => self.put(entry.key.clone(), Some(entry)),
-            Ok(None) => self.put(key, None),
+            Ok(entry) => self.put(key, Ok(entry)),
             Err(malformed) => {
-                tracing::warn!(kind = self.kind, object = %key, error = malformed.message, "unreadable object");
-                self.put(key, None);
-                (self.malformed)(malformed);
+                tracing::warn!(kind = self.listings.kind(), object = %key, error = malformed.message, "unreadable object");
+                self.put(key.clone(), Err(malformed));
+                (self.warn)(&key);
             }
         }
     }
@@ -240,18 +239,26 @@ impl<T: Send + Sync + 'static> Mirror<T> {
 
     /// Takes an object out.
     pub fn remove(&self, key: &Key) {
-        self.put(key.clone(), None);
+        self.put(key.clone(), Ok(None));
     }
 
-    fn put(&self, key: Key, entry: Option<Entry<T>>) {
+    fn put(&self, key: Key, found: Result<Option<Entry<T>>, Malformed>) {
         // Held over both, so that changes are told in the order in which they were kept.
         let mut changed = self.changed.lock().unwrap_or_else(PoisonError::into_inner);
+        let (entry, malformed) = match found {
+            Ok(entry) => (entry, None),
+            Err(malformed) => (None, Some(malformed)),
+        };
         let new = entry.map(Arc::new);
         let old = {
             let mut kept = self.kept.write().unwrap_or_else(PoisonError::into_inner);
             let old = match &new {
                 Some(entry) => kept.entries.insert(key.clone(), Arc::clone(entry)),
                 None => kept.entries.remove(&key),
+            };
+            match malformed {
+                Some(malformed) => kept.unreadable.insert(key.clone(), malformed),
+                None => kept.unreadable.remove(&key),
             };
             for word in old.iter().flat_map(|e| &e.index) {
                 kept.strike(word, &key);
@@ -276,6 +283,7 @@ impl<T: Send + Sync + 'static> Mirror<T> {
     /// in memory as a tree before it is read, and is no answer from the API server's cache.
     pub async fn watch<K: Listed>(&self, api: Api<K>, config: Config, namespace: String) {
         let begin = |streams: bool| events(api.clone(), config.clone(), streams);
+        let kind = self.listings.kind();
         // A list has an end; a watch may say nothing for hours.
         let (mut events, mut streams, mut listing) = (begin(true), true, true);
         let (mut once, mut failures) = (false, 0);
@@ -289,7 +297,7 @@ impl<T: Send + Sync + 'static> Mirror<T> {
             let Ok(event) = next else {
                 // Whether it works at all is known once it has worked.
                 streams &= once;
-                tracing::warn!(kind = self.kind, "a list does not end, listing anew");
+                tracing::warn!(kind, "a list does not end, listing anew");
                 events = begin(streams);
                 continue;
             };
@@ -313,9 +321,8 @@ impl<T: Send + Sync + 'static> Mirror<T> {
                 Ok(Event::InitDone) => {
                     listing = false;
                     self.forget_all_but(&std::mem::take(&mut listed), &namespace);
-                    if !std::mem::replace(&mut once, true) {
-                        self.missing.send_modify(|n| *n = n.saturating_sub(1));
-                    }
+                    once = true;
+                    self.listings.listed(&namespace);
                 }
                 Ok(Event::Apply(object)) => self.apply(object.into()),
                 Ok(Event::Delete(object)) => {
@@ -324,19 +331,23 @@ impl<T: Send + Sync + 'static> Mirror<T> {
                     self.remove(&key);
                 }
                 Err(error) if streams && refused(&error) => {
-                    tracing::debug!(kind = self.kind, "no streaming list, listing in pages");
+                    tracing::debug!(kind, "no streaming list, listing in pages");
                     streams = false;
                     events = begin(false);
                 }
                 Err(error) => {
                     failures += 1;
-                    let wait = pause(failures, self.kind);
+                    // Where a namespace is gone, the right to look there is, too.
+                    if answer(&error).is_some_and(|s| s.code == 403) {
+                        self.listings.may_not(&namespace);
+                    }
+                    let wait = pause(failures, kind);
                     let error = said(&error);
                     if failures == 1 {
                         // A watch that is too old, or a server that restarts: everyday life.
-                        tracing::debug!(kind = self.kind, namespace, error, ?wait, "watch failed");
+                        tracing::debug!(kind, namespace, error, ?wait, "watch failed");
                     } else {
-                        tracing::warn!(kind = self.kind, namespace, error, ?wait, "watch failed");
+                        tracing::warn!(kind, namespace, error, ?wait, "watch failed");
                     }
                     tokio::time::sleep(wait).await;
                 }
@@ -346,10 +357,11 @@ impl<T: Send + Sync + 'static> Mirror<T> {
 
     fn forget_all_but(&self, listed: &BTreeSet<Key>, namespace: &str) {
         let gone: Vec<Key> = {
-            let kept = self.kept.read().unwrap_or_else(PoisonError::into_inner);
+            let kept = self.kept();
             let ours = |k: &&Key| namespace.is_empty() || *k.namespace == *namespace;
             kept.entries
                 .keys()
+                .chain(kept.unreadable.keys())
                 .filter(ours)
                 .filter(|k| !listed.contains(*k))
                 .cloned()
@@ -400,7 +412,8 @@ mod tests {
             let line = format!("{}{}", word(&c.old), word(&c.new));
             told.lock().expect("lock").push(line);
         });
-        Mirror::new("Thing", 1, read, changed, |_| {})
+        let listings = Listings::new("Thing", [String::new()]);
+        Mirror::new(listings, read, changed, |_| {})
     }
 
     #[test]
@@ -420,6 +433,14 @@ mod tests {
         );
         mirror.forget_all_but(&[Key::new("ns", "b")].into(), "ns");
         mirror.apply(object("b", "4", "bad"));
+        mirror.apply(object("c", "5", "bad"));
+        assert!(!mirror.any_in("ns") && !mirror.any_in("n"));
+        assert_eq!(
+            mirror.all_unreadable(),
+            [Key::new("ns", "b"), Key::new("ns", "c")]
+        );
+        mirror.forget_all_but(&[Key::new("ns", "b")].into(), "ns");
+        assert!(mirror.unreadable(&Key::new("ns", "c")).is_none());
         assert!(
             mirror.all().is_empty() && mirror.find("x").is_empty() && mirror.find("y").is_empty()
         );

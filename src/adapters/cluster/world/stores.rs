@@ -1,12 +1,12 @@
 //! The watched world: which kinds are kept, and which Rollout each of their objects concerns.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use kube::{Client, runtime::reflector::Store};
-use tokio::{
-    sync::{mpsc, watch},
-    task::JoinSet,
-};
+use tokio::{sync::watch, task::JoinSet};
 
 use crate::{
     api::{
@@ -21,7 +21,8 @@ use crate::{
 
 use super::{
     super::written::Written,
-    mirror::{Malformed, Mirror, Read},
+    listings::Listings,
+    mirror::{Mirror, Read},
     pods::{self, Slice, StuckPod},
     queue::{Named, Queue},
     text::Text,
@@ -96,8 +97,8 @@ pub struct Signals {
     pub rollout_store: Store<Named<Rollout>>,
     /// The AnalysisRuns, for a queue of work.
     pub run_store: Store<Named<AnalysisRun>>,
-    /// Rollouts that cannot be read.
-    pub malformed: mpsc::Receiver<Malformed>,
+    /// Rollouts that cannot be read, to be told of.
+    pub unreadable: Arc<Queue>,
     /// Changes with every change of a Rollout.
     pub changes: watch::Receiver<u64>,
 }
@@ -115,7 +116,8 @@ pub struct Scope {
 /// Starts to watch.
 pub fn start(client: &Client, scope: &Scope, written: &Arc<Written>) -> (World, Signals) {
     let (queue, run_queue) = (Arc::new(Queue::default()), Arc::new(Queue::default()));
-    let (malformed_tx, malformed) = mpsc::channel(64);
+    let unreadable = Arc::<Queue>::default();
+    let told = Arc::clone(&unreadable);
     let changes_tx = watch::Sender::new(0);
     let changes = changes_tx.subscribe();
     let (run_store, run_writer) = ready_store();
@@ -145,8 +147,7 @@ pub fn start(client: &Client, scope: &Scope, written: &Arc<Written>) -> (World, 
         None,
         Arc::new(move |o| views::rollout(o, references.as_ref())),
         echo.rollout_changed(&runs, rollout_writer, changes_tx),
-        // A full channel loses an Event about an object that will be read again.
-        move |m| drop(malformed_tx.try_send(m)),
+        move |key| told.push(key.clone()),
     );
     let touch = Touch {
         rollouts: Arc::clone(&rollouts),
@@ -159,7 +160,7 @@ pub fn start(client: &Client, scope: &Scope, written: &Arc<Written>) -> (World, 
         runs: run_queue,
         rollout_store,
         run_store,
-        malformed,
+        unreadable,
         changes,
     };
     (world, signals)
@@ -269,35 +270,43 @@ fn routes(
 }
 
 impl World {
-    /// The kinds that every Rollout needs and that have not been listed yet.
-    pub fn lacking(&self) -> Vec<&'static str> {
-        let all = [
-            (self.rollouts.kind(), self.rollouts.is_ready()),
-            (self.runs.kind(), self.runs.is_ready()),
-            (self.sets.kind(), self.sets.is_ready()),
-            (self.revisions.kind(), self.revisions.is_ready()),
-            (self.services.kind(), self.services.is_ready()),
-            (self.slices.kind(), self.slices.is_ready()),
-            (self.pods.kind(), self.pods.is_ready()),
-            (self.templates.kind(), self.templates.is_ready()),
-        ];
-        all.into_iter()
-            .filter(|(_, ready)| !ready)
-            .map(|(kind, _)| kind)
-            .collect()
+    /// The kinds that every Rollout needs.
+    fn needed(&self) -> [&Listings; 8] {
+        [
+            self.rollouts.listings(),
+            self.runs.listings(),
+            self.sets.listings(),
+            self.revisions.listings(),
+            self.services.listings(),
+            self.slices.listings(),
+            self.pods.listings(),
+            self.templates.listings(),
+        ]
     }
 
-    /// Waits until every kind that every Rollout needs was listed, and of the others it is known
-    /// whether they are there.
+    /// The kinds that every Rollout needs and that have not been listed yet.
+    pub fn lacking(&self) -> Vec<&'static str> {
+        let lacking = self.needed().into_iter().filter(|l| !l.is_ready());
+        lacking.map(Listings::kind).collect()
+    }
+
+    /// Of the kinds that every Rollout needs, those that have not been listed in a namespace.
+    pub fn lacking_in(&self, namespace: &str) -> Vec<&'static str> {
+        let lacking = self.needed().into_iter().filter(|l| !l.shows(namespace));
+        lacking.map(Listings::kind).collect()
+    }
+
+    /// The namespaces in which something may not be listed that every Rollout needs.
+    pub fn refused(&self) -> BTreeSet<String> {
+        self.needed().iter().flat_map(|l| l.refused()).collect()
+    }
+
+    /// Waits until every kind that every Rollout needs was listed wherever it may be, and of the
+    /// others it is known whether they are there.
     pub async fn ready(&self) {
-        self.rollouts.ready().await;
-        self.runs.ready().await;
-        self.sets.ready().await;
-        self.revisions.ready().await;
-        self.services.ready().await;
-        self.slices.ready().await;
-        self.pods.ready().await;
-        self.templates.ready().await;
+        for listings in self.needed() {
+            listings.ready().await;
+        }
         self.cluster_templates.known().await;
         for route in self.routes.values() {
             route.known().await;

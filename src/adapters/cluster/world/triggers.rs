@@ -105,6 +105,11 @@ impl Runs {
     ) -> Changed<OwnRollout> {
         let (queue, run_queue) = (Arc::clone(&self.rollouts), Arc::clone(&self.runs));
         let (runs, written) = (Arc::clone(runs), Arc::clone(&self.written));
+        let wake = move |rollout: &str| {
+            for run in runs.find(rollout) {
+                run_queue.push(run.key.clone());
+            }
+        };
         Box::new(move |change| {
             pass(&mut writer, change);
             changes.send_modify(|n| *n = n.wrapping_add(1));
@@ -122,14 +127,18 @@ impl Runs {
                         News::Status => queue.push_later(any.key.clone()),
                         News::More => queue.push(any.key.clone()),
                     }
-                    // Measurements wait while the split of the traffic changes.
-                    if split(old) != split(new) {
-                        for run in runs.find(&any.uid) {
-                            run_queue.push(run.key.clone());
-                        }
+                    // Measurements wait while the split of the traffic changes, and while somebody
+                    // else looks after the Rollout.
+                    let theirs = |r: &Rollout| r.spec.controller_name.clone();
+                    if split(old) != split(new) || theirs(old) != theirs(new) {
+                        wake(&any.uid);
                     }
                 }
-                (None, _) => queue.push(any.key.clone()),
+                (None, _) => {
+                    queue.push(any.key.clone());
+                    // Runs that were seen before their Rollout wait for it.
+                    wake(&any.uid);
+                }
             }
         })
     }
@@ -222,5 +231,61 @@ impl Touch {
                 ));
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::{FutureExt, StreamExt};
+    use serde_json::json;
+
+    use super::super::{listings::Listings, mirror::Entry, views};
+    use super::*;
+    use crate::model::observed::References;
+
+    fn rollout(controller: &str, generation: i64) -> Arc<Entry<OwnRollout>> {
+        let object = json!({
+            "metadata": {"namespace": "ns", "name": "web", "uid": "u", "resourceVersion": generation.to_string(),
+                "generation": generation},
+            "spec": {"controllerName": controller, "selector": {}, "template": {"spec": {"containers": []}},
+                "strategy": {"canary": {"steps": []}}},
+        });
+        let object = serde_json::from_value(object).expect("an object");
+        let read = views::rollout(object, &|_| References::default());
+        Arc::new(read.expect("reads").expect("is kept"))
+    }
+
+    /// Whoever measures was told nothing else that would make it look before minutes have passed.
+    #[test]
+    fn runs_are_looked_at_when_their_rollout_becomes_ours_or_is_seen_after_them() {
+        let read = Arc::new(views::run);
+        let all = Listings::new("AnalysisRun", [String::new()]);
+        let runs = Arc::new(Mirror::new(all, read, Box::new(|_| {}), |_| {}));
+        let run = json!({
+            "metadata": {"namespace": "ns", "name": "web-1", "uid": "r", "resourceVersion": "1", "ownerReferences":
+                [{"apiVersion": "serin.dev/v1alpha1", "kind": "Rollout", "name": "web", "uid": "u", "controller": true}]},
+            "spec": {"rollout": "web", "revision": "abc", "step": "0", "metrics": []},
+        });
+        runs.apply(serde_json::from_value(run).expect("an object"));
+        let triggers = Runs {
+            rollouts: Arc::default(),
+            runs: Arc::default(),
+            written: Arc::default(),
+        };
+        let mut keys = Box::pin(Arc::clone(&triggers.runs).stream(&Vec::new));
+        let (_store, writer) = ready_store();
+        let mut changed = triggers.rollout_changed(&runs, writer, watch::Sender::new(0));
+        let (theirs, ours) = (rollout("theirs", 1), rollout("ours", 2));
+        let mut asked = |old: Option<&Arc<_>>, new: &Arc<_>| {
+            changed(&Change {
+                old: old.cloned(),
+                new: Some(Arc::clone(new)),
+            });
+            keys.next().now_or_never().flatten()
+        };
+        let run = Some(Key::new("ns", "web-1"));
+        assert_eq!(asked(None, &theirs), run);
+        assert_eq!(asked(Some(&theirs), &ours), run);
+        assert_eq!(asked(Some(&ours), &rollout("ours", 3)), None);
     }
 }

@@ -13,7 +13,8 @@ use crate::model::object::Kind;
 
 use super::{
     lean::Lean,
-    mirror::{Changed, Malformed, Mirror, Read},
+    listings::Listings,
+    mirror::{Changed, Key, Mirror, Read},
     watching::Listed,
 };
 
@@ -30,11 +31,11 @@ pub struct Optional<T> {
 }
 
 impl<T: Send + Sync + 'static> Optional<T> {
-    /// Whether an absence in the mirror means something.
-    pub fn is_ready(&self) -> bool {
+    /// Whether an absence in the mirror means something in a namespace.
+    pub fn shows(&self, namespace: &str) -> bool {
         match *self.there.borrow() {
             None => false,
-            Some(there) => !there || self.mirror.is_ready(),
+            Some(there) => !there || self.mirror.listings().shows(namespace),
         }
     }
     /// Waits until it was asked whether the kind is there.
@@ -78,6 +79,11 @@ fn scopes<K: Listed>(client: &Client, kind: Kind, namespaces: &[String]) -> Vec<
     namespaces.iter().map(one).collect()
 }
 
+/// What is to be listed of a kind.
+fn listings<K>(kind: Kind, scopes: &[(String, Api<K>)]) -> Listings {
+    Listings::new(kind.kind, scopes.iter().map(|(ns, _)| ns.clone()))
+}
+
 impl Watches<'_> {
     /// Watches a kind and keeps what `read` makes of it. `selector` is a label.
     pub fn keep<T: Send + Sync + 'static>(
@@ -86,16 +92,10 @@ impl Watches<'_> {
         selector: Option<&str>,
         read: Read<T>,
         changed: Changed<T>,
-        malformed: impl Fn(Malformed) + Send + Sync + 'static,
+        warn: impl Fn(&Key) + Send + Sync + 'static,
     ) -> Arc<Mirror<T>> {
         let scopes = scopes::<Lean>(self.client, kind, self.namespaces);
-        let mirror = Arc::new(Mirror::new(
-            kind.kind,
-            scopes.len(),
-            read,
-            changed,
-            malformed,
-        ));
+        let mirror = Arc::new(Mirror::new(listings(kind, &scopes), read, changed, warn));
         for (namespace, api) in scopes {
             let mirror = Arc::clone(&mirror);
             let config = selector.map_or_else(listing, |s| listing().labels(s));
@@ -116,16 +116,14 @@ impl Watches<'_> {
         changed: Changed<T>,
     ) -> Arc<Optional<T>> {
         let scopes = scopes::<DynamicObject>(self.client, kind, namespaces);
-        let mirror = Mirror::new(kind.kind, scopes.len(), read, changed, |_| {});
+        let mirror = Mirror::new(listings(kind, &scopes), read, changed, |_| {});
         let optional = Arc::new(Optional {
             mirror: Arc::new(mirror),
             there: watch::Sender::new(None),
         });
         let kept = Arc::clone(&optional);
         self.tasks.spawn(async move {
-            if let Some((_, api)) = scopes.first() {
-                await_kind(api, kind, &kept.there, forbidden_is_absent).await;
-            }
+            await_kind(&scopes, kind, &kept.there, forbidden_is_absent).await;
             let all = scopes
                 .into_iter()
                 .map(|(ns, api)| kept.mirror.watch(api, listing(), ns));
@@ -141,18 +139,32 @@ fn listing() -> Config {
     Config::default().page_size(100)
 }
 
+/// Whether a kind is there: one namespace that may be looked into tells.
+async fn is_there(
+    scopes: &[(String, Api<DynamicObject>)],
+    forbidden_is_absent: bool,
+) -> kube::Result<bool> {
+    for (_, api) in scopes {
+        match api.list(&ListParams::default().limit(1)).await {
+            Ok(_) => return Ok(true),
+            Err(kube::Error::Api(s)) if s.code == 404 => return Ok(false),
+            Err(kube::Error::Api(s)) if s.code == 403 => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(!forbidden_is_absent)
+}
+
 /// Looks for a kind until it is there.
 async fn await_kind(
-    api: &Api<DynamicObject>,
+    scopes: &[(String, Api<DynamicObject>)],
     kind: Kind,
     there: &watch::Sender<Option<bool>>,
     forbidden_is_absent: bool,
 ) {
     loop {
-        let found = match api.list(&ListParams::default().limit(1)).await {
-            Ok(_) => true,
-            Err(kube::Error::Api(s)) if s.code == 404 => false,
-            Err(kube::Error::Api(s)) if s.code == 403 => !forbidden_is_absent,
+        let found = match is_there(scopes, forbidden_is_absent).await {
+            Ok(found) => found,
             Err(error) => {
                 tracing::warn!(kind = kind.kind, %error, "cannot tell whether the kind is there, trying again");
                 // As one that is there and not listed: those who need it wait, and nobody else does.

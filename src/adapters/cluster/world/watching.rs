@@ -285,7 +285,7 @@ fn ended() -> Error {
 }
 
 /// The API server's answer, where an error is one.
-fn answer(error: &Error) -> Option<&Status> {
+pub fn answer(error: &Error) -> Option<&Status> {
     let source = std::error::Error::source(error)?;
     match source.downcast_ref::<kube::Error>() {
         Some(kube::Error::Api(status)) => Some(status),
@@ -317,6 +317,7 @@ mod tests {
 
     use super::super::{
         lean::Lean,
+        listings::Listings,
         mirror::{Entry, Key, Mirror, Read},
     };
     use super::*;
@@ -361,7 +362,8 @@ mod tests {
         }
         /// Watches by it; the mirror, and the task that watches.
         fn watch(&self) -> (Arc<Mirror<()>>, tokio::task::JoinHandle<()>) {
-            let mirror = Arc::new(Mirror::new("Thing", 1, reads(), Box::new(|_| {}), |_| {}));
+            let all = Listings::new("Thing", [String::new()]);
+            let mirror = Arc::new(Mirror::new(all, reads(), Box::new(|_| {}), |_| {}));
             let resource = ApiResource::erase::<k8s_openapi::api::core::v1::Service>(&());
             let api: Api<Lean> = Api::all_with(self.client(), &resource);
             let (kept, pages) = (Arc::clone(&mirror), Config::default().page_size(100));
@@ -425,7 +427,7 @@ mod tests {
         for first in [refusal(422), None] {
             let script = Script::new([first, list()]);
             let (mirror, task) = script.watch();
-            mirror.ready().await;
+            mirror.listings().ready().await;
             assert_eq!(mirror.all().len(), 1);
             task.abort();
             let asked = script.asked();
@@ -445,7 +447,7 @@ mod tests {
             end("3"),
         ])]);
         let (mirror, task) = script.watch();
-        mirror.ready().await;
+        mirror.listings().ready().await;
         let kept: Vec<String> = mirror.all().iter().map(|e| e.key.to_string()).collect();
         assert_eq!(kept, ["ns/b"]);
         task.abort();
@@ -457,7 +459,7 @@ mod tests {
         let second = streamed(&[event("ADDED", &object("b", "7")), end("7")]);
         let script = Script::new([first, refusal(410), second]);
         let (mirror, task) = script.watch();
-        mirror.ready().await;
+        mirror.listings().ready().await;
         tokio::time::sleep(Duration::from_secs(60)).await;
         let asked = script.asked();
         assert!(asked[1].contains("resourceVersion=1"), "{asked:?}");
@@ -487,7 +489,7 @@ mod tests {
             end("2"),
         ])]);
         let (mirror, task) = script.watch();
-        let ready = timeout(Duration::from_secs(60), mirror.ready()).await;
+        let ready = timeout(Duration::from_secs(60), mirror.listings().ready()).await;
         assert!(ready.is_ok() && !task.is_finished());
         assert_eq!(mirror.all().len(), 1);
         task.abort();

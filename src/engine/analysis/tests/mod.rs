@@ -126,6 +126,7 @@ fn observed(canary: Value, templates: &[(&str, Value)]) -> Observed {
         runs: vec![],
         templates: templates.iter().map(template).collect(),
         troubles: vec![],
+        refused: None,
         live: false,
     }
 }
