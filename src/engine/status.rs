@@ -53,12 +53,9 @@ pub fn summarize(world: &World<'_>, decided: &Decided, status: &mut RolloutStatu
             message: "finishing".into(),
         };
     }
-    if let Some(why) = observed
-        .refused
-        .as_ref()
-        .filter(|_| status.waiting.is_none())
-    {
-        // Nothing else is awaited, and yet something is not as it should be.
+    // What is awaited may tell of it, or nothing is awaited.
+    let untold = |why: &&String| !summary.message.contains(why.as_str());
+    if let Some(why) = observed.refused.as_ref().filter(untold) {
         summary.message = format!("{}; not carried out: {why}", summary.message);
     }
     conditions(world, status, &summary, decided.stalled.is_some());

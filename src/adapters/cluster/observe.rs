@@ -166,9 +166,8 @@ impl Cluster {
             let runs = runs.iter().filter_map(|r| r.metadata.uid.as_deref());
             sets.chain(revisions).chain(services).chain(runs).collect()
         };
-        let looked_up = |made: &Made| {
-            made.kind != SERVICE.kind || references.services.iter().any(|s| *s == made.name)
-        };
+        let looked_up =
+            |made: &Made| made.kind != SERVICE.kind || references.services.contains(&made.name);
         match self.written.lacking(&rollout.uid, seen, looked_up) {
             Some(made) => Err(ObserveError::Stale(made)),
             None => Ok(()),
