@@ -30,10 +30,14 @@ fn status(sight: &Sight) -> RolloutStatus {
 
 /// What speaks against calling it done.
 fn undone(sight: &Sight, committed: bool) -> Vec<String> {
+    // The Rollout's generation tells nothing of a change of the Deployment that it has adopted.
+    if !committed && sight.rollout.spec.workload_ref.is_some() {
+        return vec![];
+    }
     let status = status(sight);
     let (mut faults, wanted) = (
         vec![],
-        usize::try_from(sight.rollout.spec.replicas).unwrap_or(0),
+        usize::try_from(sight.observed.rollout.spec.replicas).unwrap_or(0),
     );
     let recorded = match &sight.observed.current {
         // An undo may ask for another one.

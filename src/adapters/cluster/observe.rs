@@ -9,7 +9,7 @@ use thiserror::Error;
 use crate::{
     api::{AnalysisRun, Rollout},
     model::{
-        object::{Objects, REPLICA_SET},
+        object::{DEPLOYMENT, Objects, REPLICA_SET},
         observed::{Observed, References, TemplateKey, Trouble},
         revisions::{ReplicaSetView, Revision},
         spec::Spec,
@@ -17,7 +17,9 @@ use crate::{
 };
 
 use super::{
-    Cluster, current,
+    Cluster,
+    adopted::adopted,
+    current,
     rest::RestError,
     world::{
         mirror::{Entry, Key},
@@ -57,8 +59,8 @@ impl ObserveError {
 }
 
 /// What there is of a Rollout's pods.
-struct Pods {
-    sets: BTreeMap<String, ReplicaSetView>,
+pub(super) struct Pods {
+    pub(super) sets: BTreeMap<String, ReplicaSetView>,
     endpoints: BTreeMap<String, BTreeMap<String, u32>>,
 }
 
@@ -101,17 +103,27 @@ impl Cluster {
             return Ok(None);
         };
         self.fresh("Rollout", &entry)?;
-        let rollout = entry.value.read()?;
+        let mut rollout = entry.value.read()?;
         let references = (self.references)(&rollout);
         self.ready_for(&references)?;
 
-        let pods = if live {
+        let mut pods = if live {
             self.pods_live(key, &entry.uid, &rollout).await?
         } else {
             self.pods_cached(key, &entry.uid, &rollout).await?
         };
-        let revisions = self.revisions(&entry.uid, &pods)?;
-        let current = current::current(&self.rest, &self.memo, &rollout, &revisions).await?;
+        let mut revisions = self.revisions(&entry.uid, &pods)?;
+        let workload = match &references.deployment {
+            Some(name) => Some(self.workload(key, name, &rollout, &revisions, live).await?),
+            None => None,
+        };
+        if let Some(workload) = &workload {
+            adopted(workload, &entry.uid, &mut pods, &mut revisions);
+            workload.fill(&mut rollout, &revisions);
+        }
+        let adopts = workload.as_ref();
+        let current =
+            current::current(&self.rest, &self.memo, &rollout, &revisions, adopts).await?;
         let mut runs = vec![];
         for run in self.world.runs.find(&entry.uid) {
             self.fresh("AnalysisRun", &run)?;
@@ -130,6 +142,7 @@ impl Cluster {
             },
             runs,
             templates: self.templates(&key.namespace, &references),
+            workload,
             troubles: self.troubles(&pods.sets),
             rollout,
             revisions,
@@ -138,7 +151,7 @@ impl Cluster {
     }
 
     /// Refuses a cached object that is older than our last write to it.
-    fn fresh<T>(&self, kind: &str, entry: &Entry<T>) -> Result<(), ObserveError> {
+    pub(super) fn fresh<T>(&self, kind: &str, entry: &Entry<T>) -> Result<(), ObserveError> {
         if self.written.stale(&entry.uid, &entry.version) {
             return Err(ObserveError::Stale(format!("{kind} {}", entry.key)));
         }
@@ -174,6 +187,9 @@ impl Cluster {
             && !self.world.cluster_templates.is_ready()
         {
             lacking.push("ClusterAnalysisTemplate");
+        }
+        if references.deployment.is_some() && !self.world.deployments.is_ready() {
+            lacking.push(DEPLOYMENT.kind);
         }
         for reference in &references.routes {
             let kept = self.world.routes.get(&reference.kind);

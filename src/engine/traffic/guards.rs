@@ -258,6 +258,7 @@ mod tests {
             routes: Objects::new(),
             runs: vec![],
             templates: BTreeMap::new(),
+            workload: None,
             troubles: vec![],
             live: false,
             rollout: rollout.clone(),
