@@ -14,7 +14,7 @@ use kstatus::{Verdict, kstatus};
 use serde_json::{Value, json};
 use serin::{
     api::{RolloutStatus, crds},
-    engine::strategy::wanted_hash,
+    engine::{strategy::wanted_hash, workload::adoption::generation},
     model::observed::Current,
 };
 use sights::{Sight, play, scenarios};
@@ -30,8 +30,8 @@ fn status(sight: &Sight) -> RolloutStatus {
 
 /// What speaks against calling it done.
 fn undone(sight: &Sight, committed: bool) -> Vec<String> {
-    // The Rollout's generation tells nothing of a change of the Deployment that it has adopted.
-    if !committed && sight.rollout.spec.workload_ref.is_some() {
+    // The Rollout's own generation tells nothing of a change of the Deployment that it has adopted.
+    if status(sight).workload_observed_generation != generation(&sight.observed) {
         return vec![];
     }
     let status = status(sight);

@@ -35,6 +35,7 @@ pub fn summarize(world: &World<'_>, decided: &Decided, status: &mut RolloutStatu
     let (spec, observed, now) = (world.spec, world.observed, world.now);
     status.observed_generation = observed.rollout.metadata.generation;
     if !adoption::lost(observed) {
+        status.workload_observed_generation = adoption::generation(observed);
         status.selector = Some(selector_text(&spec.selector));
     }
     status.previous_revision = previous(observed, status);

@@ -56,9 +56,15 @@ async fn complete(w: &World) -> Result {
 
 async fn image(w: &World, version: &str) -> Result {
     let patch = json!({"spec": {"template": w.template(version)}});
-    deployments(w)
+    let changed = deployments(w)
         .patch("app", &PatchParams::default(), &Patch::Merge(patch))
         .await?;
+    if w.rollouts().get_opt("app").await?.is_some() {
+        w.until("it to be seen", |s| {
+            s.workload_observed_generation == changed.metadata.generation
+        })
+        .await?;
+    }
     Ok(())
 }
 

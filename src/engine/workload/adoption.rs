@@ -123,6 +123,12 @@ pub fn lost(observed: &Observed) -> bool {
         .is_some_and(|w| w.deployment.is_none())
 }
 
+/// The generation of the Deployment that is looked at.
+pub fn generation(observed: &Observed) -> Option<i64> {
+    let deployment = observed.workload.as_ref()?.deployment.as_ref()?;
+    Some(count(deployment, "/metadata/generation"))
+}
+
 /// The owners of a ReplicaSet that is made. A Deployment that is adopted is one of them, as of those that it made.
 pub fn owners(observed: &Observed) -> Value {
     let rollout = revisions::owner(observed);
