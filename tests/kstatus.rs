@@ -14,7 +14,7 @@ use kstatus::{Verdict, kstatus};
 use serde_json::{Value, json};
 use serin::{
     api::{RolloutStatus, crds},
-    engine::strategy::wanted_hash,
+    engine::{strategy::wanted_hash, workload::adoption::generation},
     model::observed::Current,
 };
 use sights::{Sight, play, scenarios};
@@ -30,10 +30,14 @@ fn status(sight: &Sight) -> RolloutStatus {
 
 /// What speaks against calling it done.
 fn undone(sight: &Sight, committed: bool) -> Vec<String> {
+    // The Rollout's own generation tells nothing of a change of the Deployment that it has adopted.
+    if status(sight).workload_observed_generation != generation(&sight.observed) {
+        return vec![];
+    }
     let status = status(sight);
     let (mut faults, wanted) = (
         vec![],
-        usize::try_from(sight.rollout.spec.replicas).unwrap_or(0),
+        usize::try_from(sight.observed.rollout.spec.replicas).unwrap_or(0),
     );
     let recorded = match &sight.observed.current {
         // An undo may ask for another one.

@@ -20,6 +20,8 @@ pub const ROLLOUT_LABEL: &str = "serin.dev/rollout";
 
 /// Annotation on every object with a hazardous write: the sequence number of the decision behind it.
 pub const DECISION: &str = "serin.dev/decision";
+/// Annotation on a Deployment that is adopted: the name of the Rollout.
+pub const ADOPTED_BY: &str = "serin.dev/adopted-by";
 /// Annotation on a route whose backends Serin manages: the backends that it took out, to be put back, as JSON.
 pub const BACKENDS: &str = "serin.dev/backends";
 /// Annotation on a ControllerRevision: what became of the revision.
@@ -31,7 +33,7 @@ pub const PROMOTED_AT: &str = "serin.dev/promoted-at";
 /// Annotation on a ControllerRevision: the hash of the revision that the template describes, in whose place this
 /// one is deployed.
 pub const PINNED_OVER: &str = "serin.dev/pinned-over";
-/// Finalizer that is held while a foreign route is bent.
+/// Finalizer that is held while a foreign route is bent, or a Deployment adopted.
 pub const FINALIZER: &str = "serin.dev/route";
 
 /// Prefix of every command annotation.
@@ -112,6 +114,14 @@ pub mod reason {
     pub const ROUTE_BOUND: &str = "RouteBound";
     /// The user's Service stands in the routes again.
     pub const ROUTE_RELEASED: &str = "RouteReleased";
+    /// A Deployment is adopted: it stays paused, and its ReplicaSets become the Rollout's.
+    pub const ADOPTED: &str = "Adopted";
+    /// The adopted Deployment was resumed by somebody, and is paused again.
+    pub const DEPLOYMENT_RESUMED: &str = "DeploymentResumed";
+    /// The adopted Deployment has its ReplicaSets again, and is resumed.
+    pub const HANDED_BACK: &str = "HandedBack";
+    /// The adopted Deployment has its ReplicaSets again, and stays paused: its template is not what they run.
+    pub const LEFT_PAUSED: &str = "LeftPaused";
     /// No progress within `progressDeadlineSeconds`.
     pub const PROGRESS_DEADLINE_EXCEEDED: &str = "ProgressDeadlineExceeded";
     /// The lost status was rebuilt from the revisions and the live route.

@@ -36,17 +36,31 @@ use super::{
     validation = Rule::new("size(self.metadata.name) <= 52").message("a Rollout's name has at most 52 characters: its revisions add a hash to it")
 )]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.template) != has(self.workloadRef)")
+    .message("set exactly one of template and workloadRef"))]
+#[x_kube(validation = Rule::new("has(self.selector) != has(self.workloadRef)")
+    .message("template needs selector; with workloadRef it is the Deployment's: take it out"))]
+#[x_kube(validation = Rule::new("has(self.workloadRef) == has(oldSelf.workloadRef)")
+    .message("a Rollout does not change between template and workloadRef: delete it, which hands its pods back, and apply another"))]
 pub struct RolloutSpec {
-    /// Number of pods. Default: 1.
+    /// Number of pods. Default: 1. With `workloadRef` it has no effect: the number is the Deployment's, and an autoscaler
+    /// goes on scaling that.
     #[serde(default = "one")]
     #[schemars(range(min = 0, max = 100000))]
     pub replicas: i32,
-    /// Which pods belong to it. It must match the template's labels and cannot be changed.
+    /// Which pods belong to it. It must match the template's labels and cannot be changed. With `workloadRef` it is the
+    /// Deployment's.
     #[x_kube(validation = Rule::new("self == oldSelf").message("selector cannot be changed"))]
+    #[serde(default, skip_serializing_if = "selects_nothing")]
     pub selector: LabelSelector,
-    /// The pod template. A change that differs after the API server's defaulting is a new revision.
+    /// The pod template. A change that differs after the API server's defaulting is a new revision. Set either this or
+    /// `workloadRef`.
     #[schemars(schema_with = "super::any_object")]
+    #[serde(default, skip_serializing_if = "Value::is_null")]
     pub template: Value,
+    /// The Deployment that is adopted: its template is that of the Rollout from then on. Set either this or `template`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workload_ref: Option<WorkloadRef>,
     /// How a new revision takes over.
     pub strategy: Strategy,
     /// Seconds for which a pod must be ready to count as available. Default: 0.
@@ -124,6 +138,28 @@ pub enum FailFastReason {
     Unschedulable,
 }
 
+/// A Deployment that is adopted in place: it is paused, its ReplicaSets become the Rollout's, and no pod is restarted. A
+/// change of its template is a new revision. When the Rollout is deleted, all of it is handed back.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("self == oldSelf").message("workloadRef cannot be changed: delete the Rollout, and apply another"))]
+pub struct WorkloadRef {
+    /// `apps/v1`.
+    #[x_kube(validation = Rule::new("self == 'apps/v1'").message("must be apps/v1"))]
+    pub api_version: String,
+    /// `Deployment`.
+    #[x_kube(validation = Rule::new("self == 'Deployment'").message("must be Deployment"))]
+    pub kind: String,
+    /// Name of the Deployment, in the Rollout's namespace.
+    #[schemars(length(min = 1, max = 242))]
+    pub name: String,
+}
+
 fn one() -> i32 {
     1
+}
+
+/// Whether a selector is none.
+fn selects_nothing(selector: &LabelSelector) -> bool {
+    *selector == LabelSelector::default()
 }

@@ -18,6 +18,10 @@ pub struct RolloutStatus {
     /// The generation that this status speaks of; -1 before the first look.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
+    /// The generation of the Deployment that `workloadRef` names, of which this status speaks. Wait for it, then for
+    /// `Ready`: a change of the Deployment is none of the Rollout.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workload_observed_generation: Option<i64>,
     /// Healthy, Progressing, Paused or Degraded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<String>,

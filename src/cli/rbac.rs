@@ -51,6 +51,11 @@ pub fn namespaced(routes: &[Kind]) -> Vec<PolicyRule> {
             &["replicasets", "controllerrevisions"],
             &["get", "list", "watch", "create", "patch", "delete"],
         ),
+        // The template of one that is adopted is read; it is paused, marked, and resumed in the end.
+        rule("apps", &["deployments"], &["list", "watch", "patch"]),
+        // Where the API server asks who may block a Deployment's deletion by an ownerReference: its ReplicaSets get
+        // theirs back.
+        rule("apps", &["deployments/finalizers"], &["update"]),
         // Role Services go with their Rollout, by their ownerReference.
         rule(
             "",

@@ -21,8 +21,10 @@ use crate::{
         units::{Comparison, HumanDuration},
     },
     model::{
+        object::DEPLOYMENT,
         observed::TemplateKey,
         spec::{Spec, template_keys},
+        workload::Workload,
     },
     sim::{
         Scenario, Simulation,
@@ -199,6 +201,7 @@ type Templates = BTreeMap<TemplateKey, AnalysisTemplateSpec>;
 /// The Rollout and the templates of some files.
 fn cast(sources: &[Source], name: Option<&str>) -> Result<(Rollout, Templates), SimulateError> {
     let (mut rollouts, mut templates): (Vec<Rollout>, _) = (vec![], Templates::new());
+    let mut deployments: Vec<Value> = vec![];
     let texts = sources
         .iter()
         .flat_map(|s| Some((&s.name, s.text.as_ref().ok()?)));
@@ -213,6 +216,10 @@ fn cast(sources: &[Source], name: Option<&str>) -> Result<(Rollout, Templates), 
                 .and_then(Value::as_str)
                 .unwrap_or_default()
         };
+        if text("/apiVersion") == DEPLOYMENT.api_version() && text("/kind") == DEPLOYMENT.kind {
+            deployments.push(value);
+            continue;
+        }
         if text("/apiVersion") != API_VERSION {
             continue;
         }
@@ -259,7 +266,27 @@ fn cast(sources: &[Source], name: Option<&str>) -> Result<(Rollout, Templates), 
         ));
     };
     rollout.status = None;
+    adopt(&mut rollout, deployments)?;
     Ok((rollout, templates))
+}
+
+/// A Rollout that adopts a Deployment is played as one that has the template itself.
+fn adopt(rollout: &mut Rollout, deployments: Vec<Value>) -> Result<(), SimulateError> {
+    let Some(workload) = rollout.spec.workload_ref.take() else {
+        return Ok(());
+    };
+    let named = |d: &Value| {
+        let name = d.pointer("/metadata/name").and_then(Value::as_str);
+        name == Some(workload.name.as_str())
+    };
+    let Some(found) = deployments.into_iter().find(named) else {
+        return Err(SimulateError::Which(format!(
+            "Deployment {:?} is not in these files: add the file that holds it",
+            workload.name
+        )));
+    };
+    Workload::of(Some(found)).fill(rollout, &[]);
+    Ok(())
 }
 
 /// The templates that a Rollout names.
@@ -331,6 +358,7 @@ fn day(rollout: &Rollout, templates: &Templates, good: bool) -> Scenario {
         given: Given {
             spec: Value::Null,
             version: String::new(),
+            adopt: None,
             templates: BTreeMap::new(),
             annotations: BTreeMap::new(),
             route: Some((100, 0)),

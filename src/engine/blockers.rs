@@ -43,6 +43,9 @@ pub(super) fn find<'a>(
             message: message.clone(),
         });
     }
+    if let Some(missing) = workload::adoption::missing(observed) {
+        found.missing.push(missing);
+    }
     for fault in workload::services::check(spec, observed) {
         match fault {
             workload::services::ServiceFault::Missing(what) => found.missing.push(what),

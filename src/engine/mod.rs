@@ -2,13 +2,14 @@
 
 pub mod analysis;
 mod blockers;
+mod requeue;
 pub mod status;
 pub mod strategy;
 pub mod traffic;
 mod under_way;
 pub mod workload;
 
-use std::{ops::Range, time::Duration};
+use std::ops::Range;
 
 use jiff::Timestamp;
 
@@ -22,7 +23,7 @@ use crate::{
         object::annotation_number,
         observed::{Observed, References},
         plan::{Action, Intent, Numbers, Plan, Requeue},
-        progress::{Stage, after, note, note_once},
+        progress::{after, note, note_once},
         revisions::restarted_at,
         share::FULL,
         spec::{Course, FieldError, Spec, shifting},
@@ -30,12 +31,9 @@ use crate::{
     },
 };
 
-use strategy::{Context, Decided};
-
-/// With something in flight, a change that was missed is found after this time.
-const LOOK_AGAIN: Duration = Duration::from_secs(30);
-/// At rest, after this time.
-const LOOK_AGAIN_AT_REST: Duration = Duration::from_secs(300);
+use blockers::Blockers;
+use requeue::{LOOK_AGAIN, LOOK_AGAIN_AT_REST, requeue};
+use strategy::{Context, Decided, Wait};
 
 /// So many times the status may move on in one decision. A status that still moves then is committed
 /// as it is, and the next round goes on from there.
@@ -104,6 +102,12 @@ fn once(observed: &Observed, now: Timestamp) -> (Plan, bool) {
     }
     let unread = written.as_ref().and_then(|w| w.share.as_ref().err());
     let blockers = blockers::find(&spec, observed, unread);
+    if let Some(step) = workload::adoption::adopt(observed, blockers.sentence()) {
+        return (
+            adopting(&spec, observed, &blockers, step, status, now),
+            false,
+        );
+    }
     let next = next_number(observed, &status, written.as_ref());
     let cx = Context {
         spec: &spec,
@@ -141,6 +145,37 @@ fn once(observed: &Observed, now: Timestamp) -> (Plan, bool) {
         look_closer: realized.look_closer,
     };
     (plan, decided.moved)
+}
+
+/// A Deployment is on its way to this Rollout: nothing else is decided before.
+fn adopting(
+    spec: &Spec,
+    observed: &Observed,
+    blockers: &Blockers,
+    step: workload::adoption::Step,
+    mut status: RolloutStatus,
+    now: Timestamp,
+) -> Plan {
+    let mut decided = Decided::wait(Wait::new(step.waits, "it is adopted"));
+    if step.blocked {
+        blockers.tell(&mut status, &mut decided, now);
+    }
+    if let Some(message) = step.tells {
+        note_once(&mut status, now, "Normal", reason::ADOPTED, &message);
+    }
+    let world = World {
+        spec,
+        observed,
+        force: None,
+        written: None,
+        now,
+    };
+    status::summarize(&world, &decided, &mut status);
+    Plan {
+        requeue: requeue(&decided, 0, &status, now),
+        actions: step.actions,
+        ..rest(status)
+    }
 }
 
 /// Nothing to do until something changes.
@@ -246,10 +281,16 @@ fn realize(
     let mut lets_go = false;
     match finalizer(world, &decided.desired) {
         // What is let go of is never straightened again: a cache may be behind.
-        Some(Action::Release) if world.written.is_some() && !observed.live => {
+        Some(Action::Release)
+            if !observed.live && (world.written.is_some() || observed.workload.is_some()) =>
+        {
             realized.look_closer = true;
         }
         Some(Action::Release) if observed.deleting() => lets_go = true,
+        // Whatever else is awaited: the way back of what is adopted goes by this alone.
+        None if observed.workload.is_some() && observed.deleting() => {
+            decided.also_wake(world.force.and_then(|f| f.settles_at));
+        }
         action => realized.intents.extend(action.map(Intent::harmless)),
     }
     if let Some(written) = world.written {
@@ -293,11 +334,14 @@ fn realize(
             }
         }
     }
-    if lets_go {
+    if lets_go && let Some(last) = workload::adoption::let_go(spec, observed, status, world.now) {
         // Nothing else: it would land when there may be another Rollout of that name.
-        realized.intents.push(Intent::harmless(Action::Release));
+        realized.intents.extend(last);
         return realized;
     }
+    // After the traffic: pods that nobody asked for do not hold it up.
+    let kept = workload::adoption::keep(spec, observed, status, world.now);
+    realized.intents.extend(kept);
     realized.look_closer |=
         workload::replica_sets::unsure(spec, &decided.desired, observed, status);
     realized.intents.extend(workload::realize(
@@ -314,10 +358,11 @@ fn realize(
     realized
 }
 
-/// Our finalizer stands while foreign routes are bent.
+/// Our finalizer stands while foreign routes are bent, or a Deployment is adopted.
 fn finalizer(world: &World<'_>, desired: &Desired) -> Option<Action> {
     let ours = world.observed.claimed();
-    if desired.claim {
+    let adopted = world.observed.workload.is_some() && !world.observed.deleting();
+    if desired.claim || adopted {
         return (!ours).then_some(Action::Claim);
     }
     let straight = world.force.is_none_or(|f| f.settled_at(0) || f.gone)
@@ -415,81 +460,4 @@ fn next_number(observed: &Observed, status: &RolloutStatus, written: Option<&Wri
         .unwrap_or(0)
         .max(own)
         + 1
-}
-
-fn requeue(decided: &Decided, hazards: usize, status: &RolloutStatus, now: Timestamp) -> Requeue {
-    if decided.moved || hazards > 1 {
-        return Requeue::Now;
-    }
-    let flight = status
-        .attempt
-        .as_ref()
-        .is_some_and(|a| Stage::parse(&a.stage) != Some(Stage::Done));
-    let most = if flight || decided.waiting.is_some() {
-        LOOK_AGAIN
-    } else {
-        LOOK_AGAIN_AT_REST
-    };
-    match decided.wake.filter(|w| *w > now) {
-        Some(wake)
-            if wake.duration_since(now)
-                < jiff::SignedDuration::try_from(most).unwrap_or_default() =>
-        {
-            Requeue::At(wake)
-        }
-        _ => Requeue::OnChange(most),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{strategy::Wait, *};
-
-    fn at(second: i64) -> Timestamp {
-        Timestamp::from_second(second).expect("a time")
-    }
-
-    #[test]
-    fn it_looks_again_when_something_is_due_and_else_by_and_by() {
-        let attempt = |stage: &str| RolloutStatus {
-            attempt: serde_json::from_value(serde_json::json!({
-                "number": 1, "hash": "new", "stage": stage,
-                "startedAt": "1970-01-01T00:00:00Z", "progressAt": "1970-01-01T00:00:00.000000Z",
-            }))
-            .expect("an attempt"),
-            ..RolloutStatus::default()
-        };
-        let due = |second| Decided {
-            wake: Some(at(second)),
-            ..Decided::default()
-        };
-        let (flight, done) = (attempt("Stepping"), attempt("Done"));
-        let look = |decided: &Decided, hazards, status| requeue(decided, hazards, status, at(100));
-        let nothing = Decided::default();
-        assert_eq!(look(&nothing, 1, &flight), Requeue::OnChange(LOOK_AGAIN));
-        assert_eq!(
-            look(&nothing, 1, &done),
-            Requeue::OnChange(LOOK_AGAIN_AT_REST)
-        );
-        let none = RolloutStatus::default();
-        assert_eq!(
-            look(&nothing, 0, &none),
-            Requeue::OnChange(LOOK_AGAIN_AT_REST)
-        );
-        assert_eq!(look(&nothing, 2, &done), Requeue::Now);
-        assert_eq!(look(&Decided::moved(), 0, &done), Requeue::Now);
-        let waits = Decided::wait(Wait::until("rain", at(101), "it grows"));
-        assert_eq!(look(&waits, 0, &done), Requeue::At(at(101)));
-        let waits = Decided::wait(Wait::new("rain", "it grows"));
-        assert_eq!(look(&waits, 0, &done), Requeue::OnChange(LOOK_AGAIN));
-
-        assert_eq!(look(&due(129), 0, &flight), Requeue::At(at(129)));
-        assert_eq!(look(&due(130), 0, &flight), Requeue::OnChange(LOOK_AGAIN));
-        assert_eq!(look(&due(130), 0, &done), Requeue::At(at(130)));
-        // What is due now was just decided on: it is no reason to go round and round.
-        assert_eq!(
-            look(&due(100), 0, &done),
-            Requeue::OnChange(LOOK_AGAIN_AT_REST)
-        );
-    }
 }

@@ -20,7 +20,7 @@ use crate::{
 use super::{
     World,
     strategy::{Decided, previous, restarts},
-    workload::left,
+    workload::{adoption, left},
 };
 
 /// What a Rollout is doing, for conditions and columns.
@@ -34,7 +34,10 @@ struct Summary {
 pub fn summarize(world: &World<'_>, decided: &Decided, status: &mut RolloutStatus) {
     let (spec, observed, now) = (world.spec, world.observed, world.now);
     status.observed_generation = observed.rollout.metadata.generation;
-    status.selector = Some(selector_text(&spec.selector));
+    if !adoption::lost(observed) {
+        status.workload_observed_generation = adoption::generation(observed);
+        status.selector = Some(selector_text(&spec.selector));
+    }
     status.previous_revision = previous(observed, status);
     status.role_services = left::turned(spec, observed);
     counts(observed, status);

@@ -12,3 +12,4 @@ pub mod revisions;
 pub mod share;
 pub mod spec;
 pub mod traffic;
+pub mod workload;

@@ -42,6 +42,13 @@ pub const REPLICA_SET: Kind = Kind {
     kind: "ReplicaSet",
     plural: "replicasets",
 };
+/// Deployment.
+pub const DEPLOYMENT: Kind = Kind {
+    group: "apps",
+    version: "v1",
+    kind: "Deployment",
+    plural: "deployments",
+};
 /// Service.
 pub const SERVICE: Kind = Kind {
     group: "",

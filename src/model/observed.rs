@@ -8,7 +8,7 @@ use crate::api::{
     AnalysisRun, AnalysisTemplateSpec, Rollout, names::FINALIZER, rollout::FailFastReason,
 };
 
-use super::{measurement::RunPhase, object::Objects, revisions::Revision};
+use super::{measurement::RunPhase, object::Objects, revisions::Revision, workload::Workload};
 
 /// One look at a Rollout and everything it refers to. Whatever is decided, is decided from this.
 #[derive(Clone, Debug)]
@@ -29,6 +29,8 @@ pub struct Observed {
     pub runs: Vec<AnalysisRun>,
     /// The templates that the spec names.
     pub templates: BTreeMap<TemplateKey, AnalysisTemplateSpec>,
+    /// The Deployment that the spec names; none where it names none.
+    pub workload: Option<Workload>,
     /// Why pods cannot come up.
     pub troubles: Vec<Trouble>,
     /// What of the last decision is refused until somebody does something about it, and why.
@@ -46,14 +48,16 @@ pub enum Current {
     New(String),
     /// None: the API server refuses the template.
     Refused(String),
+    /// None yet: the Deployment that has the template is not adopted.
+    Unknown,
 }
 
 impl Current {
-    /// Its hash; none where the API server refuses the template.
+    /// Its hash; none where the API server refuses the template, and where there is none yet.
     pub fn hash(&self) -> Option<&String> {
         match self {
             Self::Recorded(hash) | Self::New(hash) => Some(hash),
-            Self::Refused(_) => None,
+            Self::Refused(_) | Self::Unknown => None,
         }
     }
 }
@@ -154,4 +158,6 @@ pub struct References {
     pub services: Vec<String>,
     /// Analysis templates.
     pub templates: Vec<TemplateKey>,
+    /// The Deployment.
+    pub deployment: Option<String>,
 }

@@ -6,11 +6,13 @@ use serde_json::{Value, json};
 use crate::{
     api::{RolloutStatus, rollout::FailFastReason},
     engine::traffic,
-    model::object::{ANALYSIS_RUN, CONTROLLER_REVISION, Kind, ObjectRef, REPLICA_SET, SERVICE},
+    model::object::{
+        ANALYSIS_RUN, CONTROLLER_REVISION, DEPLOYMENT, Kind, ObjectRef, REPLICA_SET, SERVICE,
+    },
 };
 
 use super::{
-    cluster::{Cluster, names::with_version},
+    cluster::Cluster,
     expect::with_hashes,
     run::{Simulation, span},
     scenario::Event,
@@ -51,8 +53,7 @@ impl Simulation {
         if let Some(version) = &event.version {
             self.timeline
                 .event(now, &format!("the template names {version}"));
-            self.cluster
-                .edit(|r| r.spec.template = with_version(&r.spec.template, version));
+            self.cluster.name_version(version, now);
         }
         if let Some(patch) = &event.spec {
             self.timeline
@@ -236,13 +237,22 @@ impl Cluster {
         json_patch::merge(&mut object, patch);
         let loose = self.loose();
         self.put(reference.kind, object, now);
+        if reference.kind == DEPLOYMENT {
+            self.sync_deployments(now);
+        }
         self.loosened |= !loose && self.loose();
         true
     }
 
     /// The object that a scenario names, `HTTPRoute/app`; `$v1` stands for the hash of `v1`.
     pub fn named(&self, name: &str) -> Option<ObjectRef> {
-        let kinds: [Kind; 4] = [SERVICE, REPLICA_SET, CONTROLLER_REVISION, ANALYSIS_RUN];
+        let kinds: [Kind; 5] = [
+            SERVICE,
+            REPLICA_SET,
+            CONTROLLER_REVISION,
+            ANALYSIS_RUN,
+            DEPLOYMENT,
+        ];
         let (kind, name) = name.split_once('/')?;
         let mut kinds = kinds.into_iter().chain(traffic::kinds());
         let kind = kinds.find(|k| k.kind == kind)?;

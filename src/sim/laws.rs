@@ -36,7 +36,7 @@ impl Simulation {
             .status
             .as_ref()
             .is_some_and(|s| s.stable_revision.is_some());
-        if !self.routed() || !serving || self.void_allowed || rollout.spec.replicas == 0 {
+        if !self.routed() || !serving || self.void_allowed || self.cluster.wanted() == 0 {
             return;
         }
         let attempt = rollout.status.as_ref().and_then(|s| s.attempt.as_ref());
@@ -80,6 +80,7 @@ impl Simulation {
     /// S1, S2, S3, S4, S6, S29: checked at each write.
     pub(super) fn check_action(&mut self, action: &Action) {
         let status = self.cluster.status();
+        self.check_adoption(&status, action);
         match action {
             Action::Scale {
                 target, replicas, ..
@@ -291,7 +292,7 @@ impl Simulation {
         }
     }
 
-    fn check_scale(&mut self, status: &RolloutStatus, target: &Target, wanted: u32) {
+    pub(super) fn check_scale(&mut self, status: &RolloutStatus, target: &Target, wanted: u32) {
         let replicas = self.cluster.wanted();
         let hash = self
             .cluster
@@ -360,8 +361,8 @@ impl Simulation {
 
     /// S12 where pods are the weight: what is ready stays above what may be unavailable.
     fn check_availability(&mut self, hash: &str, wanted: u32) {
-        let rollout = self.cluster.rollout.as_ref();
-        let Some(spec) = rollout.and_then(|r| Spec::examine(r).0) else {
+        let rollout = self.cluster.filled();
+        let Some(spec) = rollout.and_then(|r| Spec::examine(&r).0) else {
             return;
         };
         let ready = self.cluster.ready_of(hash, self.now);
@@ -428,7 +429,7 @@ impl Simulation {
         let current = match &observed.current {
             // An undo may ask for another one.
             Current::Recorded(_) => engine::strategy::wanted_hash(observed, status),
-            Current::New(_) | Current::Refused(_) => None,
+            Current::New(_) | Current::Refused(_) | Current::Unknown => None,
         };
         if status.phase.as_deref() == Some("Healthy") && status.stable_revision != current {
             self.timeline.broke(

@@ -1,6 +1,7 @@
 //! The simulator: the same decisions on a virtual cluster in virtual time. It shows what would
 //! happen; the tests hold it against what does happen.
 
+mod adopted;
 pub mod cluster;
 mod events;
 pub mod expect;

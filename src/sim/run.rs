@@ -66,7 +66,8 @@ impl Simulation {
     pub fn new(scenario: &Scenario) -> Result<Self, String> {
         let given = &scenario.given;
         let mut spec = given.spec.clone();
-        if let Some(spec) = spec.as_object_mut() {
+        let adopts = spec.get("workloadRef").is_some();
+        if let Some(spec) = spec.as_object_mut().filter(|_| !adopts) {
             spec.entry("template")
                 .or_insert_with(|| template(&given.version));
             spec.entry("selector")
@@ -103,7 +104,10 @@ impl Simulation {
         meta.namespace.get_or_insert_with(|| "default".to_owned());
         (meta.generation, meta.resource_version) = (Some(1), Some("1".to_owned()));
         rollout.status = Some(RolloutStatus::unseen());
-        let labels = json!(rollout.spec.selector.match_labels);
+        let labels = match &rollout.spec.selector.match_labels {
+            Some(labels) => json!(labels),
+            None => json!({"app": "app"}),
+        };
         let mut cluster = Cluster::new(rollout);
         cluster.ready_after = span(scenario.world.pod_ready_after.as_ref(), 2000);
         cluster.accept_after = span(scenario.world.accept_after.as_ref(), 100);
@@ -118,6 +122,9 @@ impl Simulation {
             let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name},
             "spec": {"selector": labels, "ports": [{"port": 80, "targetPort": 8080}]}});
             cluster.put(SERVICE, service, begin);
+        }
+        if let Some(change) = &scenario.given.adopt {
+            cluster.deploy(template(&scenario.given.version), change, begin);
         }
         let routes = scenario.given.route.iter().flat_map(|w| names.given(*w));
         for (reference, route) in routes {

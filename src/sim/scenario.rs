@@ -49,6 +49,9 @@ pub struct Given {
     /// The version that the template names first.
     #[serde(default = "first")]
     pub version: String,
+    /// A Deployment `app` of 3 pods, which the Rollout may adopt by `workloadRef`: a merge patch of it.
+    #[serde(default)]
+    pub adopt: Option<Value>,
     /// Analysis templates by name.
     #[serde(default)]
     pub templates: BTreeMap<String, Value>,

@@ -20,6 +20,7 @@
     reason = "the tests' names and bodies are their documentation"
 )]
 
+mod adopt;
 mod against;
 mod analysis;
 mod app;
@@ -141,6 +142,7 @@ fn main() {
         flight::pods_as_the_weight,
         flight::canary_scale,
         routes::managed_backends,
+        adopt::adopted,
         routes::tcp_route,
         routes::routes_of_several_kinds,
         rolling::rolling_by_itself,

@@ -16,11 +16,18 @@ const REFUSED: &[(&str, &str, &str)] = &[
 ];
 
 /// Rights that no request names: verb, resource, and what they are there for.
-const UNUSED: &[(&str, &str, &str)] = &[(
-    "update",
-    "rollouts/finalizers",
-    "asked for by the admission plugin OwnerReferencesPermissionEnforcement, which the lab does not run",
-)];
+const UNUSED: &[(&str, &str, &str)] = &[
+    (
+        "update",
+        "rollouts/finalizers",
+        "asked for by the admission plugin OwnerReferencesPermissionEnforcement, which the lab does not run",
+    ),
+    (
+        "update",
+        "deployments/finalizers",
+        "asked for by the admission plugin OwnerReferencesPermissionEnforcement, which the lab does not run",
+    ),
+];
 
 /// Whether it is a controller of ours: every one runs under an account of this name.
 fn is_serin(entry: &AuditEntry) -> bool {

@@ -35,7 +35,8 @@ fn the_examples_are_good() {
 /// A scenario's world as manifests.
 pub fn manifests(scenario: &Scenario) -> Vec<Value> {
     let mut spec = scenario.given.spec.clone();
-    if let Some(spec) = spec.as_object_mut() {
+    let adopts = spec.get("workloadRef").is_some();
+    if let Some(spec) = spec.as_object_mut().filter(|_| !adopts) {
         spec.entry("template")
             .or_insert_with(|| template(&scenario.given.version));
         spec.entry("selector")
@@ -46,6 +47,16 @@ pub fn manifests(scenario: &Scenario) -> Vec<Value> {
         json!({"apiVersion": "serin.dev/v1alpha1", "kind": "Rollout", "metadata": meta, "spec": spec}),
         json!({"apiVersion": "v1", "kind": "Service", "metadata": meta, "spec": {"selector": {"app": "app"}}}),
     ];
+    if adopts {
+        let (selector, pods) = (
+            json!({"matchLabels": {"app": "app"}}),
+            template(&scenario.given.version),
+        );
+        all.push(
+            json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": meta,
+            "spec": {"replicas": 3, "selector": selector, "template": pods}}),
+        );
+    }
     let rollout: Rollout = serde_json::from_value(all[0].clone()).expect("a Rollout");
     let names = Names::of(&rollout);
     all.extend(names.routes((100, 0)).into_iter().map(|(_, route)| route));

@@ -95,6 +95,9 @@ fn a_scenario_with_its_own_rollout_from_a_file_goes_the_same() {
         }
         let text = fs::read_to_string(&path).expect("a scenario");
         let scenario: Scenario = serde_saphyr::from_str(&text).expect("a scenario");
+        if scenario.given.spec.get("workloadRef").is_some() {
+            continue; // It is played as one that has the template itself.
+        }
         let until = scenario.until.parse().expect("until");
         let until = SignedDuration::try_from(until).expect("a span");
         let wanted = Simulation::new(&scenario).expect("a scenario").play(until);
@@ -107,6 +110,27 @@ fn a_scenario_with_its_own_rollout_from_a_file_goes_the_same() {
         count += 1;
     }
     assert!(count > 20, "{count} scenarios");
+}
+
+/// One that adopts a Deployment is played with its template, and not without.
+#[test]
+fn one_that_adopts_is_played_with_the_template_of_its_deployment() {
+    let text = fs::read_to_string("docs/examples/adopt.yaml").expect("a file");
+    let good = play(&source("f.yaml", text.clone()), None, "good").expect("it is played");
+    let status = good.simulation.cluster.status();
+    assert_eq!(
+        status.phase.as_deref(),
+        Some("Healthy"),
+        "{:?}",
+        status.message
+    );
+    let alone = text.split("---\n").last().expect("a Rollout").to_owned();
+    let refused = play(&source("f.yaml", alone), None, "good");
+    let refused = refused.err().expect("it cannot be").to_string();
+    assert!(
+        refused.contains("Deployment \"checkout\" is not in these files"),
+        "{refused}"
+    );
 }
 
 #[test]

@@ -352,6 +352,7 @@ impl Case {
             routes: route.into_iter().collect(),
             runs: state.runs.iter().map(|r| self.run(r)).collect(),
             templates: self.analysis.clone(),
+            workload: None,
             troubles: vec![],
             refused: None,
             live: !stale,

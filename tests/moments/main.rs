@@ -3,6 +3,7 @@
 
 #![allow(clippy::panic, reason = "a test that cannot read its data says so")]
 
+mod adopted;
 mod others;
 #[path = "../support/sights.rs"]
 mod sights;

@@ -49,7 +49,7 @@ fn counts(observed: &Observed, status: &RolloutStatus) -> Vec<String> {
         Current::Recorded(_) | Current::Refused(_) => {
             wanted_hash(observed, status).and_then(|hash| observed.revision(&hash))
         }
-        Current::New(_) => None,
+        Current::New(_) | Current::Unknown => None,
     };
     let updated = current
         .and_then(|r| r.replica_set.as_ref())
@@ -92,7 +92,11 @@ fn counts(observed: &Observed, status: &RolloutStatus) -> Vec<String> {
     same(
         "selector",
         status.selector.clone().unwrap_or_default(),
-        "app=app".into(),
+        match &observed.workload {
+            // Without its Deployment it is what it was.
+            Some(w) if w.deployment.is_none() => status.selector.clone().unwrap_or_default(),
+            _ => "app=app".into(),
+        },
     );
     same(
         "condition Available",
@@ -318,11 +322,13 @@ fn a_status_tells_what_was_seen() {
 }
 
 /// Events of these are warnings; a pause is one where an analysis cannot say.
-const WARNINGS: [&str; 9] = [
+const WARNINGS: [&str; 11] = [
     "AbortHeld",
     "Aborted",
     "CommandRefused",
+    "DeploymentResumed",
     "InvalidSpec",
+    "LeftPaused",
     "ProgressDeadlineExceeded",
     "RolledBack",
     "RouteConflict",

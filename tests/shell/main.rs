@@ -2,6 +2,7 @@
 
 #![cfg(feature = "shell")]
 
+mod adopted;
 #[path = "../support/apiserver.rs"]
 mod apiserver;
 mod lease;

@@ -336,15 +336,24 @@ impl Server {
             move |(server, mut changed, asked, mut next)| async move {
                 loop {
                     let event = server.lock().history.get(next).cloned();
-                    let Some((path, event)) = event else {
+                    let Some((path, mut event)) = event else {
                         changed.wait_for(|n| *n > next).await.ok()?;
                         continue;
                     };
+                    // One that is selected no more is gone for whoever watches.
+                    let left = !asked.wants(&path, &event["object"])
+                        && server
+                            .before(next, &path)
+                            .is_some_and(|o| asked.wants(&path, &o));
+                    if left {
+                        event["type"] = json!("DELETED");
+                    }
                     next += 1;
                     let version = event["object"]["metadata"]["resourceVersion"]
                         .as_str()
                         .and_then(|v| v.parse::<u64>().ok());
-                    if version > Some(since) && asked.wants(&path, &event["object"]) {
+                    let told = left || asked.wants(&path, &event["object"]);
+                    if version > Some(since) && told {
                         return Some((format!("{event}\n"), (server, changed, asked, next)));
                     }
                 }
@@ -352,6 +361,14 @@ impl Server {
         );
         let lines = stream::iter(first).chain(lines);
         Body::from_stream(lines.map(Ok::<_, std::convert::Infallible>)).into_response()
+    }
+
+    /// An object as it was before a change.
+    fn before(&self, change: usize, path: &Path) -> Option<Value> {
+        let inner = self.lock();
+        let earlier = inner.history.get(..change)?.iter().rev();
+        let (_, event) = earlier.into_iter().find(|(p, _)| p == path)?;
+        (event["type"] != "DELETED").then(|| event["object"].clone())
     }
 
     /// What there is, as a streamed list, and the resourceVersion up to which it tells.

@@ -39,7 +39,7 @@ fn image(rollout: &Rollout) -> String {
 
 fn sight(cluster: &Cluster, at: Timestamp) -> Option<Sight> {
     let rollout = cluster.rollout.clone()?;
-    let version = image(&rollout)
+    let version = image(&cluster.filled()?)
         .rsplit(':')
         .next()
         .unwrap_or_default()

@@ -22,6 +22,7 @@ use crate::{
         observed::Current,
         revisions::{Revision, asked, hash, restarted_at},
         spec::strays,
+        workload::{Workload, count, uid},
     },
 };
 
@@ -36,6 +37,8 @@ const REFUSAL: Duration = Duration::from_secs(60);
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Basis {
     generation: i64,
+    /// Of the Deployment that has the template: its uid and generation.
+    deployment: Option<(String, i64)>,
     /// A restart asks for another template, and is no change of the spec.
     restarted: Option<Timestamp>,
     recorded: Vec<String>,
@@ -92,7 +95,11 @@ pub async fn current(
     memo: &Memo,
     rollout: &Rollout,
     revisions: &[Revision],
+    workload: Option<&Workload>,
 ) -> Result<Current, RestError> {
+    if let Some(current) = workload.and_then(|w| w.current(rollout, revisions)) {
+        return Ok(current);
+    }
     let template = &*asked(rollout, revisions);
     if let Some(same) = revisions.iter().rev().find(|r| r.template == *template) {
         return Ok(Current::Recorded(same.hash.clone()));
@@ -103,17 +110,24 @@ pub async fn current(
     if let Some(stray) = strays(rollout).into_iter().next() {
         return Ok(Current::Refused(stray.to_string()));
     }
-    let uid = rollout.metadata.uid.as_deref().unwrap_or_default();
+    let own = rollout.metadata.uid.as_deref().unwrap_or_default();
     let basis = Basis {
         generation: rollout.metadata.generation.unwrap_or(0),
+        deployment: workload.and_then(|w| {
+            let deployment = w.deployment.as_ref()?;
+            Some((
+                uid(deployment)?.to_owned(),
+                count(deployment, "/metadata/generation"),
+            ))
+        }),
         restarted: restarted_at(rollout, revisions),
         recorded: revisions.iter().map(|r| r.hash.clone()).collect(),
     };
-    if let Some(current) = memo.get(uid, &basis) {
+    if let Some(current) = memo.get(own, &basis) {
         return Ok(current);
     }
     let current = ask(rest, rollout, template, revisions).await?;
-    memo.put(uid, basis, &current);
+    memo.put(own, basis, &current);
     Ok(current)
 }
 

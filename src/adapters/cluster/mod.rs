@@ -1,6 +1,7 @@
 //! The door to the API server: the watched world, and the five verbs' requests.
 
 pub mod act;
+mod adopted;
 pub mod commit;
 mod current;
 pub mod lease;

@@ -9,7 +9,7 @@ use thiserror::Error;
 use crate::{
     api::{AnalysisRun, Rollout},
     model::{
-        object::{Objects, REPLICA_SET, SERVICE},
+        object::{DEPLOYMENT, Objects, REPLICA_SET, SERVICE},
         observed::{Observed, References, TemplateKey, Trouble},
         revisions::{ReplicaSetView, Revision},
         spec::Spec,
@@ -17,7 +17,9 @@ use crate::{
 };
 
 use super::{
-    Cluster, current,
+    Cluster,
+    adopted::adopted,
+    current,
     rest::RestError,
     world::{
         mirror::{Entry, Key},
@@ -58,8 +60,8 @@ impl ObserveError {
 }
 
 /// What there is of a Rollout's pods.
-struct Pods {
-    sets: BTreeMap<String, ReplicaSetView>,
+pub(super) struct Pods {
+    pub(super) sets: BTreeMap<String, ReplicaSetView>,
     endpoints: BTreeMap<String, BTreeMap<String, u32>>,
 }
 
@@ -102,17 +104,27 @@ impl Cluster {
             return Ok(None);
         };
         self.fresh("Rollout", &entry)?;
-        let rollout = entry.value.read()?;
+        let mut rollout = entry.value.read()?;
         let references = (self.references)(&rollout);
         self.ready_for(&key.namespace, &references)?;
 
-        let pods = if live {
+        let mut pods = if live {
             self.pods_live(key, &entry.uid, &rollout).await?
         } else {
             self.pods_cached(key, &entry.uid, &rollout).await?
         };
-        let revisions = self.revisions(&entry.uid, &pods)?;
-        let current = current::current(&self.rest, &self.memo, &rollout, &revisions).await?;
+        let mut revisions = self.revisions(&entry.uid, &pods)?;
+        let workload = match &references.deployment {
+            Some(name) => Some(self.workload(key, name, &rollout, &revisions, live).await?),
+            None => None,
+        };
+        if let Some(workload) = &workload {
+            adopted(workload, &entry.uid, &mut pods, &mut revisions);
+            workload.fill(&mut rollout, &revisions);
+        }
+        let adopts = workload.as_ref();
+        let current =
+            current::current(&self.rest, &self.memo, &rollout, &revisions, adopts).await?;
         let mut runs = vec![];
         for run in self.world.runs.find(&entry.uid) {
             self.fresh("AnalysisRun", &run)?;
@@ -131,6 +143,7 @@ impl Cluster {
             },
             runs,
             templates: self.templates(&key.namespace, &references),
+            workload,
             troubles: self.troubles(&pods.sets),
             refused: None,
             rollout,
@@ -140,7 +153,7 @@ impl Cluster {
     }
 
     /// Refuses a cached object that is older than our last write to it.
-    fn fresh<T>(&self, kind: &str, entry: &Entry<T>) -> Result<(), ObserveError> {
+    pub(super) fn fresh<T>(&self, kind: &str, entry: &Entry<T>) -> Result<(), ObserveError> {
         if self.written.stale(&entry.uid, &entry.version) {
             return Err(ObserveError::Stale(format!("{kind} {}", entry.key)));
         }
@@ -179,6 +192,9 @@ impl Cluster {
         if references.templates.iter().any(|t| t.cluster) && !self.world.cluster_templates.shows("")
         {
             lacking.push("ClusterAnalysisTemplate");
+        }
+        if references.deployment.is_some() && !self.world.deployments.shows(namespace) {
+            lacking.push(DEPLOYMENT.kind);
         }
         for reference in &references.routes {
             let kept = self.world.routes.get(&reference.kind);

@@ -74,6 +74,16 @@ pub fn patch(
     rollout: &Rollout,
     images: &[(String, String)],
 ) -> Result<(Vec<String>, Vec<Value>), OperateError> {
+    if let Some(workload) = &rollout.spec.workload_ref {
+        let given: Vec<String> = images.iter().map(|(c, i)| format!("{c}={i}")).collect();
+        return Err(OperateError::Usage(format!(
+            "rollout {:?} has the template of Deployment {:?}: kubectl set image deployment/{} {}",
+            words::name(rollout),
+            workload.name,
+            workload.name,
+            given.join(" ")
+        )));
+    }
     let there = containers(rollout);
     let names: Vec<String> = there.iter().map(|c| c.name.clone()).collect();
     let (mut lines, mut operations) = (vec![], vec![]);

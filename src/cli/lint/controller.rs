@@ -14,6 +14,7 @@ use crate::{
         observed::{Current, Observed, TemplateKey},
         share::show,
         spec::{FieldError, Words},
+        workload::Workload,
     },
 };
 
@@ -33,14 +34,16 @@ pub fn check(objects: &[Object]) -> Vec<Finding> {
         match &object.what {
             What::Rollout(rollout) => of_rollout(object, rollout, objects, &mut found),
             What::Template(key, spec) => of_template(object, key, spec, &mut found),
-            What::Run | What::Service | What::Route(_) => {}
+            What::Run | What::Service | What::Deployment | What::Route(_) => {}
         }
     }
     found
 }
 
 fn of_rollout(object: &Object, rollout: &Rollout, all: &[Object], found: &mut Vec<Finding>) {
-    pod_template(object, rollout, found);
+    if rollout.spec.workload_ref.is_none() {
+        pod_template(object, rollout, found);
+    }
     let observed = look(object, rollout, all);
     let faults = engine::faults(&observed);
     for fault in faults.wrong {
@@ -150,6 +153,7 @@ fn seen_by<'a>(object: &'a Object, all: &'a [Object]) -> impl Iterator<Item = &'
 /// One look at a Rollout, from the files.
 fn look(object: &Object, rollout: &Rollout, all: &[Object]) -> Observed {
     let mut observed = nothing_but(rollout.clone());
+    let named = rollout.spec.workload_ref.as_ref().map(|w| &w.name);
     for other in seen_by(object, all) {
         let name = other.name.clone();
         let value = || other.value.clone();
@@ -165,8 +169,15 @@ fn look(object: &Object, rollout: &Rollout, all: &[Object]) -> Observed {
                 let spec = || spec.clone();
                 observed.templates.entry(key.clone()).or_insert_with(spec);
             }
-            What::Rollout(_) | What::Run => {}
+            What::Deployment if named == Some(&name) && observed.workload.is_none() => {
+                observed.workload = Some(Workload::of(Some(value())));
+            }
+            What::Rollout(_) | What::Run | What::Deployment => {}
         }
+    }
+    if named.is_some() {
+        let workload = observed.workload.get_or_insert_default();
+        workload.fill(&mut observed.rollout, &[]);
     }
     observed
 }
@@ -181,6 +192,7 @@ fn nothing_but(rollout: Rollout) -> Observed {
         routes: Objects::new(),
         runs: vec![],
         templates: BTreeMap::new(),
+        workload: None,
         troubles: vec![],
         refused: None,
         live: false,

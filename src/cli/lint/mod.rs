@@ -30,7 +30,10 @@ use crate::{
         crds,
         names::{API_VERSION, GROUP},
     },
-    model::{object::SERVICE, observed::TemplateKey},
+    model::{
+        object::{DEPLOYMENT, SERVICE},
+        observed::TemplateKey,
+    },
 };
 
 use super::nearest::nearest;
@@ -315,6 +318,10 @@ impl Work {
         {
             self.keep(document, document.value.clone(), What::Route(route));
         } else {
+            if group == DEPLOYMENT.api_version() && kind == DEPLOYMENT.kind {
+                // What a Rollout may refer to; it is not looked at by itself.
+                self.keep(document, document.value.clone(), What::Deployment);
+            }
             if known {
                 let message =
                     format!("{group:?}: it was not looked at: Serin's {kind} is of {API_VERSION}");

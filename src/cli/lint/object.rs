@@ -20,6 +20,8 @@ pub enum What {
     Run,
     /// A Service.
     Service,
+    /// A Deployment.
+    Deployment,
     /// A route object of a router.
     Route(Kind),
 }

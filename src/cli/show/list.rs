@@ -106,7 +106,7 @@ pub fn table(rollouts: &[Rollout], namespaces: bool) -> String {
             Cell(phase.clone(), Tone::of(&phase)),
             dash(status.step.clone()).into(),
             percent.into(),
-            format!("{}/{}", status.available_replicas, rollout.spec.replicas).into(),
+            format!("{}/{}", status.available_replicas, words::wanted(rollout)).into(),
             dash(status.stable_revision.clone()).into(),
             cut(&message(rollout)).into(),
         ];

@@ -61,9 +61,16 @@ pub fn ours(rollout: &Rollout) -> String {
 /// The kinds of a Rollout's parts, with the label selector that finds them.
 pub fn kinds(rollout: &Rollout) -> Vec<(Kind, String)> {
     let ours = ours(rollout);
-    let pods = Selector::try_from(rollout.spec.selector.clone())
-        .map(|s| s.to_string())
-        .unwrap_or_default();
+    let pods = match &rollout.spec.workload_ref {
+        None => Selector::try_from(rollout.spec.selector.clone())
+            .map(|s| s.to_string())
+            .unwrap_or_default(),
+        // The Deployment has it, and the status tells.
+        Some(_) => {
+            let told = rollout.status.as_ref().and_then(|s| s.selector.clone());
+            told.unwrap_or_else(|| ours.clone())
+        }
+    };
     vec![
         (CONTROLLER_REVISION, ours.clone()),
         (REPLICA_SET, ours.clone()),

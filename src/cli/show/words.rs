@@ -28,6 +28,16 @@ pub fn name(rollout: &Rollout) -> &str {
     rollout.metadata.name.as_deref().unwrap_or_default()
 }
 
+/// How many pods it wants; where a Deployment says so, as the status tells of stable.
+pub fn wanted(rollout: &Rollout) -> i32 {
+    if rollout.spec.workload_ref.is_none() {
+        return rollout.spec.replicas;
+    }
+    let status = rollout.status.as_ref();
+    let stable = status.and_then(|s| s.tracks.first());
+    stable.map_or(0, |t| t.replicas.desired)
+}
+
 /// The Rollout's namespace.
 pub fn namespace(rollout: &Rollout) -> &str {
     rollout.metadata.namespace.as_deref().unwrap_or_default()

@@ -271,6 +271,7 @@ mod tests {
             routes: Objects::new(),
             runs: vec![],
             templates: BTreeMap::new(),
+            workload: None,
             troubles: vec![],
             refused: None,
             live: false,

@@ -1,5 +1,6 @@
 //! Workload: revisions, their ReplicaSets and the role Services, as they should be.
 
+pub mod adoption;
 pub mod left;
 pub mod replica_sets;
 pub mod revisions;

@@ -17,10 +17,11 @@ use crate::{
         share::{FULL, need},
         spec::Spec,
         traffic::InForce,
+        workload::set_name,
     },
 };
 
-use super::{left, revisions};
+use super::{adoption, left, revisions};
 
 /// What to do about ReplicaSets.
 pub fn realize(
@@ -43,7 +44,8 @@ pub fn realize(
             continue;
         };
         match &revision.replica_set {
-            None if *wanted > 0 => {
+            // Without its Deployment nobody knows by what a new one would select.
+            None if *wanted > 0 && !adoption::lost(observed) => {
                 let action = create(spec, observed, revision, *wanted, numbers.fence);
                 intents.push(Intent::harmless(action));
             }
@@ -121,8 +123,8 @@ pub fn object(
     json!({
         "apiVersion": REPLICA_SET.api_version(), "kind": REPLICA_SET.kind,
         "metadata": {
-            "name": revisions::name(observed, hash), "namespace": meta.namespace,
-            "labels": labels, "ownerReferences": revisions::owner(observed),
+            "name": set_name(&observed.rollout, hash), "namespace": meta.namespace,
+            "labels": labels, "ownerReferences": adoption::owners(observed),
         },
         "spec": {
             "replicas": replicas, "minReadySeconds": spec.min_ready_seconds,
@@ -144,7 +146,7 @@ fn create(
         metadata.insert("annotations".into(), json!({DECISION: fence.to_string()}));
     }
     Action::Create {
-        object: ObjectRef::new(REPLICA_SET, revisions::name(observed, &revision.hash)),
+        object: ObjectRef::new(REPLICA_SET, set_name(&observed.rollout, &revision.hash)),
         value,
     }
 }
@@ -321,6 +323,7 @@ mod tests {
             routes: Objects::new(),
             runs: vec![],
             templates: BTreeMap::new(),
+            workload: None,
             troubles: vec![],
             refused: None,
             live: false,

@@ -75,7 +75,12 @@ fn strays(spec: &Spec, observed: &Observed, user: &Value) -> Option<FieldError> 
     let services = spec.course.services.as_ref()?;
     // What Serin put there itself is no fault of the user's.
     let ours = |key: &str| key == POD_TEMPLATE_HASH && spec.left.contains(&services.user);
-    let labels = observed.rollout.spec.template.pointer("/metadata/labels");
+    let template = &observed.rollout.spec.template;
+    if template.is_null() {
+        // Its Deployment is awaited.
+        return None;
+    }
+    let labels = template.pointer("/metadata/labels");
     let selector = user.pointer("/spec/selector").and_then(Value::as_object)?;
     let (key, wanted) = selector
         .iter()

@@ -71,6 +71,8 @@ pub struct Spec {
     pub paused: bool,
     /// How long an accepted weight takes to be in force.
     pub propagation_delay: Duration,
+    /// The Deployment whose template it is.
+    pub deployment: Option<String>,
     /// What the strategy makes of it.
     pub course: Course,
     /// Whether the Services and routes of the course are no longer those that are written: what was shifted by
@@ -329,7 +331,9 @@ impl Spec {
                 format!("{}: must be 0 or more", spec.replicas),
             );
         }
-        check_selector(&spec.selector, &mut faults);
+        if spec.workload_ref.is_none() {
+            check_selector(&spec.selector, &mut faults);
+        }
         let replicas = u32::try_from(spec.replicas).unwrap_or(0);
         let Some(mut course) = course(&spec.strategy, replicas, &mut faults) else {
             return (None, faults.0);
@@ -362,6 +366,7 @@ impl Spec {
             history_limit: usize::try_from(spec.revision_history_limit.unwrap_or(10)).unwrap_or(10),
             rollback_window: rollback_window(rollout, &mut faults),
             paused: spec.paused,
+            deployment: spec.workload_ref.as_ref().map(|w| w.name.clone()),
             propagation_delay: faults.duration(
                 &format!("{}.trafficRouting.propagationDelay", course.path),
                 propagation.and_then(|r| r.propagation_delay.as_ref()),
@@ -427,6 +432,7 @@ impl Spec {
             services,
             templates: templates.into_iter().collect(),
             routes: vec![],
+            deployment: self.deployment.clone(),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The virtual cluster: objects with resourceVersions, the six actions, and a look at all of it.
 
 pub mod data_plane;
+mod deployments;
 pub mod names;
 mod observe;
 pub mod pods;
@@ -67,6 +68,8 @@ pub struct Cluster {
     pub quota: Option<u32>,
     /// Whether it was somebody else who sent users to their own Service last.
     pub loosened: bool,
+    /// When the Deployment controller sees a change.
+    deployment_seen: Option<Timestamp>,
     version: u64,
     now: Timestamp,
 }
@@ -103,6 +106,7 @@ impl Cluster {
             writes: 0,
             quota: None,
             loosened: false,
+            deployment_seen: None,
             version: 10,
             now: Timestamp::UNIX_EPOCH,
         }
@@ -394,6 +398,7 @@ impl Cluster {
     /// Lets time pass: acceptance and effect of routes.
     pub fn advance(&mut self, now: Timestamp) {
         self.now = now;
+        self.sync_deployments(now);
         let accepted_generation = self.gateway.advance(now);
         self.loosened &= self.loose();
         self.gateway.note(self.share());
@@ -420,12 +425,6 @@ impl Cluster {
     pub fn status(&self) -> RolloutStatus {
         let status = self.rollout.as_ref().and_then(|r| r.status.clone());
         status.unwrap_or_default()
-    }
-
-    /// Pods that the Rollout wants.
-    pub fn wanted(&self) -> u32 {
-        let rollout = self.rollout.as_ref();
-        rollout.map_or(0, |r| u32::try_from(r.spec.replicas).unwrap_or(0))
     }
 
     /// The pods of a version.
@@ -481,7 +480,12 @@ impl Cluster {
             .pods
             .values()
             .filter_map(|p| p.next(now, i64::from(seconds)));
-        pods.chain(self.gateway.next()).filter(|t| *t > now).min()
+        let others = self
+            .gateway
+            .next()
+            .into_iter()
+            .chain(self.next_deployment());
+        pods.chain(others).filter(|t| *t > now).min()
     }
 }
 

@@ -19,6 +19,7 @@ use crate::{
         observed::{Current, Observed, Trouble},
         revisions::{ReplicaSetView, Revision, asked, hash},
         spec::strays,
+        workload::set_name,
     },
 };
 
@@ -31,14 +32,18 @@ use super::{
 impl Cluster {
     /// One look at everything.
     pub fn observe(&self, now: Timestamp) -> Option<Observed> {
-        let rollout = self.rollout.clone()?;
+        let mut rollout = self.rollout.clone()?;
         let name = rollout.metadata.name.clone().unwrap_or_default();
         let of = |kind: Kind| self.objects.iter().filter(move |(r, _)| r.kind == kind);
         let mut revisions: Vec<Revision> = of(CONTROLLER_REVISION)
             .filter(|(_, v)| text(v, "/metadata/labels/serin.dev~1rollout") == name)
-            .map(|(_, v)| self.revision(v, now))
+            .map(|(_, v)| self.revision(&rollout, v, now))
             .collect();
         revisions.sort_by_key(|r| r.number);
+        let workload = self.workload(&rollout, &revisions);
+        if let Some(workload) = &workload {
+            workload.fill(&mut rollout, &revisions);
+        }
         let services: BTreeMap<String, Value> = of(SERVICE)
             .map(|(r, v)| (r.name.clone(), v.clone()))
             .collect();
@@ -72,7 +77,10 @@ impl Cluster {
             .collect();
         runs.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
         Some(Observed {
-            current: current(&rollout, &revisions),
+            current: workload
+                .as_ref()
+                .and_then(|w| w.current(&rollout, &revisions))
+                .unwrap_or_else(|| current(&rollout, &revisions)),
             endpoints,
             routes: self
                 .objects
@@ -83,6 +91,7 @@ impl Cluster {
             troubles: self.troubles(&revisions),
             refused: None,
             templates: self.templates.clone(),
+            workload,
             rollout,
             revisions,
             services,
@@ -111,8 +120,9 @@ impl Cluster {
         self.pods.values().flat_map(of).chain(refused).collect()
     }
 
-    fn revision(&self, value: &Value, now: Timestamp) -> Revision {
-        let name = text(value, "/metadata/name");
+    fn revision(&self, rollout: &Rollout, value: &Value, now: Timestamp) -> Revision {
+        let name = set_name(rollout, text(value, "/metadata/labels/pod-template-hash"));
+        let name = name.as_str();
         // One without its labels is not seen.
         let labelled = |set: &&Value| relabel(set, labels(value)).is_empty();
         let set = self

@@ -49,13 +49,15 @@ const PAST: u64 = 60;
 /// The image of a container.
 const IMAGE: &str = "/spec/containers/0/image";
 
-/// The scenarios of this project, and where they are.
+/// The scenarios of this project, and where they are; but for those of a Deployment, whose controller is not
+/// simulated here.
 pub fn all() -> Result<Vec<PathBuf>, String> {
     let folder = File::new(env!("CARGO_MANIFEST_DIR")).join("../scenarios");
     let entries = fs::read_dir(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
     let mut all: Vec<PathBuf> = entries
         .filter_map(|e| Some(e.ok()?.path()))
         .filter(|p| p.extension().is_some_and(|e| e == "yaml"))
+        .filter(|p| Scenario::read(p).map_or(true, |s| s.given.spec.get("workloadRef").is_none()))
         .collect();
     all.sort();
     Ok(all)

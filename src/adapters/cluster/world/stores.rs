@@ -14,7 +14,9 @@ use crate::{
         names::{GROUP, POD_TEMPLATE_HASH, ROLLOUT_LABEL, VERSION},
     },
     model::{
-        object::{ANALYSIS_RUN, CONTROLLER_REVISION, Kind, REPLICA_SET, ROLLOUT, SERVICE},
+        object::{
+            ANALYSIS_RUN, CONTROLLER_REVISION, DEPLOYMENT, Kind, REPLICA_SET, ROLLOUT, SERVICE,
+        },
         observed::{References, TemplateKey},
     },
 };
@@ -81,6 +83,8 @@ pub struct World {
     pub templates: Arc<Mirror<AnalysisTemplateSpec>>,
     /// ClusterAnalysisTemplates.
     pub cluster_templates: Arc<Optional<AnalysisTemplateSpec>>,
+    /// Deployments. A right to look at them is needed where one is adopted, and nowhere else.
+    pub deployments: Arc<Optional<Text>>,
     /// Route objects, by kind.
     pub routes: BTreeMap<Kind, Arc<Optional<Text>>>,
     tasks: JoinSet<()>,
@@ -205,6 +209,7 @@ fn rest_of_world(
         services: services(&mut watches, touch),
         templates: templates(&mut watches, touch),
         cluster_templates: cluster_templates(&mut watches, touch),
+        deployments: deployments(&mut watches, scope, touch),
         routes: routes(&mut watches, scope, touch),
         tasks: watches.tasks,
     }
@@ -252,6 +257,12 @@ fn cluster_templates(
         Arc::new(views::template),
         by_template,
     )
+}
+
+fn deployments(watches: &mut Watches<'_>, scope: &Scope, touch: &Touch) -> Arc<Optional<Text>> {
+    let by_deployment = touch.by_word(|k| views::word(DEPLOYMENT.kind, &k.namespace, &k.name));
+    let read: Read<Text> = Arc::new(|o| views::whole(o, DEPLOYMENT));
+    watches.keep_optional(DEPLOYMENT, &scope.namespaces, false, read, by_deployment)
 }
 
 fn routes(
@@ -308,6 +319,7 @@ impl World {
             listings.ready().await;
         }
         self.cluster_templates.known().await;
+        self.deployments.known().await;
         for route in self.routes.values() {
             route.known().await;
         }

@@ -166,7 +166,10 @@ fn words(namespace: &str, references: &References) -> Vec<Arc<str>> {
         .templates
         .iter()
         .map(|t| template_word(namespace, t));
-    services.chain(routes).chain(templates).collect()
+    let deployment = references.deployment.iter();
+    let deployment = deployment.map(|name| word("Deployment", namespace, name));
+    let all = services.chain(routes).chain(templates);
+    all.chain(deployment).collect()
 }
 
 /// The word under which the Rollouts are found that name a template.

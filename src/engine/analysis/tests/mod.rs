@@ -125,6 +125,7 @@ fn observed(canary: Value, templates: &[(&str, Value)]) -> Observed {
         routes: [].into(),
         runs: vec![],
         templates: templates.iter().map(template).collect(),
+        workload: None,
         troubles: vec![],
         refused: None,
         live: false,

@@ -134,6 +134,7 @@ pub const KINDS: &[Kind] = &[
         "leases",
         (false, false),
     ),
+    kind("apps", "v1", "Deployment", "deployments", (true, true)),
 ];
 
 /// A kind by its group and its name in paths.
