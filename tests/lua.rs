@@ -11,7 +11,7 @@ use mlua::{Lua, LuaOptions, LuaSerdeExt, StdLib};
 use serde_json::{Value, json};
 use serin::{
     api::{AnalysisRun, Rollout},
-    engine,
+    engine::{self, workload::adoption::generation},
     model::{
         command::{Verb, parse, pending},
         spec::Spec,
@@ -205,6 +205,7 @@ fn an_action_is_offered_exactly_when_its_command_is_carried_out() {
             let observed = status.observed_generation == sight.rollout.metadata.generation
                 && sight.rollout.metadata.deletion_timestamp.is_none()
                 && pending(&standing, &status.commands).is_empty()
+                && status.workload_observed_generation == generation(&sight.observed)
                 && Spec::resolve(&sight.rollout).is_ok();
             let offered = run(&discovery, &object);
             assert_eq!(offered.as_object().map(serde_json::Map::len), Some(8));
@@ -235,7 +236,7 @@ fn an_action_is_offered_exactly_when_its_command_is_carried_out() {
                 assert_eq!(target.hash, hash, "{token}");
                 let others = (without_annotations(&changed), without_annotations(&object));
                 assert!(others.0 == others.1, "{word} changes something else");
-                let mut rollout = sight.rollout.clone();
+                let mut rollout = sight.observed.rollout.clone();
                 rollout.metadata.annotations = Some(annotations.clone());
                 let (outcome, message) = answer(sight, rollout, *verb);
                 // Abort and pause say Done also where there is nothing to do.

@@ -55,6 +55,10 @@ async fn complete(w: &World) -> Result {
 }
 
 async fn image(w: &World, version: &str) -> Result {
+    Box::pin(change(w, version)).await
+}
+
+async fn change(w: &World, version: &str) -> Result {
     let patch = json!({"spec": {"template": w.template(version)}});
     let changed = deployments(w)
         .patch("app", &PatchParams::default(), &Patch::Merge(patch))
@@ -100,9 +104,8 @@ async fn rollout(w: &World) -> Result {
     Ok(())
 }
 
-/// A Deployment with a Service and a route that names it is adopted, released, aborted, handed back, adopted
-/// again and handed back in mid-flight: no pod of what is stable is restarted, and no request fails.
-pub async fn adopted(lab: Arc<Lab>) -> Result {
+/// A Deployment with a Service and a route that names it, under load.
+async fn given(lab: Arc<Lab>) -> Result<World> {
     let setup = Setup {
         lent: true,
         ..Setup::default()
@@ -118,58 +121,65 @@ pub async fn adopted(lab: Arc<Lab>) -> Result {
     w.first_answer().await?;
     w.start_load()?;
     w.start_serin()?;
+    Ok(w)
+}
 
-    let first = pods(&w, "v1").await?;
-    rollout(&w).await?;
-    ensure(pods(&w, "v1").await? == first, "the pods are the same")?;
+/// It is adopted, and v2 is promoted.
+async fn released(w: &World) -> Result {
+    let first = pods(w, "v1").await?;
+    rollout(w).await?;
+    ensure(pods(w, "v1").await? == first, "the pods are the same")?;
     let status = w.status().await?;
     expect_reasons(&status, &["Adopted", "Deployed"])?;
     ensure(
         status.selector.as_deref() == Some("app=app"),
         format!("selector {:?}", status.selector),
     )?;
-
-    image(&w, "v2").await?;
+    image(w, "v2").await?;
     let status = w.step(3).await?;
     w.served_by("v2").await?;
-    ensure(pods(&w, "v1").await? == first, "stable is as it was")?;
+    ensure(pods(w, "v1").await? == first, "stable is as it was")?;
     w.annotate(&[("promote", &format!("{}@wait/1", hash(&status)))])
         .await?;
     w.done("Healthy").await?;
-    let second = pods(&w, "v2").await?;
-    ensure(second.len() == 3, format!("{} pods of v2", second.len()))?;
+    Ok(())
+}
 
-    image(&w, "v3").await?;
+/// v3 is aborted, the template is v2 again, and the Deployment is handed back.
+async fn handed_back(w: &World) -> Result {
+    let before = pods(w, "v2").await?;
+    ensure(before.len() == 3, format!("{} pods of v2", before.len()))?;
+    image(w, "v3").await?;
     let status = w.step(3).await?;
     w.annotate(&[("abort", &format!("{}@wait/1", hash(&status)))])
         .await?;
     w.done("Degraded").await?;
-    image(&w, "v2").await?;
+    image(w, "v2").await?;
     w.until("v2 to be asked for", |s| phase(s) == "Healthy")
         .await?;
-    gone(&w).await?;
-    complete(&w).await?;
-    ensure(pods(&w, "v2").await? == second, "the pods are the same")?;
-    let found = deployments(&w).get("app").await?;
+    gone(w).await?;
+    complete(w).await?;
+    ensure(pods(w, "v2").await? == before, "the pods are the same")?;
+    let found = deployments(w).get("app").await?;
     let paused = found.spec.as_ref().and_then(|s| s.paused);
     ensure(paused != Some(true), "it is not paused any more")?;
     let marks = found.metadata.annotations.unwrap_or_default();
-    ensure(
-        !marks.contains_key("serin.dev/adopted-by"),
-        "no mark is left",
-    )?;
+    let marked = marks.contains_key("serin.dev/adopted-by");
+    ensure(!marked, "no mark is left")
+}
 
-    rollout(&w).await?;
-    image(&w, "v3").await?;
+/// It is adopted again, and handed back in mid-flight: it stays paused, and says so.
+async fn left_paused(w: &World) -> Result {
+    let before = pods(w, "v2").await?;
+    rollout(w).await?;
+    image(w, "v3").await?;
     w.step(3).await?;
-    gone(&w).await?;
-    ensure(pods(&w, "v2").await? == second, "the pods are the same")?;
-    let found = deployments(&w).get("app").await?;
+    gone(w).await?;
+    ensure(pods(w, "v2").await? == before, "the pods are the same")?;
+    let found = deployments(w).get("app").await?;
     let paused = found.spec.as_ref().and_then(|s| s.paused);
-    ensure(
-        paused == Some(true),
-        "its template is another: it stays paused",
-    )?;
+    let why = "its template is another: it stays paused";
+    ensure(paused == Some(true), why)?;
     let events: Api<Event> = Api::namespaced(w.lab.client(), &w.namespace);
     w.lab
         .until("the warning", LIMIT, || async {
@@ -181,13 +191,23 @@ pub async fn adopted(lab: Arc<Lab>) -> Result {
             events.find(told)
         })
         .await?;
-    image(&w, "v2").await?;
+    image(w, "v2").await?;
     let resume = json!({"spec": {"paused": null}});
-    deployments(&w)
+    deployments(w)
         .patch("app", &PatchParams::default(), &Patch::Merge(resume))
         .await?;
-    complete(&w).await?;
-    ensure(pods(&w, "v2").await? == second, "the pods are the same")?;
+    complete(w).await?;
+    ensure(pods(w, "v2").await? == before, "the pods are the same")
+}
+
+/// A Deployment with a Service and a route that names it is adopted, released, aborted, handed back, adopted
+/// again and handed back in mid-flight: no pod of what is stable is restarted, and no request fails.
+pub async fn adopted(lab: Arc<Lab>) -> Result {
+    // Each on the heap: all of them together are much for a stack.
+    let mut w = Box::pin(given(lab)).await?;
+    Box::pin(released(&w)).await?;
+    Box::pin(handed_back(&w)).await?;
+    Box::pin(left_paused(&w)).await?;
     let report = w.farewell().await?;
     println!("{} requests", report.sent);
     Ok(())

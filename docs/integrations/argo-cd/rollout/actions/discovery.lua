@@ -6,12 +6,21 @@ local baking = attempt.stage == "Baking"
 local flight = ({ Starting = true, Stepping = true, Promoting = true })[attempt.stage] or baking
 local outcome = attempt.outcome
 
+-- With workloadRef the Deployment says how many pods are wanted, and the status how many of each revision.
+local replicas = (obj.spec or {}).replicas
+if (obj.spec or {}).workloadRef ~= nil then
+  replicas = 0
+  for _, track in ipairs(status.tracks or {}) do
+    replicas = replicas + ((track.replicas or {}).desired or 0)
+  end
+end
+
 -- A pause by a person or by spec.paused is ended by resume, not by promote.
 local held = pause ~= nil and (pause.reason == "Spec" or pause.reason == "Command")
 local background = pause ~= nil and pause.reason == "BackgroundAnalysis"
 local step = (attempt.steps or {})[(attempt.stepIndex or 0) + 1]
 local asks = pause ~= nil or (step ~= nil and (step.pause ~= nil or step.analysis ~= nil))
-local passes = attempt.stage == "Stepping" and asks and (obj.spec or {}).replicas ~= 0
+local passes = attempt.stage == "Stepping" and asks and replicas ~= 0
 local promote = (passes or flight and background or baking) and not held and (obj.spec or {}).paused ~= true
 
 local resume = pause ~= nil and pause.reason ~= "Spec"
@@ -30,7 +39,7 @@ for _, condition in ipairs(status.conditions or {}) do
 end
 local restart = attempt.stage == "Done" and not wrong and status.undo == nil
   and status.stableRevision ~= nil and status.stableRevision == status.currentRevision
-  and (obj.spec or {}).replicas ~= 0
+  and replicas ~= 0
 
 if obj.metadata.deletionTimestamp ~= nil then
   flight, promote, resume, retry, undo, restart = false, false, false, false, false, false
