@@ -3,7 +3,8 @@
 use crate::api::strategy::{Analysis, BlueGreen, Pause, Step};
 
 use super::{
-    Course, Faults, RoleServices, Words, bake, baked, judgement, named, of_fields, revision_limit,
+    Course, Faults, RoleServices, Words,
+    fields::{bake, baked, judgement, named, of_fields, revision_limit},
 };
 
 const PATH: &str = "spec.strategy.blueGreen";

@@ -3,7 +3,9 @@
 use crate::api::strategy::{Analysis, Canary, Step};
 
 use super::{
-    Course, Faults, RoleServices, Words, bake, baked, of_fields, revision_limit, surge::surge,
+    Course, Faults, RoleServices, Words,
+    fields::{bake, baked, of_fields, revision_limit},
+    surge::surge,
 };
 
 const PATH: &str = "spec.strategy.canary";

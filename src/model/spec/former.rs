@@ -12,7 +12,7 @@ use crate::{
     model::progress::Stage,
 };
 
-use super::{Course, Faults, RoleServices, baked, blue_green, canary, course};
+use super::{Course, Faults, RoleServices, blue_green, canary, course, fields::baked};
 
 /// What a status must remember of a strategy for as long as traffic is shifted by it.
 pub fn shifting(strategy: &Strategy) -> Option<Value> {

@@ -3,6 +3,7 @@
 
 mod blue_green;
 mod canary;
+mod fields;
 mod former;
 mod rolling;
 mod surge;
@@ -233,33 +234,6 @@ fn course(strategy: &Strategy, replicas: u32, faults: &mut Faults) -> Option<Cou
     blue_green.or(canary).or(rolling)
 }
 
-/// A step by its name, for strategies whose fields become steps.
-fn named(name: &str) -> Step {
-    Step {
-        name: Some(name.to_owned()),
-        ..Step::default()
-    }
-}
-
-/// The step of an analysis, where one is written.
-fn judgement(name: &str, analysis: &Option<Analysis>) -> Option<Step> {
-    analysis.clone().map(|a| Step {
-        analysis: Some(a),
-        ..named(name)
-    })
-}
-
-/// The analyses that stand in fields of the strategy at `path`, with the path of each.
-fn of_fields<const N: usize>(
-    path: &str,
-    fields: [(&str, &Option<Analysis>); N],
-) -> Vec<(String, Analysis)> {
-    let fields = fields.into_iter();
-    fields
-        .filter_map(|(field, analysis)| Some((format!("{path}.{field}"), analysis.clone()?)))
-        .collect()
-}
-
 struct Faults(Vec<FieldError>);
 
 impl Faults {
@@ -280,33 +254,6 @@ impl Faults {
             }
         }
     }
-}
-
-/// How long a promoted revision must prove good, as it is written at `path`.
-fn bake(path: &str, bake: &Option<Bake>, faults: &mut Faults) -> Option<Bake> {
-    let field = format!("{path}.bake.duration");
-    let duration = bake.as_ref().map(|b| &b.duration);
-    if faults.duration(&field, duration, 1).is_zero() {
-        faults.add(
-            field,
-            "0s: must be above 0; leave bake out where nothing is to be proved",
-        );
-    }
-    bake.clone()
-}
-
-/// The analysis of a bake.
-fn baked(bake: &Option<Bake>) -> Option<Analysis> {
-    bake.as_ref().and_then(|b| b.analysis.clone())
-}
-
-/// How many old revisions keep their size, as it is written at `path`.
-fn revision_limit(path: &str, limit: Option<i32>, faults: &mut Faults) -> Option<usize> {
-    if let Some(found) = limit.filter(|n| *n < 0) {
-        let field = format!("{path}.scaleDownDelayRevisionLimit");
-        faults.add(field, format!("{found}: must be 0 or more"));
-    }
-    limit.and_then(|n| usize::try_from(n).ok())
 }
 
 impl Spec {

@@ -3,7 +3,10 @@
 use crate::api::strategy::{Analysis, BackgroundAnalysis, Rolling, Step};
 
 use super::{
-    Course, Faults, bake, baked, canary::WORDS, judgement, named, of_fields, surge::surge,
+    Course, Faults,
+    canary::WORDS,
+    fields::{bake, baked, judgement, named, of_fields},
+    surge::surge,
 };
 
 const PATH: &str = "spec.strategy.rolling";

@@ -71,7 +71,7 @@ pub fn cases() -> Vec<Case> {
     vec![
         case(
             "canary by route",
-            json!({"canary": delays(json!({"service": "app", "trafficRouting": route(), "minPodsPerReplicaSet": 2,
+            json!({"canary": delays(json!({"service": "app", "trafficRouting": route(), "minPodsPerReplicaSet": 2, "bake": {"duration": "15s"},
             "steps": [{"setWeight": 20}, pause("5s"), {"analysis": check(), "timeout": "2m"}, {"setWeight": 60}, pause("5s")]}))}),
         ),
         case(
@@ -88,7 +88,7 @@ pub fn cases() -> Vec<Case> {
         case(
             "blue-green by Service",
             json!({"blueGreen": delays(json!({"service": "app",
-            "prePromotionAnalysis": check()}))}),
+            "prePromotionAnalysis": check(), "bake": {"duration": "10s", "analysis": check()}}))}),
         ),
         case(
             "blue-green by route",
