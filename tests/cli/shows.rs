@@ -233,9 +233,9 @@ async fn the_program_itself() {
 async fn the_plugin_says_how_it_is_called() {
     let world = World::of("plugin", WAITS).await;
     let link = world.path().with_file_name("kubectl-serin");
-    if !link.is_symlink() {
-        std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_serin"), &link).expect("a link");
-    }
+    // One that is left may lead to where another build was.
+    let _ = std::fs::remove_file(&link);
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_serin"), &link).expect("a link");
     golden(
         "plugin-help",
         &world.run_as(&link, &["get", "--help"], &[]).await,
