@@ -23,6 +23,9 @@ pub struct Suite {
     at_once: usize,
 }
 
+/// Bytes of stack for each thread that runs tests.
+const STACK: usize = 32 << 20;
+
 impl Suite {
     /// An empty list; the lab has everything.
     #[must_use]
@@ -89,7 +92,9 @@ impl Suite {
             }
             std::process::exit(0);
         }
-        let runtime = match tokio::runtime::Runtime::new() {
+        // What a test waits for stands on the stack at once, and unoptimized that is much.
+        let mut runtime = tokio::runtime::Builder::new_multi_thread();
+        let runtime = match runtime.enable_all().thread_stack_size(STACK).build() {
             Ok(runtime) => runtime,
             Err(e) => {
                 eprintln!("starting a runtime: {e}");
