@@ -147,7 +147,7 @@ pub async fn who_may_give_which_command(lab: Arc<Lab>) -> Result {
                     _ => "promote",
                 };
                 let right = format!("the right to update rollouts/{command} of serin.dev");
-                let role = format!("the ClusterRole {namespace}-serin-{role},");
+                let role = format!("the ClusterRole {namespace}.serin-{role},");
                 let user = format!(":{who} may not {command} Rollouts");
                 refused(&w, who, &args, &[&user, &right, &role]).await?;
             }

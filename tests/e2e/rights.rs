@@ -60,7 +60,7 @@ pub fn nothing_refused(lab: &Lab, least: usize) -> Result {
         let (namespace, _) = account.split_once(':').unwrap_or_default();
         let about = |w: &&AuditEntry| {
             w.resource.ends_with("rolebindings")
-                && (w.namespace == namespace || w.name == format!("{namespace}-serin"))
+                && (w.namespace == namespace || w.name == format!("{namespace}.serin"))
         };
         let mut before = audit
             .iter()
